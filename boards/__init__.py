@@ -1,0 +1,1 @@
+"""Boards, link, build and flash: to come."""
