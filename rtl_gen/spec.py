@@ -1,0 +1,220 @@
+"""What a factor's hardware is: geometry, cycles and bits, all known before anything is built."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import gcd, lcm
+
+import numpy as np
+
+from bfthw import IntFactor, Pattern
+
+
+def divisors(n):
+    return tuple(i for i in range(1, n + 1) if n % i == 0)
+
+
+def fitting_lanes(pattern):
+    """The lanes (PE) a factor can have: divisors of both widths that divide d or are a multiple of it."""
+    common = divisors(gcd(pattern.inputs, pattern.outputs))
+    return tuple(lanes for lanes in common if pattern.d % lanes == 0 or lanes % pattern.d == 0)
+
+
+def check_parallelism(pattern, lanes, simd, owner):
+    """ValueError where a factor cannot have these lanes or this SIMD; it names those that fit."""
+    pattern = Pattern(*pattern)
+    if lanes not in fitting_lanes(pattern):
+        fits = ", ".join(map(str, fitting_lanes(pattern)))
+        raise ValueError(f"{owner}: pattern {pattern} cannot have {lanes} lanes; lanes that fit: {fits}")
+    if pattern.c % simd:
+        fits = ", ".join(map(str, divisors(pattern.c)))
+        raise ValueError(f"{owner}: pattern {pattern} cannot have SIMD {simd}, it must divide c; SIMD that fits: {fits}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSpec:
+    """One factor as a pipelined engine.
+
+    factor: the numbers. lanes: outputs a beat, and elements of an input beat (PE). simd: inputs of a dot product taken a
+    cycle, a divisor of c. flight: cycles between the moment an input beat is granted room and its arrival.
+
+    A beat is `lanes` elements in natural order. The input buffer holds whole blocks of `block_beats` beats, `slots` of
+    them. A block is read in `issues` cycles, in the order (pass, word, row, part): `banks` beats are seen at once.
+
+    - Banked, where a block is a whole number of beats at both ends: a beat covers one k and `lanes` neighbouring l
+      (or `rows_a_beat` k and all d of l); bank p holds the beats of rows r with r mod banks = p.
+    - Gathered, for the rest: the block is the smallest number of pattern blocks that is a whole number of beats at both
+      ends, each beat of it in its own bank, all of them seen at once.
+    """
+
+    factor: IntFactor
+    lanes: int = 1
+    simd: int | None = None
+    flight: int = 0
+
+    def __post_init__(self):
+        if not isinstance(self.factor, IntFactor):
+            raise TypeError(f"StageSpec.factor must be an IntFactor, got {type(self.factor).__name__}")
+        if self.simd is None:
+            object.__setattr__(self, "simd", self.pattern.c)
+        check_parallelism(self.pattern, self.lanes, self.simd, "StageSpec")
+
+    @property
+    def pattern(self):
+        return self.factor.pattern
+
+    # geometry
+
+    @property
+    def rows_a_beat(self):
+        return max(1, self.lanes // self.pattern.d)
+
+    @property
+    def banked(self):
+        _, b, c, d = self.pattern
+        whole = c * d % self.lanes == 0 and b * d % self.lanes == 0
+        return whole and (self.rows_a_beat % self.simd == 0 or self.simd % self.rows_a_beat == 0)
+
+    @property
+    def group(self):
+        """Pattern blocks (of c*d inputs) in a buffer block."""
+        _, b, c, d = self.pattern
+        return 1 if self.banked else lcm(self.lanes // gcd(self.lanes, c * d), self.lanes // gcd(self.lanes, b * d))
+
+    @property
+    def blocks(self):
+        """Buffer blocks in a vector."""
+        return self.pattern.a // self.group
+
+    @property
+    def block_beats(self):
+        return self.group * self.pattern.c * self.pattern.d // self.lanes
+
+    @property
+    def words(self):
+        """Beats of one row (banked): positions of l."""
+        return max(1, self.pattern.d // self.lanes) if self.banked else 1
+
+    @property
+    def banks(self):
+        return max(1, self.simd // self.rows_a_beat) if self.banked else self.block_beats
+
+    @property
+    def rows(self):
+        """Rows of a bank: reads, at different addresses, that make one dot product."""
+        return self.block_beats // (self.words * self.banks)
+
+    @property
+    def parts(self):
+        """Cycles that take different elements of the same read."""
+        return max(1, self.rows_a_beat // self.simd) if self.banked else 1
+
+    @property
+    def steps(self):
+        """Cycles of a dot product."""
+        return self.pattern.c // self.simd
+
+    @property
+    def passes(self):
+        return self.issues // (self.words * self.rows * self.parts)
+
+    @property
+    def issues(self):
+        """Cycles that read one block."""
+        return self.group * self.pattern.b * self.pattern.d // self.lanes * self.steps
+
+    @property
+    def first_need(self):
+        """Beats of a block that must have arrived before its first read."""
+        return (self.banks - 1) * self.words + 1
+
+    @cached_property
+    def select(self):
+        """Positions, in the banks*lanes elements seen at once, of the operands: int (choices, lanes, simd).
+
+        The choice is the part (banked) or the pass (gathered) of a cycle.
+        """
+        _, b, c, d = self.pattern
+        choices = self.parts if self.banked else self.passes
+        choice, lane, q = np.ogrid[:choices, : self.lanes, : self.simd]
+        beat, step = (0, choice) if self.banked else (choice // self.steps, choice % self.steps)
+        output = beat * self.lanes + lane
+        i, l, k = output // (b * d), output % d, step * self.simd + q
+        element = i * c * d + k * d + l
+        row, position = element // self.lanes // self.words, element % self.lanes
+        return np.broadcast_to(row % self.banks * self.lanes + position, (choices, self.lanes, self.simd))
+
+    def in_order_of_use(self):
+        """Weights int64 (cycles, lanes, simd), one entry a cycle of a vector."""
+        v = self.factor.values.transpose(0, 1, 3, 2)  # (a, b, d, c): outputs in natural order, then k
+        v = v.reshape(-1, self.lanes, self.steps, self.simd)
+        return v.transpose(0, 2, 1, 3).reshape(-1, self.lanes, self.simd)
+
+    # cycles
+
+    @property
+    def depth(self):
+        """Cycles from the read of a dot product's last operands to the arrival of its output: memory, operand, product,
+        adder tree, accumulator where needed, total, saturation."""
+        return 5 + self.tree + (self.steps > 1)
+
+    @property
+    def tree(self):
+        return (self.simd - 1).bit_length()
+
+    @property
+    def beats_in(self):
+        return self.pattern.inputs // self.lanes
+
+    @property
+    def beats_out(self):
+        return self.pattern.outputs // self.lanes
+
+    @property
+    def interval(self):
+        """Cycles a vector in steady state: the input's beats or the dot products' cycles, whichever are more."""
+        return max(self.beats_in, self.beats_out * self.steps)
+
+    def wait(self, time):
+        """Cycles from a block's first arrival to its first read, where arrivals and reads are both spread over `time`.
+
+        The first pass must not overtake the last row: 1 - 1/passes of a block's time, or 1 - 1/rows where that is more.
+        """
+        return time - time // max(self.passes, self.rows * self.banks)
+
+    @property
+    def slots(self):
+        """Blocks in the buffer, so that the promised interval is kept.
+
+        In the slowest schedule that keeps it, a block's slot is taken for the flight of its first beat, the wait, the
+        time of its reads and four cycles of hand-over.
+        """
+        time = self.interval // self.blocks
+        return -(-(self.flight + self.wait(time) + time + 4) // time)
+
+    def reads(self, arrivals, skip=None):
+        """Cycle of each read of a vector, int64 (blocks*issues,), given those of its input beats and residual beats."""
+        block, _, word, row, _ = np.indices((self.blocks, self.passes, self.words, self.rows, self.parts))
+        needed = block * self.block_beats + ((row + 1) * self.banks - 1) * self.words + word
+        earliest = np.asarray(arrivals)[needed.ravel()] + 1
+        if skip is not None:
+            last = slice(self.steps - 1, None, self.steps)
+            earliest[last] = np.maximum(earliest[last], skip)
+        cycle = np.arange(len(earliest))
+        return np.maximum.accumulate(earliest - cycle) + cycle
+
+    # bits
+
+    @property
+    def multipliers(self):
+        skip = self.lanes if self.factor.skip is not None else 0
+        return self.lanes * self.simd + skip
+
+    @property
+    def rom_bits(self):
+        f = self.factor
+        per_output = (f.skip_weights.width if f.skip_weights else 0) + (f.bias_width or 0) + f.max_exponent.bit_length()
+        return self.pattern.weights * f.weights.width + self.pattern.outputs * per_output
+
+    @property
+    def buffer_bits(self):
+        return self.slots * self.block_beats * self.lanes * self.factor.input.width
