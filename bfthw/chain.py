@@ -7,6 +7,7 @@ A factor of pattern (a, b, c, d) has the support I_a (x) 1_{b x c} (x) I_d and v
 (Le, Zheng, Riccietti, Gribonval, "Butterfly factorization with error guarantees", SIMAX 46(4), 2025, Def. 2.1.)
 """
 
+import re
 from dataclasses import dataclass
 from math import isqrt, prod
 from typing import NamedTuple
@@ -56,9 +57,21 @@ def patterns(items):
     return tuple(result)
 
 
+def check_name(name):
+    """Return a layer's name: words of A-Z, a-z, 0-9 and _ with dots between them, so never a path; ValueError else."""
+    if not isinstance(name, str) or len(name) > 200 or not re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", name):
+        raise ValueError(
+            f"a layer's name must be words of A-Z, a-z, 0-9 and _ with dots between them, 200 characters at most, "
+            f"got {name!r}"
+        )
+    return name
+
+
 def apply(values, x):
     """values (a, b, c, d) on x (N, a*c*d) -> (N, a*b*d), in the dtype of the arguments (int64 stays exact)."""
     a, b, c, d = values.shape
+    if x.ndim != 2 or x.shape[1] != a * c * d:
+        raise ValueError(f"vectors must have shape (N, {a * c * d}), got {x.shape}")
     return np.einsum("ijkl,nikl->nijl", values, x.reshape(-1, a, c, d)).reshape(-1, a * b * d)
 
 
@@ -143,8 +156,15 @@ def initial_range(shape):
     return float(x ** (1 / len(shape)) * 2 ** ((len(shape) - 1) / len(shape)))
 
 
+def _check_sizes(owner, **sizes):
+    for name, size in sizes.items():
+        if type(size) is not int or size < 1:
+            raise ValueError(f"{owner}: {name} must be a positive integer, got {size!r}")
+
+
 def factorise(n, base):
     """Radices of n for `mixed_radix`: as many `base` as divide n, then what is left in primes, largest first."""
+    _check_sizes("factorise", n=n, base=base)
     radices, rest, p = [], n, 2
     while base > 1 and rest % base == 0:
         radices.append(base)
@@ -183,9 +203,11 @@ def debut(*rst, inputs):
     (Lin, Ran, Chiu, Chesi, Wong, "Deformable Butterfly", NeurIPS 2021, section 3.) `inputs` is q of the first.
     """
     result, q = [], inputs
+    _check_sizes("debut", inputs=inputs)
     for r, s, t in rst:
+        _check_sizes("debut", r=r, s=s, t=t)
         if q % (s * t):
-            raise ValueError(f"DeBut factor (r, s, t) = ({r}, {s}, {t}) needs a multiple of s*t = {s * t} inputs, has {q}")
+            raise ValueError(f"debut: factor ({r}, {s}, {t}) takes a multiple of s*t = {s * t} values, not {q}")
         result.append((q // (s * t), r, s, t))
         q = q // s * r
     return patterns(result)
@@ -194,8 +216,9 @@ def debut(*rst, inputs):
 def monarch(outputs, inputs, blocks=4):
     """Two block-diagonal factors with `blocks` blocks each, (k, q, p, 1) then (1, s, q, k).
 
-    p = inputs/k, s = outputs/k and q = min(p, s), the sizes of Dao et al., "Monarch", ICML 2022, for rectangular layers.
+    p = inputs/k, s = outputs/k and q = min(p, s): the sizes of Dao et al., "Monarch", ICML 2022, for rectangles.
     """
+    _check_sizes("monarch", outputs=outputs, inputs=inputs, blocks=blocks)
     if inputs % blocks or outputs % blocks:
         raise ValueError(f"monarch needs blocks to divide inputs and outputs, got {blocks} for {inputs} -> {outputs}")
     q = min(inputs, outputs) // blocks
@@ -212,6 +235,7 @@ def dense(outputs, inputs):
 
 def grouped(outputs, inputs, groups):
     """A grouped pointwise convolution."""
+    _check_sizes("grouped", outputs=outputs, inputs=inputs, groups=groups)
     if inputs % groups or outputs % groups:
         raise ValueError(f"groups must divide inputs and outputs, got {groups} for {inputs} -> {outputs}")
     return patterns([(groups, outputs // groups, inputs // groups, 1)])

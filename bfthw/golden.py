@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .chain import Pattern, apply, patterns
+from .chain import Pattern, apply, check_name, patterns
 from .qformat import QFormat, rescale
 
 
@@ -18,8 +18,8 @@ class IntFactor:
         acc = (sum_k values * x) << dot_shift  +  (skip * x0) << skip_shift  +  bias
 
     values (a, b, c, d) in `weights`; exponents (a, b, d), 0 or more, are extra fraction bits of a row's weights.
-    bias: (outputs,), integers at acc_frac, in `bias_width` bits. x0: the layer's input, in `skip_input`, where there is a
-    residual; skip: (outputs,) in `skip_weights`, or None for a weight of one.
+    bias: (outputs,), integers at acc_frac, in `bias_width` bits. x0: the layer's input, in `skip_input`, where there is
+    a residual; skip: (outputs,) in `skip_weights`, or None for a weight of one.
     Raises ValueError where integers do not fit their formats or the accumulator exceeds 62 bits.
     """
 
@@ -70,7 +70,7 @@ class IntFactor:
 
     @property
     def bias_format(self):
-        return QFormat(self.bias_width, self.acc_frac) if self.bias_width else None
+        return None if self.bias_width is None else QFormat(self.bias_width, self.acc_frac)
 
     @property
     def max_exponent(self):
@@ -111,7 +111,8 @@ class IntFactor:
         """Bits that hold the aligned sum of all parts, the rounding constant included, whatever the integers are."""
         parts = [self.dot_width + int(np.max(self.dot_shift))]
         if self.skip_input:
-            parts.append(self.skip_input.width + (self.skip_weights.width if self.skip_weights else 0) + self.skip_shift)
+            weights = self.skip_weights.width if self.skip_weights else 0
+            parts.append(self.skip_input.width + weights + self.skip_shift)
         if self.bias_width:
             parts.append(self.bias_width)
         if self.shift > 0:
@@ -158,14 +159,16 @@ class IntLayer:
     name: str = "0"
 
     def __post_init__(self):
+        check_name(self.name)
         factors = tuple(self.factors)
         object.__setattr__(self, "factors", factors)
         patterns(f.pattern for f in factors)
         for m, (before, after) in enumerate(zip(factors, factors[1:])):
+            owner = f"factor {m} of layer {self.name!r}"
             if before.output != after.input:
-                raise ValueError(f"factor {m} of layer {self.name!r} gives {before.output}, the next takes {after.input}")
-            if before.skip_input:
-                raise ValueError(f"factor {m} of layer {self.name!r}: only the last factor may have a residual")
+                raise ValueError(f"{owner} gives {before.output}, the next takes {after.input}")
+            if before.skip_input or before.bias is not None or before.relu:
+                raise ValueError(f"{owner}: residual, bias and ReLU belong to the last factor")
         if self.residual and (factors[-1].skip_input != factors[0].input):
             raise ValueError(f"layer {self.name!r}: the residual must have the format of the layer's input")
         if self.residual and factors[-1].pattern.outputs != factors[0].pattern.inputs:

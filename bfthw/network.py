@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .chain import Chain, Factor
+from .chain import Chain, Factor, check_name
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,6 +23,7 @@ class Layer:
     name: str = "0"
 
     def __post_init__(self):
+        check_name(self.name)
         for key in ("scale", "bias"):
             if (value := getattr(self, key)) is not None:
                 value = np.asarray(value)
@@ -103,9 +104,9 @@ class Network:
 def equalise(network, passes=8):
     """Rescale between neighbouring factors so that rows and columns that meet have the same largest weight.
 
-    The product of the factors, so the network's function, is unchanged. For a middle value with row peak r in the factor
-    before and column peak c in the factor after, the row is multiplied by sqrt(c / r) and the column divided by it
-    (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, eq. 11).
+    The product of the factors, so the network's function, is unchanged. For a middle value with row peak r in the
+    factor before and column peak c in the factor after, the row is multiplied by sqrt(c / r) and the column divided by
+    it (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, eq. 11).
     """
     return replace(network, layers=tuple(_equalise_layer(layer, passes) for layer in network.layers), formats=None)
 

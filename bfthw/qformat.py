@@ -38,11 +38,19 @@ class QFormat:
 
     def round(self, x):
         """Floats to integers, floor(x * 2**frac + 1/2), before saturation; returned as float64."""
-        return np.floor(np.ldexp(np.asarray(x, np.float64), self.frac) + 0.5)
+        # x * 2**frac + 0.5 itself would be rounded: 0.49999999999999994 + 0.5 is 1 in float64
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = np.ldexp(np.asarray(x, np.float64), self.frac)
+            low = np.floor(scaled)
+            return low + (scaled - low >= 0.5)
 
     def quantise(self, x):
-        """Floats of any shape to int64 of the same shape, rounded (halves up) and saturated."""
-        return np.clip(self.round(x), self.lo, self.hi).astype(np.int64)
+        """Floats of any shape to int64 of the same shape, rounded (halves up) and saturated; ValueError for NaN."""
+        q = self.round(x)
+        if np.isnan(q).any():
+            raise ValueError("QFormat.quantise takes numbers, got NaN")
+        # again as integers: above 54 bits `hi` is no float64 and the first clip goes one too far
+        return self.saturate(np.clip(q, self.lo, self.hi).astype(np.int64))
 
     def dequantise(self, q):
         """Integers to the float64 they stand for (exact up to 53 bits)."""

@@ -18,6 +18,10 @@ class FactorFormats:
     output: QFormat
     rows: int = 0
 
+    def __post_init__(self):
+        if type(self.rows) is not int or not 0 <= self.rows <= 62:
+            raise ValueError(f"FactorFormats.rows must be an integer from 0 to 62, got {self.rows!r}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFormats:
@@ -43,7 +47,9 @@ class Formats:
             "input": pair(self.input),
             "layers": [
                 {
-                    "factors": [{"weights": pair(f.weights), "output": pair(f.output), "rows": f.rows} for f in layer.factors],
+                    "factors": [
+                        {"weights": pair(f.weights), "output": pair(f.output), "rows": f.rows} for f in layer.factors
+                    ],
                     "skip": pair(layer.skip),
                     "bias_width": layer.bias_width,
                 }
@@ -53,21 +59,21 @@ class Formats:
 
     @classmethod
     def from_dict(cls, table):
-        """The inverse of `to_dict`; ValueError for anything else."""
+        """The inverse of `to_dict`; ValueError for anything that `to_dict` does not write."""
 
-        def pair(q):
+        def maybe(q):
             return None if q is None else QFormat(*q)
 
         try:
-            return cls(
-                input=pair(table["input"]),
+            result = cls(
+                input=QFormat(*table["input"]),
                 layers=tuple(
                     LayerFormats(
                         factors=tuple(
-                            FactorFormats(weights=pair(f["weights"]), output=pair(f["output"]), rows=int(f["rows"]))
+                            FactorFormats(weights=QFormat(*f["weights"]), output=QFormat(*f["output"]), rows=f["rows"])
                             for f in layer["factors"]
                         ),
-                        skip=pair(layer["skip"]),
+                        skip=maybe(layer["skip"]),
                         bias_width=layer["bias_width"],
                     )
                     for layer in table["layers"]
@@ -75,6 +81,9 @@ class Formats:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"formats are malformed: {error!r}") from None
+        if result.to_dict() != table:
+            raise ValueError("formats are malformed: entries that formats do not have")
+        return result
 
 
 def row_exponents(values, weights, rows):
@@ -89,8 +98,8 @@ def row_exponents(values, weights, rows):
     return exponents
 
 
-def quantise_factor(values, x_format, formats, **rest):
-    """Float values (a, b, c, d) to an IntFactor; `rest` goes to it as it is."""
+def quantise_factor(values, x_format, formats):
+    """Float values (a, b, c, d) to an IntFactor without residual, bias and ReLU; see `finish`."""
     exponents = row_exponents(values, formats.weights, formats.rows)
     scaled = values if exponents is None else np.ldexp(values, exponents[:, :, None, :])
     return IntFactor(
@@ -99,36 +108,44 @@ def quantise_factor(values, x_format, formats, **rest):
         input=x_format,
         weights=formats.weights,
         output=formats.output,
-        **rest,
     )
 
 
-def finishing(layer, x_format, formats, acc_frac):
-    """Arguments of the last IntFactor of a layer: skip and ReLU, and the bias at `acc_frac` (None: no bias yet)."""
-    rest = {"relu": layer.relu}
+def finish(factor, layer, x_format, skip, bias_width=None):
+    """The last IntFactor of a layer with the layer's residual, bias and ReLU.
+
+    x_format: of the layer's input. skip: format of the residual's weights, None where they are one. bias_width: None
+    means: as wide as the bias, one bit more.
+    """
     if layer.residual:
-        rest["skip_input"] = x_format
+        factor = replace(factor, skip_input=x_format)
         if layer.scale is not None:
-            rest |= {"skip": formats.skip.quantise(layer.scale), "skip_weights": formats.skip}
-    if layer.bias is not None and acc_frac is not None:
-        rest |= {"bias": QFormat(formats.bias_width, acc_frac).quantise(layer.bias), "bias_width": formats.bias_width}
-    return rest
+            factor = replace(factor, skip=skip.quantise(layer.scale), skip_weights=skip)
+    if layer.bias is not None:
+        # the accumulator's fraction bits are known only now, and the bias is an integer there
+        if bias_width is None:
+            needed = int(np.abs(QFormat(62, factor.acc_frac).round(layer.bias)).max())
+            bias_width = needed.bit_length() + 2  # a sign, and room for the training that follows
+        bias = QFormat(bias_width, factor.acc_frac).quantise(layer.bias)
+        factor = replace(factor, bias=bias, bias_width=bias_width)
+    return replace(factor, relu=layer.relu)
 
 
 def quantise_layer(layer, x_format, formats):
     """A float layer and its LayerFormats to an IntLayer. Weights beyond their format saturate."""
-    *head, last = layer.folded
     if len(formats.factors) != len(layer.folded):
         raise ValueError(f"formats for {len(formats.factors)} factors, layer {layer.name!r} has {len(layer.folded)}")
-    if (formats.skip is None) != (not layer.residual or layer.scale is None) or (formats.bias_width is None) != (layer.bias is None):
-        raise ValueError(f"formats of layer {layer.name!r} do not fit its residual and bias")
+    for key, there, needed in (
+        ("skip", formats.skip is not None, layer.residual and layer.scale is not None),
+        ("bias_width", formats.bias_width is not None, layer.bias is not None),
+    ):
+        if there != needed:
+            raise ValueError(f"formats of layer {layer.name!r}: {key} {'is missing' if needed else 'has no use here'}")
     factors, q = [], x_format
-    for factor, f in zip(head, formats.factors):
+    for factor, f in zip(layer.folded, formats.factors):
         factors.append(quantise_factor(factor.values, q, f))
         q = f.output
-    bare = quantise_factor(last.values, q, formats.factors[-1], **finishing(layer, x_format, formats, None))
-    rest = finishing(layer, x_format, formats, bare.acc_frac)
-    factors.append(quantise_factor(last.values, q, formats.factors[-1], **rest))
+    factors[-1] = finish(factors[-1], layer, x_format, formats.skip, formats.bias_width)
     return IntLayer(factors=tuple(factors), name=layer.name)
 
 
@@ -147,16 +164,12 @@ def _range(values, percentile):
     return np.percentile(values, 100 - percentile), np.percentile(values, percentile)
 
 
-def _no_overflow(width, acc_frac, lo, hi):
-    """The finest format that no accumulator from lo to hi (integers at acc_frac) can overflow, rounding included."""
-    return QFormat.covering(width, float(np.ldexp(float(lo), -acc_frac)), float(np.ldexp(float(hi), -acc_frac)))
-
-
 def choose_formats(network, settings=None, calibration=None):
     """Formats for a network.
 
-    With calibration data (N, inputs), floats in the network's own units, a stage's output format holds the given
-    percentile of what the float network produces there; without, it is the finest that no input can overflow.
+    With calibration data (N, inputs), floats in the network's own units, a stage's output format holds what the float
+    network produces there between the given percentiles; without, it is the finest that cannot overflow whatever the
+    inputs, each stage's inputs taken as independent of each other.
     """
     settings = settings or Settings()
     settings.check_layers([layer.name for layer in network.layers])
@@ -167,40 +180,34 @@ def choose_formats(network, settings=None, calibration=None):
         taps = iter(network.taps(calibration))
         if settings.input_frac is None:
             q = QFormat.covering(settings.input_bits, *_range(calibration, settings.percentile))
-    chosen, first = [], q
-    lo, hi = np.full((1, network.inputs), q.lo), np.full((1, network.inputs), q.hi)
+    first, chosen = q, []
+    lo, hi = np.full((1, network.inputs), q.lo), np.full((1, network.inputs), q.hi)  # what each value can be
     for layer in network.layers:
-        own, x_format, (lo0, hi0) = settings.layer(layer.name), q, (lo, hi)
-        skip = bias_width = None
+        own, x_format, lo0, hi0 = settings.layer(layer.name), q, lo[0], hi[0]
+        skip, factors = None, []
         if layer.residual and layer.scale is not None:
             skip = QFormat.covering(own.weight_bits, layer.scale.min(), layer.scale.max())
-        factors = []
         for m, factor in enumerate(layer.folded):
             weights = QFormat.covering(own.weight_bits, factor.values.min(), factor.values.max())
-            # the output's format does not matter to the accumulator, whose bounds are wanted here
-            draft = FactorFormats(weights=weights, output=QFormat(own.activation_bits, q.frac), rows=own.row_exponents)
-            rest, scratch = {}, LayerFormats(factors=(), skip=skip)
+            # bounds of the accumulator are wanted first; for them any output format does, say one that drops nothing
+            draft = FactorFormats(
+                weights=weights, output=QFormat(own.activation_bits, q.frac + weights.frac), rows=own.row_exponents
+            )
+            stage = quantise_factor(factor.values, q, draft)
             if m == len(layer.folded) - 1:
-                rest = finishing(layer, x_format, scratch, None)
-                if layer.bias is not None:
-                    acc_frac = quantise_factor(factor.values, q, draft, **rest).acc_frac
-                    needed = np.abs(QFormat(62, acc_frac).round(layer.bias)).max()
-                    bias_width = int(needed).bit_length() + 2  # a sign, and room for the training that follows
-                    scratch = LayerFormats(factors=(), skip=skip, bias_width=bias_width)
-                    rest = finishing(layer, x_format, scratch, acc_frac)
-            stage = quantise_factor(factor.values, q, draft, **rest)
-            low, high = stage.bounds(lo, hi, lo0[0], hi0[0]) if rest.get("skip_input") else stage.bounds(lo, hi)
-            if rest.get("relu"):
+                stage = finish(stage, layer, x_format, skip)
+            low, high = stage.bounds(lo, hi, lo0, hi0)
+            if stage.relu:
                 low, high = np.maximum(low, 0), np.maximum(high, 0)
             if taps is None:
-                output = _no_overflow(own.activation_bits, stage.acc_frac, low.min(), high.max())
+                reach = np.ldexp([float(low.min()), float(high.max())], -stage.acc_frac)
             else:
-                output = QFormat.covering(own.activation_bits, *_range(next(taps), settings.percentile))
-            stage = replace(stage, output=output)
+                reach = _range(next(taps), settings.percentile)
+            q = QFormat.covering(own.activation_bits, *map(float, reach))
+            stage = replace(stage, output=q)
             lo, hi = stage.requantise(low)[None], stage.requantise(high)[None]
-            factors.append(replace(draft, output=output))
-            q = output
-        chosen.append(LayerFormats(factors=tuple(factors), skip=skip, bias_width=bias_width))
+            factors.append(replace(draft, output=q))
+        chosen.append(LayerFormats(factors=tuple(factors), skip=skip, bias_width=stage.bias_width))
     return Formats(input=first, layers=tuple(chosen))
 
 
@@ -224,9 +231,9 @@ def compile(network, *, settings=None, calibration=None, formats=None):
 def prepare(network, *, settings=None, calibration=None, formats=None):
     """What `compile` quantises: (network, formats), the network equalised where that is wanted.
 
-    In order of preference: the given formats; those that the network was trained for, unless settings or calibration data
-    are given; formats chosen here. settings.equalise = None means: equalise if that raises the SQNR on the calibration
-    data (without data: no).
+    In order of preference: the given formats; those that the network was trained for, unless settings or calibration
+    data are given; formats chosen here. settings.equalise = None means: equalise if that raises the SQNR on the
+    calibration data (without data: no).
     """
     if formats is None and settings is None and calibration is None:
         formats = network.formats
@@ -275,6 +282,5 @@ def _row(name, factor, wanted, got, saturated):
     noise = float(np.square(wanted - got).sum())
     signal = float(np.square(wanted).sum())
     sqnr = np.inf if noise == 0 else -np.inf if signal == 0 else 10 * np.log10(signal / noise)
-    return StageReport(
-        name=name, factor=factor, sqnr=float(sqnr), saturated=saturated, values=wanted.size, peak=float(np.abs(wanted).max())
-    )
+    peak = float(np.abs(wanted).max())
+    return StageReport(name=name, factor=factor, sqnr=float(sqnr), saturated=saturated, values=wanted.size, peak=peak)

@@ -43,14 +43,15 @@ class Settings(LayerSettings):
     def layer(self, name):
         """The settings of a layer, every number filled in (lanes and simd may stay None: chosen later)."""
         own = self.layers.get(name, LayerSettings())
-        picked = {key: getattr(self, key) if (v := getattr(own, key)) is None else v for key in LayerSettings.model_fields}
-        return LayerSettings(**picked)
+        given = own.model_dump(exclude_none=True)
+        return LayerSettings(**{key: given.get(key, getattr(self, key)) for key in LayerSettings.model_fields})
 
     def check_layers(self, names):
         """ValueError where a table names a layer that the network does not have."""
         for name in self.layers:
             if name not in names:
-                raise ValueError(f"settings: the network has no layer {name!r}; its layers are {', '.join(map(repr, names))}")
+                known = ", ".join(map(repr, names))
+                raise ValueError(f"settings: the network has no layer {name!r}; its layers are {known}")
 
 
 def make_settings(path=None, **given):
@@ -66,8 +67,9 @@ def make_settings(path=None, **given):
     try:
         return Settings(**table)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if part not in ("int", "list[constrained-int]"))
+        # of the ways to read `int or list`, the one that came furthest; pydantic puts their names into the location
+        first = max(error.errors(), key=lambda e: len(e["loc"]))
+        key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("constrained-", "list[")))
         if first["type"] == "extra_forbidden":
             known = LayerSettings.model_fields if "." in key else Settings.model_fields
             raise ValueError(f"{where}: unknown key {key!r}; the keys are {', '.join(known)}") from None

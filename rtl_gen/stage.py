@@ -38,6 +38,9 @@ class Rom(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        if len(self.words) == 1:
+            m.d.comb += self.data.eq(self.words[0])
+            return m
         address, _ = counter(m, len(self.words), self.next, "address")
         m.submodules.store = store = memory.Memory(shape=unsigned(self.width), depth=len(self.words), init=self.words)
         port = store.read_port(domain="sync")
@@ -48,8 +51,8 @@ class Rom(wiring.Component):
 class Buffer(wiring.Component):
     """The input buffer of a stage: `slots` blocks in `banks` memories, written in order, read in the order of `StageSpec`.
 
-    `issue` reads; the elements are in `seen` one cycle later. `available`: the next read has its data. `part` and
-    `pass_` number the present read, `step_last` marks the last of a dot product.
+    `available`: the next read has its data. `issue` reads; the elements are in `seen` one cycle later. `choice` says which
+    of `StageSpec.select` the present read is for.
     """
 
     def __init__(self, spec: StageSpec):
@@ -59,7 +62,7 @@ class Buffer(wiring.Component):
             "i": In(Link(self.shape)),
             "issue": In(1),
             "available": Out(1),
-            "choice": Out(range(len(spec.select))),
+            "choice": Out(range(max(2, len(spec.select)))),
             "seen": Out(spec.banks * self.shape.size),
         })
 

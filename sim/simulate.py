@@ -1,0 +1,306 @@
+"""Simulate a generated core and compare every integer with the golden model. The manifest says all there is to know."""
+
+import json
+import shutil
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from bfthw import load_integers
+from rtl_gen.manifest import read_manifest
+
+from . import simulators
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a simulation showed.
+
+    outputs: integers (N, outputs) of the unstalled run. latency, interval: measured, in cycles (interval: None for too few
+    vectors). problems: one line each, empty where everything agrees. waves: path of the waveforms, if asked for (VCD, from Icarus FST).
+    """
+
+    simulator: str
+    vectors: int
+    cycles: int
+    seconds: float
+    latency: int | None
+    interval: float | None
+    outputs: np.ndarray
+    problems: tuple = ()
+    checks: tuple = ()
+    waves: Path | None = None
+
+    @property
+    def ok(self):
+        return not self.problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """Frames to play, the vectors that the core should see in them, and which of those are marked as wrong."""
+
+    name: str
+    frames: list
+    vectors: np.ndarray
+    wrong: np.ndarray
+    stall: float = 0.0
+    seed: int = 0
+    reset: bool = True
+    cut: int | None = None  # stop after so many cycles, outputs unchecked
+    watch: bool = False
+    check_time: bool = False
+
+    def beats(self, lanes):
+        data = np.concatenate([frame.reshape(-1, lanes) for frame in self.frames])
+        last = np.concatenate([np.arange(len(frame) // lanes) == len(frame) // lanes - 1 for frame in self.frames])
+        return data, last.astype(np.uint8)
+
+
+def whole(vectors, **rest):
+    """A scenario of one right frame a vector."""
+    return Scenario(frames=list(vectors), vectors=vectors, wrong=np.zeros(len(vectors), bool), **rest)
+
+
+def wrong_frames(vectors, lanes, rng, **rest):
+    """A scenario in which every other frame is too short or too long, by any number of beats."""
+    frames, seen, wrong = [], [], []
+    for n, vector in enumerate(vectors):
+        beats = len(vector) // lanes
+        kind = rng.integers(3) if n % 2 else 0
+        if kind == 1 and beats > 1:
+            cut = int(rng.integers(1, beats)) * lanes
+            frames.append(vector[:cut])
+            seen.append(np.where(np.arange(len(vector)) < cut, vector, 0))
+        elif kind:
+            extra = int(rng.integers(1, beats + 2)) * lanes
+            frames.append(np.concatenate([vector, rng.permutation(np.resize(vector, extra))]))
+            seen.append(vector)
+        else:
+            frames.append(vector)
+            seen.append(vector)
+        wrong.append(bool(kind))
+    return Scenario(frames=frames, vectors=np.array(seen), wrong=np.array(wrong), **rest)
+
+
+def random_vectors(network, count, seed):
+    """Integers (count, inputs) over the whole input range: its corners first, then random ones."""
+    rng = np.random.default_rng(seed)
+    lo, hi, n = network.input.lo, network.input.hi, network.inputs
+    corners = np.array([np.full(n, hi), np.full(n, lo), np.zeros(n, int), np.resize([lo, hi], n)])
+    return np.concatenate([corners, rng.integers(lo, hi + 1, (count, n))])[:count]
+
+
+def to_integers(network, x):
+    """Vectors (N, inputs): integers as they are, floats through the input format; ValueError for anything else."""
+    x = np.asarray(x)
+    if x.ndim != 2 or x.shape[1] != network.inputs or not len(x):
+        raise ValueError(f"input vectors must have shape (N, {network.inputs}), got {x.shape}")
+    if x.dtype.kind == "f":
+        if not np.isfinite(x).all():
+            raise ValueError("input vectors must be finite, found NaN or infinity")
+        return network.input.quantise(x)
+    return network.input.check(x, "input vectors")
+
+
+def simulate(path, *, inputs=None, vectors=64, stall=0.3, seed=0, simulator="verilator", waves=False, progress=None):
+    """Play vectors to the core that a manifest describes and compare with the golden model.
+
+    path: the manifest, or the Design that rtl_gen.write returned. inputs: (N, inputs), floats or integers, beside which
+    `vectors` random ones are used in the other scenarios: random stalls on both sides with probability `stall`, frames of
+    wrong length, a reset in flight. progress(fraction) is called now and then.
+    Returns a Result; raises ValueError for bad arguments, RuntimeError where the simulator itself fails.
+    """
+    path = Path(getattr(path, "path", path))
+    if vectors < 1:
+        raise ValueError(f"vectors must be 1 or more, got {vectors}")
+    if not 0 <= stall < 1:
+        raise ValueError(f"stall is a probability, 0 or more and less than 1, got {stall}")
+    manifest = read_manifest(path)
+    network = load_integers(path.parent / manifest.files.integers.name)
+    simulators.check_simulator(simulator)
+    noise = random_vectors(network, vectors, seed)
+    steady = noise if inputs is None else to_integers(network, inputs)
+    rng, lanes = np.random.default_rng(seed + 1), manifest.input.lanes
+    some = noise[: max(8, min(vectors, 32))]
+    scenarios = [
+        whole(steady, name="back to back", check_time=True),
+        whole(noise, name=f"stalled, probability {stall}", stall=stall, seed=seed + 2),
+        wrong_frames(some, lanes, rng, name="frames of wrong length", stall=stall / 2, seed=seed + 3),
+        whole(some, name="cut by a reset", cut=manifest.latency + manifest.interval + manifest.interval // 2),
+        whole(some, name="after the reset", stall=stall / 2, seed=seed + 4),
+    ]
+    bench = _Bench(path, manifest, network, simulator, waves, progress)
+    return bench.run(scenarios)
+
+
+@dataclass
+class _Bench:
+    path: Path
+    manifest: object
+    network: object
+    simulator: str
+    waves: bool
+    progress: object
+    problems: list = field(default_factory=list)
+
+    def run(self, scenarios):
+        build = self._build()
+        begin = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="bfthw-sim-") as job:
+            job = Path(job)
+            result = self._play(build, job, scenarios)
+            seconds = time.monotonic() - begin
+            wave_file = None
+            if self.waves:
+                dump = next(job.glob("dump.*"))
+                wave_file = self.path.with_suffix(dump.suffix)
+                shutil.move(dump, wave_file)
+        latency = interval = outputs = None
+        checks = []
+        for n, scenario in enumerate(scenarios):
+            if scenario.cut is not None:
+                continue
+            y = self._check(scenario, n, result)
+            if scenario.check_time:
+                outputs = y
+                latency, interval = self._measure(scenario, n, result)
+            checks.append(scenario.name)
+        return Result(
+            simulator=self.simulator, vectors=sum(len(s.vectors) for s in scenarios if s.cut is None),
+            cycles=int(result["cycles"]), seconds=seconds, latency=latency, interval=interval, outputs=outputs,
+            problems=tuple(self.problems), checks=tuple(checks), waves=wave_file,
+        )
+
+    def _build(self):
+        """Compile, unless the same Verilog was compiled before: <name>.sim/ beside the manifest keeps the result."""
+        verilog = self.path.parent / self.manifest.files.verilog.name
+        directory = (self.path.parent / f"{self.manifest.name}.sim" / self.simulator).resolve()
+        stamp = directory / "built"
+        version = simulators.version(self.simulator)
+        built = f"{self.manifest.files.verilog.sha256} {version} waves={self.waves} {Path(simulators.__file__).parent}"
+        if not (stamp.exists() and stamp.read_text() == built):
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir(parents=True)
+            simulators.build(verilog.resolve(), self.manifest.name, directory, self.simulator, self.waves)
+            stamp.write_text(built)
+        return directory
+
+    def _play(self, build, job, scenarios):
+        """Run the scenarios in the simulator; the arrays that the bench recorded."""
+        m, stimuli, table, total = self.manifest, {}, [], 0
+        watched = [stage for stage in m.stages] if any(s.watch for s in scenarios) else []
+        for n, scenario in enumerate(scenarios):
+            stimuli[f"data_{n}"], stimuli[f"last_{n}"] = scenario.beats(m.input.lanes)
+            busy = max(len(stimuli[f"data_{n}"]), len(scenario.vectors) * m.interval)
+            expected = scenario.cut or int((busy + m.latency) / (1 - scenario.stall) ** 2)
+            total += expected
+            table.append({
+                "frames": len(scenario.vectors), "stall": scenario.stall, "seed": scenario.seed, "reset": scenario.reset,
+                # far beyond what it can take: a core that hangs is stopped and reported
+                "cycles": scenario.cut or 4 * expected + 2000,
+            })
+        np.savez(job / "stimuli.npz", **stimuli)
+        (job / "job.json").write_text(json.dumps({
+            "scenarios": table,
+            "input_bytes": m.input.lane_bytes,
+            "output_bytes": m.output.lane_bytes * m.output.lanes,
+            "watch": [stage.instance for stage in watched],
+            "watch_bytes": [(stage.output.width * stage.lanes + 7) // 8 for stage in watched],
+        }))
+        failure = []
+
+        def start():
+            try:
+                simulators.start(m.name, build, job, self.simulator, self.waves)
+            except Exception as error:  # handed to the caller's thread
+                failure.append(error)
+
+        worker = threading.Thread(target=start)
+        worker.start()
+        while worker.is_alive():
+            worker.join(0.2)
+            if self.progress and (job / "progress").exists():
+                self.progress(min(1.0, int((job / "progress").read_text() or 0) / total))
+        if failure:
+            raise failure[0]
+        with np.load(job / "result.npz", allow_pickle=False) as result:
+            return dict(result)
+
+    def _check(self, scenario, n, result):
+        """Compare a scenario's outputs; returns them as integers, as far as they came."""
+        m, where, beats = self.manifest, scenario.name, self.manifest.output.beats
+        got = unpack(result[f"bytes_{n}"], m.output.lane_bytes)
+        last, user = result[f"flags_{n}"].T
+        y = got[: len(got) // self.network.outputs * self.network.outputs].reshape(-1, self.network.outputs)
+        ends = np.flatnonzero(last)
+        wanted_ends = np.arange(1, len(scenario.vectors) + 1) * beats - 1
+        if not np.array_equal(ends, wanted_ends):
+            self.problems.append(f"{where}: TLAST on beats {ends[:8].tolist()}..., should be on {wanted_ends[:8].tolist()}...")
+        flags = user[wanted_ends[wanted_ends < len(user)]].astype(bool)
+        if not np.array_equal(flags, scenario.wrong[: len(flags)]) or user.sum() != flags.sum():
+            self.problems.append(f"{where}: TUSER marks vectors {np.flatnonzero(flags)}, should mark {np.flatnonzero(scenario.wrong)}")
+        errors = result[f"errors_{n}"].tolist()
+        if errors != [int(scenario.wrong.any()), int(scenario.wrong.sum())]:
+            self.problems.append(f"{where}: frame_error and frame_errors are {errors}, {int(scenario.wrong.sum())} frames were wrong")
+        if len(y) != len(scenario.vectors):
+            self.problems.append(f"{where}: {len(y)} vectors came out of {len(scenario.vectors)}")
+        wanted = self.network(scenario.vectors)
+        different = np.argwhere(y[: len(wanted)] != wanted[: len(y)])
+        if len(different):
+            v, index = different[0]
+            first = f"{where}: vector {v}, output {index} is {y[v, index]}, should be {wanted[v, index]}"
+            self.problems.append(f"{first}; {self._locate(scenario)}")
+        return y
+
+    def _locate(self, scenario):
+        """Play a scenario again with every stage watched; names the first stage and index that differ."""
+        with tempfile.TemporaryDirectory(prefix="bfthw-sim-") as job:
+            waves, self.waves = self.waves, False
+            build = self._build()
+            result = self._play(build, Path(job), [replace(scenario, watch=True)])
+            self.waves = waves
+        for s, (stage, wanted) in enumerate(zip(self.manifest.stages, self.network.taps(scenario.vectors))):
+            raw = result[f"watch_0_{s}"]
+            bits = np.unpackbits(raw, axis=1, bitorder="little")[:, : stage.lanes * stage.output.width]
+            weights = 1 << np.arange(stage.output.width, dtype=np.int64)
+            weights[-1] = -weights[-1]
+            got = (bits.reshape(-1, stage.output.width).astype(np.int64) @ weights)[: wanted.size]
+            different = np.flatnonzero(got != wanted.ravel()[: len(got)])
+            if len(different):
+                v, index = divmod(int(different[0]), wanted.shape[1])
+                return (
+                    f"the first stage that differs is {stage.name} ({stage.instance}), vector {v}, index {index}: "
+                    f"{got[different[0]]}, should be {wanted[v, index]}"
+                )
+        return "every stage agrees, so the difference arises behind the last one"
+
+    def _measure(self, scenario, n, result):
+        """Measured latency and interval, held against the manifest."""
+        m = self.manifest
+        seen, accepted = result[f"seen_{n}"], result[f"accepted_{n}"]
+        if not len(seen):
+            return None, None
+        latency, interval = int(seen[0] - accepted[0]), None
+        if latency != m.latency:
+            self.problems.append(f"latency is {latency} cycles, the manifest says {m.latency}")
+        firsts = seen[:: m.output.beats]
+        if len(firsts) >= 6:
+            # the pipeline has filled up by the middle of the run
+            half = firsts[len(firsts) // 2 :]
+            interval = float((half[-1] - half[0]) / (len(half) - 1))
+            if interval != m.interval:
+                self.problems.append(f"interval is {interval} cycles, the manifest says {m.interval}")
+        return latency, interval
+
+
+def unpack(raw, lane_bytes):
+    """Sign-extended lanes of `lane_bytes` bytes each to int64."""
+    wide = np.zeros((len(raw) // lane_bytes, 8), np.uint8)
+    wide[:, :lane_bytes] = raw.reshape(-1, lane_bytes)
+    shift = 64 - 8 * lane_bytes
+    return wide.view("<i8").ravel() << shift >> shift

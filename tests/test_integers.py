@@ -1,0 +1,117 @@
+"""Integer networks in files: exact round trips, and everything else refused."""
+
+import json
+
+import numpy as np
+import pytest
+from checkpoint_files import FACTORS, npz, random_network, refused
+
+from bfthw import Chain, Layer, Network, Settings, chain, compile
+from bfthw.checkpoint import is_integers, load_integers, save_integers
+
+
+@pytest.mark.parametrize("seed", range(8), ids="seed-{}".format)
+def test_save_and_load_integers(tmp_path, seed):
+    network = random_network(seed)
+    integers = compile(network, settings=Settings(row_exponents=seed % 3, weight_bits=4 + 3 * (seed % 4)))
+    path = tmp_path / "w.npz"
+    save_integers(integers, path)
+    again = load_integers(path)
+    assert again.names == integers.names and is_integers(path)
+    for a, b in zip(integers.factors, again.factors):
+        for key in a.__dataclass_fields__:
+            x, y = getattr(a, key), getattr(b, key)
+            assert np.array_equal(x, y) if isinstance(x, np.ndarray) else x == y, key
+    x = np.random.default_rng(seed).integers(-128, 128, (20, 16))
+    assert np.array_equal(integers(x), again(x))
+    save_integers(again, tmp_path / "again.npz")
+    assert path.read_bytes() == (tmp_path / "again.npz").read_bytes()
+    refused(path, "holds an integer network", "bfthw generate")
+    with np.load(path) as arrays:
+        bits = 4 + 3 * (seed % 4)
+        assert arrays["first.factors.0"].dtype == (np.int8 if bits <= 8 else np.int16)
+
+
+def integer_file(tmp_path, change=lambda arrays, table: None):
+    """An integer file with something changed."""
+    network = Network(
+        layers=[Layer(chain=Chain.random(chain.bft(16), 0), residual=True, scale=np.ones(16), bias=np.ones(16))]
+    )
+    save_integers(compile(network, settings=Settings(row_exponents=2)), tmp_path / "whole.npz")
+    with np.load(tmp_path / "whole.npz") as file:
+        arrays = dict(file)
+    table = json.loads(arrays.pop("bfthw").tobytes())
+    change(arrays, table)
+    return npz(tmp_path / "w.npz", arrays | {"bfthw": np.frombuffer(json.dumps(table).encode(), np.uint8)})
+
+
+INTEGERS = {
+    "float": (
+        lambda a, t: a.update({"0.factors.0": np.ones((1, 4, 4, 4))}),
+        ["'0.factors.0'", "must be integers.*float64"],
+    ),
+    "too-wide": (
+        lambda a, t: a.update({"0.factors.0": np.full((1, 4, 4, 4), 200)}),
+        ["'0.factors.0'", r"must fit 8 bits \(-128 to 127\), got 200"],
+    ),
+    "shape": (lambda a, t: a.update({"0.factors.1": np.ones((4, 4), int)}), ["'0.factors.1'", r"shape \(a, b, c, d\)"]),
+    "chain": (lambda a, t: a.update({"0.factors.0": np.ones((1, 4, 4, 5), int)}), ["'0.factors.0'|do not chain"]),
+    "exponents": (
+        lambda a, t: a.update({"0.factors.0.exponents": np.full((1, 4, 4), -1)}),
+        ["'0.factors.0'", "exponents must be 0 to 62, got -1"],
+    ),
+    "missing": (lambda a, t: a.pop("0.factors.1"), ["missing key '0.factors.1'"]),
+    "no-skip": (lambda a, t: a.pop("0.skip"), ["missing key '0.skip'"]),
+    "extra": (
+        lambda a, t: a.update({"0.biass": np.ones(3, int)}),
+        ["unexpected key '0.biass'", "did you mean '0.bias'"],
+    ),
+    "version": (lambda a, t: t.update(version=2), ["bfthw.version", "Input should be 1, got 2"]),
+    "unknown": (lambda a, t: t.update(more=2), ["bfthw.more"]),
+    "no-layers": (lambda a, t: (t.update(layers=[]), a.clear()), ["at least one layer"]),
+    "no-factors": (
+        lambda a, t: (t["layers"][0].update(factors=[], skip=None, bias_width=None), a.clear()),
+        ["at least one"],
+    ),
+    "layer-twice": (lambda a, t: t["layers"].append(t["layers"][0]), ["layer names must differ"]),
+    "name": (
+        lambda a, t: (t["layers"][0].update(name="../0"), a.update({f"../{k}": a.pop(k) for k in list(a)})),
+        ["a layer's name must be words"],
+    ),
+    "residual": (lambda a, t: t["layers"][0].update(residual=False), ["layer '0': skip needs residual = true"]),
+    "residual-number": (lambda a, t: t["layers"][0].update(residual=1), ["bfthw.layers.0.residual"]),
+    "format": (
+        lambda a, t: t["layers"][0]["factors"][0].update(output=[99, 0]),
+        ["'0.factors.0'", "1 to 62 bits, got 99"],
+    ),
+    "mismatch": (
+        lambda a, t: t["layers"][0]["factors"][0].update(output=[9, 9]),
+        ["factor 0 of layer '0' gives 9 bits"],
+    ),
+    "overflow": (
+        lambda a, t: t["layers"][0]["factors"][1].update(output=[10, 900]),
+        ["'0.factors.1'", "integer overflow"],
+    ),
+    "bias-width": (
+        lambda a, t: t["layers"][0].update(bias_width=2),
+        ["'0.factors.1'", "IntFactor.bias must fit 2 bits"],
+    ),
+    "bias-zero": (lambda a, t: t["layers"][0].update(bias_width=0), ["'0.factors.1'", "1 to 62 bits, got 0"]),
+}
+
+
+@pytest.mark.parametrize("change, texts", INTEGERS.values(), ids=INTEGERS)
+def test_malformed_integers(tmp_path, change, texts):
+    path = integer_file(tmp_path, change)
+    refused(path, *texts, read=load_integers)
+    assert is_integers(path)
+    refused(path, "integer network")
+
+
+def test_float_files_are_no_integer_networks(tmp_path):
+    path = npz(tmp_path / "w.npz", FACTORS)
+    refused(path, "not marked as an integer network", read=load_integers)
+    refused(tmp_path / "none.npz", "no such file", read=load_integers)
+    assert load_integers(integer_file(tmp_path)).inputs == 16
+    for name in ("none.npz", "w.safetensors", ".."):
+        assert not is_integers(tmp_path / name)

@@ -1,0 +1,125 @@
+"""Float layers and networks against plain matrix arithmetic."""
+
+import numpy as np
+import pytest
+
+from bfthw import Chain, Factor, Layer, Network, chain
+from bfthw.network import equalise
+
+CASES = [(r, s, b, u) for r in (False, True) for s in (False, True) for b in (False, True) for u in (False, True)]
+
+
+def random_layer(seed, *, residual=False, scale=False, bias=False, relu=False, name="0", shape=None):
+    rng = np.random.default_rng(seed)
+    built = Chain.random(shape or chain.bft(16, 4), seed)
+    return Layer(
+        chain=built,
+        residual=residual,
+        scale=rng.normal(size=built.outputs) if scale else None,
+        bias=rng.normal(size=built.outputs) if bias else None,
+        relu=relu,
+        name=name,
+    )
+
+
+@pytest.mark.parametrize("residual, scale, bias, relu", CASES)
+def test_layer_is_its_formula(residual, scale, bias, relu):
+    layer = random_layer(7, residual=residual, scale=scale, bias=bias, relu=relu)
+    x = np.random.default_rng(8).normal(size=(5, 16))
+    y = x @ layer.chain.dense().T
+    if residual:
+        y = y + x
+    if scale:
+        y = y * layer.scale
+    if bias:
+        y = y + layer.bias
+    if relu:
+        y = np.maximum(y, 0)
+    np.testing.assert_allclose(layer(x), y, atol=1e-12)
+    taps = layer.taps(x)
+    np.testing.assert_allclose(taps[0], layer.chain.factors[0](x), atol=1e-12)
+    assert len(taps) == 2 and np.array_equal(taps[-1], layer(x))
+
+
+def test_batch_norm_is_scale_and_bias():
+    rng = np.random.default_rng(0)
+    gamma, beta, mean, var = rng.normal(size=16), rng.normal(size=16), rng.normal(size=16), rng.uniform(0.1, 2, 16)
+    scale = gamma / np.sqrt(var + 1e-5)
+    plain = random_layer(1, residual=True)
+    folded = Layer(chain=plain.chain, residual=True, scale=scale, bias=beta - mean * scale)
+    x = rng.normal(size=(9, 16))
+    np.testing.assert_allclose(folded(x), (plain(x) - mean) / np.sqrt(var + 1e-5) * gamma + beta, atol=1e-12)
+
+
+def test_network_is_its_layers_in_order():
+    first = random_layer(1, name="a", relu=True)
+    second = random_layer(2, name="b", shape=chain.monarch(12, 16, 4), bias=True)
+    network = Network(layers=[first, second])
+    x = np.random.default_rng(3).normal(size=(4, 16))
+    assert np.array_equal(network(x), second(first(x)))
+    assert (network.inputs, network.outputs, len(network.taps(x))) == (16, 12, 4)
+
+
+@pytest.mark.parametrize("seed", range(4), ids="seed-{}".format)
+@pytest.mark.parametrize("parts", CASES[::3], ids=str)
+def test_equalise_leaves_the_function_unchanged(parts, seed):
+    residual, scale, bias, relu = parts
+    layer = random_layer(seed, residual=residual, scale=scale, bias=bias, relu=relu, shape=chain.mixed_radix((4, 2, 2)))
+    # rows of very different size
+    values = [
+        f.values * np.exp2(np.random.default_rng(seed).integers(-6, 7, f.values.shape)) for f in layer.chain.factors
+    ]
+    network = Network(
+        layers=[Layer(chain=Chain(map(Factor, values)), residual=residual, scale=layer.scale, bias=layer.bias)]
+    )
+    x = np.random.default_rng(seed + 10).normal(size=(8, 16))
+    even = equalise(network)
+    np.testing.assert_allclose(even(x), network(x), rtol=1e-9, atol=1e-9 * np.abs(network(x)).max())
+    rows = np.abs(even.layers[0].folded[0].values).max(axis=2).ravel()
+    columns = np.abs(even.layers[0].folded[1].values).max(axis=1).ravel()
+    spread = np.log2(rows / columns)
+    before = np.log2(
+        np.abs(values[0]).max(axis=2).ravel() / np.abs(network.layers[0].folded[1].values).max(axis=1).ravel()
+    )
+    assert np.abs(spread).max() < 0.3 * np.abs(before).max()
+
+
+def test_equalise_makes_peaks_equal_where_two_factors_meet():
+    network = Network(layers=[Layer(chain=Chain([Factor([[[[8.0]]]]), Factor([[[[0.5]]]])]))])
+    values = [f.values.item() for f in equalise(network).layers[0].chain.factors]
+    assert values == [2.0, 2.0]
+
+
+def test_equalise_survives_dead_rows_and_zero_scales():
+    values = np.random.default_rng(0).normal(size=(1, 4, 4, 1))
+    values[0, 1] = 0
+    layer = Layer(chain=Chain([Factor(values), Factor(np.ones((1, 4, 4, 1)))]))
+    x = np.eye(4)
+    np.testing.assert_allclose(equalise(Network(layers=[layer]))(x), layer(x), atol=1e-12)
+    layer = Layer(chain=layer.chain, scale=np.array([1.0, 0.0, 2.0, 3.0]))
+    np.testing.assert_allclose(equalise(Network(layers=[layer]))(x), layer(x), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "make, text",
+    [
+        (lambda: random_layer(0, residual=True, shape=chain.dense(3, 4)), "residual needs as many outputs .*4 -> 3"),
+        (
+            lambda: Layer(chain=random_layer(0).chain, bias=np.zeros(4)),
+            r"Layer.bias must have shape \(16,\), got \(4,\)",
+        ),
+        (lambda: Layer(chain=random_layer(0).chain, scale=np.full(16, np.inf)), "Layer.scale must be finite real"),
+        (lambda: Layer(chain=random_layer(0).chain, scale=np.ones(16, complex)), "Layer.scale must be finite real"),
+        (lambda: Layer(chain=random_layer(0).chain, name="../0"), "a layer's name must be words"),
+        (lambda: Network(layers=[]), "at least one layer"),
+        (lambda: Network(layers=[random_layer(0), random_layer(1)]), "layer names must differ"),
+        (
+            lambda: Network(layers=[random_layer(0, name="a"), random_layer(0, name="b", shape=chain.dense(3, 4))]),
+            "'a' gives 16 values, 'b' takes 4",
+        ),
+        (lambda: Network(layers=[random_layer(0)])(np.zeros((3, 4))), r"vectors must have shape \(N, 16\)"),
+    ],
+)
+def test_refused(make, text):
+    with pytest.raises(ValueError, match=text):
+        make()
