@@ -40,6 +40,13 @@ class Settings(LayerSettings):
     equalise: bool | None = None
     layers: dict[str, LayerSettings] = {}
 
+    @property
+    def chooses_formats(self):
+        """Whether anything but the hardware's lanes and SIMD was set."""
+        hardware = {"lanes", "simd"}
+        own = (layer.model_fields_set - hardware for layer in self.layers.values())
+        return bool(self.model_fields_set - hardware - {"layers"}) or any(own)
+
     def layer(self, name):
         """The settings of a layer, every number filled in (lanes and simd may stay None: chosen later)."""
         own = self.layers.get(name, LayerSettings())

@@ -246,3 +246,15 @@ def write(path, arrays, description, suffixes):
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def read_vectors(path):
+    """The array of a .npy file, numbers only; CheckpointError for everything else."""
+    path = Path(path)
+    if path.suffix != ".npy":
+        raise CheckpointError(f"{path}: vectors come as a .npy file (numpy.save), got {path.suffix!r}")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: {'is a directory, not a file' if path.is_dir() else 'no such file'}")
+    if not 0 < (size := path.stat().st_size) <= LIMIT:
+        raise CheckpointError(f"{path}: 1 to {LIMIT} bytes are read, this file has {size}")
+    return _read_npy(path, path.name, path.read_bytes())

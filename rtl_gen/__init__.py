@@ -1,6 +1,6 @@
 """Hardware: integers in, Amaranth components and Verilog out. Knows nothing of torch, files of others, or boards."""
 
-from .emit import Design, make_spec, to_rtlil, to_verilog, write
+from .emit import Design, check_name, make_spec, to_rtlil, to_verilog, write
 from .manifest import Manifest, read_manifest
 from .network import Network, NetworkSpec
 from .spec import StageSpec, fitting_lanes
@@ -15,6 +15,7 @@ __all__ = [
     "NetworkSpec",
     "Stage",
     "StageSpec",
+    "check_name",
     "fitting_lanes",
     "make_spec",
     "read_manifest",

@@ -289,5 +289,5 @@ def test_hostile_formats(tmp_path, path, value, text):
 
 
 def test_importing_bfthw_does_not_import_torch():
-    code = "import sys, bfthw, bfthw.checkpoint; sys.exit(any(m == 'torch' or m.startswith('torch.') for m in sys.modules))"
+    code = "import sys, bfthw, bfthw.checkpoint; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -110,10 +110,11 @@ def test_accumulator_fits_its_width(seed):
         assert -(2 ** (width - 1)) <= low.min() and high.max() + half <= 2 ** (width - 1) - 1
 
 
-@pytest.mark.parametrize("c", [1, 2, 3, 4, 5])
-def test_accumulator_width_holds_the_most_negative_products(c):
+@pytest.mark.parametrize("c, bits", [(1, 0), (2, 1), (3, 2), (4, 2), (5, 3)])
+def test_accumulator_width_holds_the_most_negative_products(c, bits):
     fmt = QFormat(8, 7)
     factor = IntFactor(values=np.full((1, 1, c, 1), -128), input=fmt, weights=fmt, output=QFormat(8, 14))
+    assert factor.dot_width == 8 + 8 + bits
     assert factor.accumulate(np.full((1, c), -128)) == c * 2**14 <= 2 ** (factor.acc_width - 1) - 1
 
 

@@ -93,7 +93,9 @@ def test_equalise_makes_peaks_equal_where_two_factors_meet():
 def test_equalise_survives_dead_rows_and_zero_scales():
     values = np.random.default_rng(0).normal(size=(1, 4, 4, 1))
     values[0, 1] = 0
-    layer = Layer(chain=Chain([Factor(values), Factor(np.ones((1, 4, 4, 1)))]))
+    after = np.ones((1, 4, 4, 1))
+    after[0, :, 2] = 0
+    layer = Layer(chain=Chain([Factor(values), Factor(after)]))
     x = np.eye(4)
     np.testing.assert_allclose(equalise(Network(layers=[layer]))(x), layer(x), atol=1e-12)
     layer = Layer(chain=layer.chain, scale=np.array([1.0, 0.0, 2.0, 3.0]))

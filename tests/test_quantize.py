@@ -230,6 +230,8 @@ def test_calibration_sets_the_formats():
     formats = choose_formats(network, Settings(percentile=100.0), x)
     assert formats.input == QFormat(8, 5)  # 3.0 needs 2 bits before the point
     assert formats.layers[0].factors[0].output == QFormat(10, 6)  # 6.0 needs 3
+    mirrored = choose_formats(network, Settings(percentile=100.0), -x)
+    assert (mirrored.input, mirrored.layers[0].factors[0].output) == (QFormat(8, 5), QFormat(10, 6))
     fixed = choose_formats(network, Settings(percentile=100.0, input_frac=2), x)
     assert fixed.input == QFormat(8, 2)
     # an outlier that the percentile leaves out does not cost a bit
@@ -300,10 +302,10 @@ def test_report_counts_and_measures():
         input=QFormat(4, 2),
         layers=(LayerFormats(factors=(FactorFormats(weights=QFormat(4, 0), output=QFormat(4, 1)),)),),
     )
-    x = np.array([[0.25], [-5.0], [1.6], [3.0]])  # -5 and 3 clip to -2 and 1.75, 1.6 becomes 1.5
+    x = np.array([[0.25], [-5.0], [1.6], [2.0]])  # -5 and 2 clip to -2 and 1.75, 1.6 becomes 1.5
     first, last = report(network, quantise(network, formats), x)
     assert (first.name, first.factor, first.saturated, first.values, first.peak) == ("input", None, 2, 4, 5.0)
-    assert first.sqnr == pytest.approx(10 * np.log10((x**2).sum() / (9 + 0.01 + 1.25**2)))
+    assert first.sqnr == pytest.approx(10 * np.log10((x**2).sum() / (9 + 0.01 + 0.25**2)))
     assert (last.name, last.saturated, last.peak) == ("0.factors.0", 0, 10.0)
     formats = replace(
         formats, layers=(LayerFormats(factors=(replace(formats.layers[0].factors[0], output=QFormat(4, 2)),)),)

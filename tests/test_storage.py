@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from checkpoint_files import FACTORS, WRITERS, layer, refused, safetensors
+from checkpoint_files import FACTORS, WRITERS, layer, npz, refused, safetensors
 
 from bfthw.checkpoint import CheckpointError, is_integers, load
 
@@ -157,6 +157,12 @@ def test_one_array_twice(tmp_path):
     refused(write_zip(tmp_path / "w.npz", [("factors.0.npy", one), ("factors.0.npy", one)]), "is no array of its own")
 
 
+def test_either_order_of_numbers_in_an_array(tmp_path):
+    values = np.asfortranarray(np.arange(24.0).reshape(1, 2, 3, 4))
+    network = load(npz(tmp_path / "w.npz", {"factors.0": values})).network
+    assert np.array_equal(network.layers[0].chain.factors[0].values, values)
+
+
 def test_bombs_are_refused_before_they_unpack(tmp_path, monkeypatch):
     monkeypatch.setattr("bfthw.storage.LIMIT", 10**6)
     zeros = npy(np.zeros((1, 1, 10**6, 1)))
@@ -182,6 +188,7 @@ class Trap:
         return open, (Trap.path, "w")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_no_pickle_runs(tmp_path):
     torch = pytest.importorskip("torch")
     import pickle

@@ -1,0 +1,246 @@
+"""The command line: parse, call, print."""
+
+import runpy
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Trained butterfly networks to FPGA hardware: checkpoint, integers, Verilog, bit-exact simulation.",
+)
+console = Console(highlight=False)
+
+Checkpoint = Annotated[
+    Path, typer.Argument(metavar="CKPT", help="Checkpoint: .safetensors, .pt, .pth or .npz", show_default=False)
+]
+Order = Annotated[str, typer.Option(metavar="A,B,...", help="Order of the layers, where the file does not tell")]
+WeightBits = Annotated[int, typer.Option(help="Bits of a weight", show_default="8")]
+ActivationBits = Annotated[int, typer.Option(help="Bits between stages", show_default="10")]
+InputBits = Annotated[int, typer.Option(help="Bits of an input value", show_default="8")]
+InputFrac = Annotated[int, typer.Option(help="Fraction bits of an input value", show_default="input bits - 1")]
+RowExponents = Annotated[int, typer.Option(help="Fraction bits, at most, that a row of weights has of its own")]
+Calibration = Annotated[
+    Path, typer.Option(metavar="X.npy", help="Inputs (N, n), float, as the network was trained on; formats follow them")
+]
+SettingsFile = Annotated[Path, typer.Option("--settings", metavar="FILE.toml", help="All settings, also for each layer")]
+
+
+def _read(path, order=None):
+    """(float Network or None, IntNetwork or None) of a file, its notes printed."""
+    import bfthw
+
+    if bfthw.checkpoint.is_integers(path):
+        return None, bfthw.load_integers(path)
+    loaded = bfthw.load(path, order=order.split(",") if order else None)
+    for note in loaded.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    return loaded.network, None
+
+
+def _integers(path, order, settings, calibration):
+    """The integer network of a file, quantised here if it is none yet; prints formats and what they cost."""
+    from . import quantize, tables
+    from .storage import read_vectors
+
+    network, integers = _read(path, order)
+    if integers is not None:
+        if settings.chooses_formats or calibration:
+            raise ValueError(f"{path}: holds integers already; bits and calibration data belong to `bfthw quantize`")
+        console.print(tables.formats(integers))
+        return integers
+    vectors = read_vectors(calibration) if calibration else None
+    chosen = settings if settings.chooses_formats else None
+    prepared, formats = quantize.prepare(network, settings=chosen, calibration=vectors)
+    integers = quantize.quantise(prepared, formats)
+    if formats is network.formats:
+        console.print("formats: those of the checkpoint, which it was trained for")
+    elif calibration:
+        console.print(f"formats: from {calibration}, {len(vectors)} vectors", markup=False)
+    else:
+        console.print("formats: chosen so that nothing can overflow; with --calibration X.npy they are usually finer")
+    reports = [] if vectors is None else quantize.report(prepared, integers, vectors)
+    console.print(tables.formats(integers, reports))
+    return integers
+
+
+@app.command()
+def doctor():
+    """List every tool with its version, what is missing and what that disables."""
+    from . import doctor as checks
+    from . import tables
+
+    with console.status("asking the tools ..."):
+        found = checks.tools()
+    console.print(tables.doctor(found))
+    missing = [tool.name for tool in found if tool.required and not tool.found]
+    if missing:
+        raise ValueError(f"missing: {', '.join(missing)}")
+    console.print("[green]ok[/] everything that generate and simulate need is here")
+
+
+@app.command()
+def inspect(ckpt: Checkpoint, order: Order = None):
+    """Show the layers of a checkpoint, their patterns and weights, against dense layers of the same sizes."""
+    from . import tables
+
+    network, integers = _read(ckpt, order)
+    layers = tables.float_layers(network) if integers is None else tables.integer_layers(integers)
+    kind = "float" if integers is None else "integers"
+    console.print(tables.network(f"{ckpt.name}, {kind}; a weight is a multiplication a vector", layers))
+    if integers is not None:
+        console.print(tables.formats(integers))
+    elif network.formats:
+        console.print("it was trained for fixed-point formats, which `quantize` and `generate` will use")
+
+
+@app.command()
+def quantize(
+    ckpt: Checkpoint,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.npz", help="Where to write the integers")],
+    order: Order = None,
+    weight_bits: WeightBits = None,
+    activation_bits: ActivationBits = None,
+    input_bits: InputBits = None,
+    input_frac: InputFrac = None,
+    row_exponents: RowExponents = None,
+    calibration: Calibration = None,
+    settings_file: SettingsFile = None,
+):
+    """Turn float weights into integers and write them as .npz, which `generate` takes as well."""
+    import bfthw
+
+    settings = bfthw.make_settings(
+        settings_file, weight_bits=weight_bits, activation_bits=activation_bits, input_bits=input_bits,
+        input_frac=input_frac, row_exponents=row_exponents,
+    )
+    integers = _integers(ckpt, order, settings, calibration)
+    bfthw.save_integers(integers, output)
+    console.print(f"wrote {output}", markup=False)
+
+
+@app.command()
+def generate(
+    ckpt: Checkpoint,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files, made if missing")],
+    name: Annotated[str, typer.Option(help="Name of the Verilog module and of the files")],
+    order: Order = None,
+    lanes: Annotated[int, typer.Option(help="Elements a beat, outputs a cycle (PE) of every factor", show_default="1")] = None,
+    simd: Annotated[
+        int, typer.Option(help="Inputs of a dot product a cycle", show_default="the fewest that slow nothing down")
+    ] = None,
+    weight_bits: WeightBits = None,
+    activation_bits: ActivationBits = None,
+    input_bits: InputBits = None,
+    input_frac: InputFrac = None,
+    row_exponents: RowExponents = None,
+    calibration: Calibration = None,
+    settings_file: SettingsFile = None,
+    rtlil: Annotated[bool, typer.Option("--rtlil", help="Write NAME.il, Yosys' own format, beside the Verilog")] = False,
+):
+    """Generate a core with AXI4-Stream ports: NAME.v, the manifest NAME.json and the integers NAME.npz."""
+    import bfthw
+    import rtl_gen
+
+    from . import tables
+
+    rtl_gen.check_name(name)
+    settings = bfthw.make_settings(
+        settings_file, weight_bits=weight_bits, activation_bits=activation_bits, input_bits=input_bits,
+        input_frac=input_frac, row_exponents=row_exponents, lanes=lanes, simd=simd,
+    )
+    integers = _integers(ckpt, order, settings, calibration)
+    with console.status("writing Verilog ..."):
+        design = rtl_gen.write(integers, output, name=name, settings=settings, with_rtlil=rtlil)
+    console.print(tables.hardware(design.spec))
+    m = design.manifest
+    console.print(f"latency {m.latency} cycles, interval {m.interval} cycles a vector, {m.resources.multipliers} multipliers")
+    console.print(f"wrote {output / name}.v, .json, .npz{', .il' if rtlil else ''}", markup=False)
+
+
+@app.command()
+def simulate(
+    manifest: Annotated[Path, typer.Argument(metavar="DIR/NAME.json", help="Manifest from `generate`", show_default=False)],
+    vectors: Annotated[int, typer.Option(help="Random vectors, corners of the range first")] = 64,
+    input_: Annotated[
+        Path, typer.Option("--input", metavar="X.npy", help="Vectors (N, n) for the unstalled run, floats or integers")
+    ] = None,
+    stall: Annotated[float, typer.Option(help="Probability of a stall, each side and cycle")] = 0.3,
+    seed: Annotated[int, typer.Option(help="Seed of vectors and stalls")] = 0,
+    simulator: Annotated[str, typer.Option(help="verilator or icarus")] = "verilator",
+    waves: Annotated[bool, typer.Option("--waves", help="Write NAME.vcd (Icarus: NAME.fst) beside the manifest")] = False,
+):
+    """Simulate a core and compare every integer with the golden model: back to back, stalled, wrong frames, a reset."""
+    import sim
+
+    from .storage import read_vectors
+
+    inputs = read_vectors(input_) if input_ else None
+    with progress(f"{simulator}: building and running ...") as step:
+        result = sim.simulate(
+            manifest, inputs=inputs, vectors=vectors, stall=stall, seed=seed, simulator=simulator, waves=waves, progress=step
+        )
+    for check in result.checks:
+        console.print(f"  played: {check}", markup=False)
+    show_simulation(result)
+    if not result.ok:
+        raise ValueError(f"{len(result.problems)} differences from the golden model or the manifest (seed {seed})")
+
+
+def show_simulation(result):
+    interval = "not measured (6 vectors are needed)" if result.interval is None else f"{result.interval:g} cycles a vector"
+    console.print(f"latency {result.latency} cycles, interval {interval}")
+    console.print(f"{result.cycles} cycles in {result.seconds:.1f} s, {result.cycles / result.seconds:.0f} a second")
+    if result.waves:
+        console.print(f"waveforms: {result.waves}", markup=False)
+    for problem in result.problems:
+        console.print(f"[red]differs[/] {escape(problem)}")
+    if result.ok:
+        console.print(f"[green]ok[/] {result.vectors} vectors equal the golden model bit for bit ({result.simulator})")
+
+
+@contextmanager
+def progress(title):
+    """A progress bar; yields what takes the fraction done."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=1.0)
+        yield lambda fraction: bar.update(task, completed=fraction)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files")] = Path("build/digits"),
+    simulator: Annotated[str, typer.Option(help="verilator or icarus")] = "verilator",
+):
+    """The whole way with the shipped digits network: checkpoint, integers, Verilog, simulation of every held-out image."""
+    script = Path(__file__).resolve().parent.parent / "examples" / "digits" / "demo.py"
+    if not script.exists():
+        raise ValueError(f"{script} is missing: the demo is part of the source tree, run it from a clone of the project")
+    run = runpy.run_path(str(script))["run"]
+    if not run(output, simulator=simulator, console=console, progress=progress):
+        raise ValueError("the demo did not agree; see above")
+
+
+def main():
+    """Entry point: exit status 1 and one message for whatever a user can cause, 2 for wrong usage."""
+    try:
+        app()
+    except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(1)
+    except MemoryError:
+        Console(stderr=True).print("[bold red]error:[/] out of memory")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

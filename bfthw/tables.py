@@ -1,0 +1,86 @@
+"""Tables that the command line prints. They take what is there and compute nothing but sums and ratios."""
+
+from rich import box
+from rich.table import Table
+
+
+def _table(title, *columns):
+    """A table; columns that begin with ">" hold numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        numeric = column.startswith(">")
+        table.add_column(column.lstrip(">"), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+    return table
+
+
+def _format(q):
+    return "" if q is None else f"{q.width}.{q.frac}"
+
+
+def doctor(tools):
+    table = _table("Tools", "tool", ">version", "for (disabled without it)", "what to do")
+    for tool in tools:
+        state = tool.found or ("[bold red]missing[/]" if tool.required else "[yellow]not installed[/]")
+        table.add_row(tool.name, state, tool.use, "" if tool.found else tool.cure)
+    return table
+
+
+def network(title, layers):
+    """Layers, float or integer, as (name, patterns, what else it does); weights and multiplications against dense."""
+    table = _table(title, "layer", "factor", ">(a, b, c, d)", ">in", ">out", ">weights", ">dense", ">ratio")
+    total = full = 0
+    for name, patterns, rest in layers:
+        dense = patterns[0].inputs * patterns[-1].outputs
+        weights = sum(p.weights for p in patterns)
+        total, full = total + weights, full + dense
+        for m, p in enumerate(patterns):
+            table.add_row(name if m == 0 else "", f"factors.{m}", str(p), str(p.inputs), str(p.outputs), str(p.weights))
+        figures = str(weights), str(dense), f"{dense / weights:.2f}"
+        table.add_row("", "= " + " + ".join(["chain", *rest]), "", "", "", *figures, style="dim")
+    table.add_section()
+    table.add_row("all", "", "", "", "", str(total), str(full), f"{full / total:.2f}")
+    return table
+
+
+def float_layers(network):
+    for layer in network.layers:
+        parts = [key for key in ("residual", "relu") if getattr(layer, key)]
+        parts += [key for key in ("scale", "bias") if getattr(layer, key) is not None]
+        yield layer.name, layer.chain.patterns, parts
+
+
+def integer_layers(network):
+    for layer in network.layers:
+        last = layer.factors[-1]
+        parts = ["residual"] * layer.residual + ["relu"] * last.relu + ["bias"] * (last.bias is not None)
+        yield layer.name, [f.pattern for f in layer.factors], parts
+
+
+def formats(network, reports=()):
+    """Formats of an IntNetwork, width.fraction bits; SQNR and saturation where there are reports of its stages."""
+    by_name = {row.name: row for row in reports}
+    columns = "stage", ">weights", ">output", ">shift", *((">SQNR dB", ">saturated", ">of") if reports else ())
+    table = _table("Formats (bits.fraction bits)", *columns)
+    for name, f in [("input", None), *zip(network.names, network.factors)]:
+        row = [name, _format(f.weights) if f else "", _format(f.output if f else network.input), str(f.shift) if f else ""]
+        if f and f.max_exponent:
+            row[1] += f" +{f.max_exponent}"
+        if reports:
+            r = by_name[name]
+            row += [f"{r.sqnr:.1f}", str(r.saturated), str(r.values)]
+        table.add_row(*row)
+    return table
+
+
+def hardware(spec):
+    """The stages of a NetworkSpec with what was chosen for each."""
+    table = _table(
+        "Hardware (ROM and buffer in bits)",
+        *("stage", ">(a, b, c, d)", ">lanes", ">SIMD", ">interval", ">mult", ">ROM", ">buffer"),
+    )
+    for name, s in zip(spec.network.names, spec.stages):
+        figures = s.lanes, s.simd, s.interval, s.multipliers, s.rom_bits, s.buffer_bits
+        table.add_row(name, str(s.pattern), *map(str, figures))
+    table.add_section()
+    table.add_row("all", "", "", "", str(spec.interval), str(spec.multipliers), str(spec.rom_bits), str(spec.buffer_bits))
+    return table
