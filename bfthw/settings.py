@@ -28,7 +28,7 @@ class Settings(LayerSettings):
     """Settings of a network.
 
     row_exponents: extra fraction bits, at most, that a row of weights may have of its own.
-    percentile: share of the calibration data's magnitudes that a format has to hold, in percent.
+    percentile: a format holds what lies between the percentiles 100 - p and p of the calibration data.
     """
 
     weight_bits: Annotated[int, Field(ge=2, le=24)] = 8

@@ -235,9 +235,7 @@ def write(path, arrays, description, suffixes):
     text = json.dumps(description, separators=(",", ":"))
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     if path.suffix == ".npz":
-        stream = io.BytesIO()
-        np.savez(stream, **{DESCRIPTION: np.frombuffer(text.encode(), np.uint8)}, **arrays)
-        data = stream.getvalue()
+        data = _npz_bytes({DESCRIPTION: np.frombuffer(text.encode(), np.uint8)} | arrays)
     else:
         data = safetensors_bytes(arrays, {DESCRIPTION: text})
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -246,6 +244,18 @@ def write(path, arrays, description, suffixes):
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _npz_bytes(arrays):
+    """As numpy.savez, but for the operating system's name, which zipfile would leave in the archive."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy")
+            member.create_system, member.external_attr = 3, 0o600 << 16
+            with archive.open(member, "w") as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+    return stream.getvalue()
 
 
 def read_vectors(path):
