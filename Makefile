@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test test-all clean
+.PHONY: demo test test-all figures clean
 
 demo: .venv/demo
 	$(BIN)/bfthw demo
@@ -13,6 +13,9 @@ test: .venv/test
 
 test-all: .venv/test
 	$(BIN)/python -m pytest
+
+figures: .venv/test
+	$(BIN)/python examples/figures.py
 
 .venv/demo: pyproject.toml
 	@echo "setting up .venv (a minute or two) ..."
