@@ -1,6 +1,7 @@
 """Simulate a generated core and compare every integer with the golden model. The manifest says all there is to know."""
 
 import json
+import re
 import shutil
 import tempfile
 import threading
@@ -14,6 +15,7 @@ from bfthw import load_integers
 from rtl_gen.manifest import read_manifest
 
 from . import simulators
+from .scenarios import random_vectors, to_integers, whole, wrong_frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,71 +42,26 @@ class Result:
         return not self.problems
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scenario:
-    """Frames to play, the vectors that the core should see in them, and which of those are marked as wrong."""
+def check_plain(path):
+    """ValueError where a Verilog file could make a simulator do more than simulate: run programs, read or write files.
 
-    name: str
-    frames: list
-    vectors: np.ndarray
-    wrong: np.ndarray
-    stall: float = 0.0
-    seed: int = 0
-    reset: bool = True
-    cut: int | None = None  # stop after so many cycles, outputs unchecked
-    watch: bool = False
-    check_time: bool = False
-
-    def beats(self, lanes):
-        data = np.concatenate([frame.reshape(-1, lanes) for frame in self.frames])
-        last = np.concatenate([np.arange(len(frame) // lanes) == len(frame) // lanes - 1 for frame in self.frames])
-        return data, last.astype(np.uint8)
+    Generated Verilog has no compiler directive and no system function but $signed and $unsigned; neither has a file from
+    a stranger that is let through.
+    """
+    text = re.sub(r"\\[\w$.:\[\]]+", "", path.read_text(encoding="utf-8", errors="replace"))  # without escaped identifiers
+    for found in re.findall(r"`\w*|\$\w+|\bimport\b|\bverilator\b", text):
+        if found not in ("$signed", "$unsigned"):
+            raise ValueError(f"{path}: has {found!r}, which no generated core has; it is not simulated")
 
 
-def whole(vectors, **rest):
-    """A scenario of one right frame a vector."""
-    return Scenario(frames=list(vectors), vectors=vectors, wrong=np.zeros(len(vectors), bool), **rest)
-
-
-def wrong_frames(vectors, lanes, rng, **rest):
-    """A scenario in which every other frame is too short or too long, by any number of beats."""
-    frames, seen, wrong = [], [], []
-    for n, vector in enumerate(vectors):
-        beats = len(vector) // lanes
-        kind = rng.integers(3) if n % 2 else 0
-        if kind == 1 and beats > 1:
-            cut = int(rng.integers(1, beats)) * lanes
-            frames.append(vector[:cut])
-            seen.append(np.where(np.arange(len(vector)) < cut, vector, 0))
-        elif kind:
-            extra = int(rng.integers(1, beats + 2)) * lanes
-            frames.append(np.concatenate([vector, rng.permutation(np.resize(vector, extra))]))
-            seen.append(vector)
-        else:
-            frames.append(vector)
-            seen.append(vector)
-        wrong.append(bool(kind))
-    return Scenario(frames=frames, vectors=np.array(seen), wrong=np.array(wrong), **rest)
-
-
-def random_vectors(network, count, seed):
-    """Integers (count, inputs) over the whole input range: its corners first, then random ones."""
-    rng = np.random.default_rng(seed)
-    lo, hi, n = network.input.lo, network.input.hi, network.inputs
-    corners = np.array([np.full(n, hi), np.full(n, lo), np.zeros(n, int), np.resize([lo, hi], n)])
-    return np.concatenate([corners, rng.integers(lo, hi + 1, (count, n))])[:count]
-
-
-def to_integers(network, x):
-    """Vectors (N, inputs): integers as they are, floats through the input format; ValueError for anything else."""
-    x = np.asarray(x)
-    if x.ndim != 2 or x.shape[1] != network.inputs or not len(x):
-        raise ValueError(f"input vectors must have shape (N, {network.inputs}), got {x.shape}")
-    if x.dtype.kind == "f":
-        if not np.isfinite(x).all():
-            raise ValueError("input vectors must be finite, found NaN or infinity")
-        return network.input.quantise(x)
-    return network.input.check(x, "input vectors")
+def check_ports(path, manifest, network):
+    """ValueError where a manifest's ports are not those of its integers."""
+    for side, size, q in ((manifest.input, network.inputs, network.input), (manifest.output, network.outputs, network.output)):
+        said = side.elements, side.format.qformat(), side.lanes * side.beats, side.lane_bytes
+        if said != (size, q, size, (q.width + 7) // 8):
+            raise ValueError(f"{path}: {side.prefix}: elements, format, lanes or beats are not those of {manifest.name}.npz")
+    if [stage.name for stage in manifest.stages] != list(network.names):
+        raise ValueError(f"{path}: stages: not those of {manifest.name}.npz, which are {', '.join(network.names)}")
 
 
 def simulate(path, *, inputs=None, vectors=64, stall=0.3, seed=0, simulator="verilator", waves=False, progress=None):
@@ -122,6 +79,8 @@ def simulate(path, *, inputs=None, vectors=64, stall=0.3, seed=0, simulator="ver
         raise ValueError(f"stall is a probability, 0 or more and less than 1, got {stall}")
     manifest = read_manifest(path)
     network = load_integers(path.parent / manifest.files.integers.name)
+    check_ports(path, manifest, network)
+    check_plain(path.parent / manifest.files.verilog.name)
     simulators.check_simulator(simulator)
     noise = random_vectors(network, vectors, seed)
     steady = noise if inputs is None else to_integers(network, inputs)

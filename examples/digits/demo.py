@@ -33,7 +33,8 @@ def run(directory, *, simulator, console, progress):
     m = design.manifest
     console.print(
         f"[bold]3[/] Verilog {directory}/digits.v: {m.resources.multipliers} multipliers, {m.resources.rom_bits} ROM bits, "
-        f"latency {m.latency}, interval {m.interval} cycles an image"
+        f"latency {m.latency}, interval {m.interval} cycles an image",
+        soft_wrap=True,
     )
 
     with progress(f"[bold]4[/] {simulator}: building and running") as step:
