@@ -1,6 +1,6 @@
 """Hardware: integers in, Amaranth components and Verilog out. Knows nothing of torch, files of others, or boards."""
 
-from .emit import Design, check_name, make_spec, to_rtlil, to_verilog, write
+from .emit import Design, check_name, load_design, make_spec, to_rtlil, to_verilog, write
 from .manifest import Manifest, read_manifest
 from .network import Network, NetworkSpec
 from .spec import StageSpec, fitting_lanes
@@ -17,6 +17,7 @@ __all__ = [
     "StageSpec",
     "check_name",
     "fitting_lanes",
+    "load_design",
     "make_spec",
     "read_manifest",
     "to_rtlil",

@@ -10,7 +10,7 @@ from pathlib import Path
 from amaranth.back import rtlil, verilog
 
 import bfthw
-from bfthw import IntNetwork, Settings, save_integers
+from bfthw import IntNetwork, Settings, load_integers, save_integers
 
 from . import manifest as mf
 from .network import NetworkSpec
@@ -97,6 +97,21 @@ def write(network, directory, *, name, settings=None, with_rtlil=False):
         for file in (f"{name}.v", *([f"{name}.il"] if with_rtlil else []), f"{name}.npz", f"{name}.json"):
             os.replace(made / file, directory / file)
     return Design(spec=spec, manifest=manifest, path=directory / f"{name}.json")
+
+
+def load_design(path):
+    """The Design of a manifest: integers and parallelism as they were written. ValueError where they do not fit."""
+    path = Path(path)
+    manifest = mf.read_manifest(path)
+    network = load_integers(path.parent / manifest.files.integers.name)
+    stages = manifest.stages
+    try:
+        spec = NetworkSpec(network=network, lanes=tuple(s.lanes for s in stages), simd=tuple(s.simd for s in stages))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if make_manifest(spec, manifest.name, path.parent).configuration != manifest.configuration:
+        raise ValueError(f"{path}: its ports are not those of {manifest.files.integers.name}")
+    return Design(spec=spec, manifest=manifest, path=path)
 
 
 def make_manifest(spec, name, directory):
