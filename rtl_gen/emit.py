@@ -58,11 +58,13 @@ def make_spec(network, settings=None):
 
 def to_verilog(spec, name):
     """Verilog text of the AXI4-Stream top, the same on every machine."""
-    return verilog.convert(AxiStream(spec), name=check_name(name), emit_src=False, strip_internal_attrs=True)
+    check_name(name)
+    return verilog.convert(AxiStream(spec), name=name, emit_src=False, strip_internal_attrs=True)
 
 
 def to_rtlil(spec, name):
-    return rtlil.convert(AxiStream(spec), name=check_name(name), emit_src=False)
+    check_name(name)
+    return rtlil.convert(AxiStream(spec), name=name, emit_src=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -168,7 +168,10 @@ def convert_times(times, before, after, fifo=True):
 
 
 class Network(wiring.Component):
-    """The pipeline: streams of beats `i` and `o`, in natural order, in the network's formats."""
+    """The pipeline: streams of beats `i` and `o`, in natural order, in the network's formats.
+
+    `saturated`: values that some stage clipped, a cycle ago.
+    """
 
     def __init__(self, spec: NetworkSpec):
         self.spec = spec
@@ -176,10 +179,12 @@ class Network(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(beat(first.factor.input.width, first.lanes))),
             "o": Out(stream.Signature(beat(last.factor.output.width, last.lanes))),
+            "saturated": Out(range(sum(spec.lanes) + 1)),
         })
 
     def elaborate(self, platform):
         m = Module()
+        clipped = []
         m.submodules.entry = entry = FromStream(self.i.payload.shape())
         wiring.connect(m, wiring.flipped(self.i), entry.i)
         at, flight, number = entry.o, 0, 0
@@ -198,7 +203,9 @@ class Network(wiring.Component):
                     m.submodules[f"skip_{l}"] = queue = LinkFifo(skip.payload.shape(), self.spec.skip_depths[l])
                     wiring.connect(m, skip, queue.i)
                     wiring.connect(m, self._gear(m, queue.o, wide, stage.lanes, f"skip_gear_{l}"), part.skip)
+                clipped.append(part.saturated)
                 at, flight, number = part.o, stage.depth, number + 1
+        m.d.sync += self.saturated.eq(sum(clipped[1:], clipped[0]))
         m.submodules.exit = queue = LinkFifo(at.payload.shape(), flight + 4)
         wiring.connect(m, at, queue.i)
         wiring.connect(m, queue.o, wiring.flipped(self.o))

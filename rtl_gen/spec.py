@@ -25,7 +25,7 @@ def check_parallelism(pattern, lanes, simd, owner):
     if lanes not in fitting_lanes(pattern):
         fits = ", ".join(map(str, fitting_lanes(pattern)))
         raise ValueError(f"{owner}: pattern {pattern} cannot have {lanes} lanes; lanes that fit: {fits}")
-    if pattern.c % simd:
+    if simd < 1 or pattern.c % simd:
         fits = ", ".join(map(str, divisors(pattern.c)))
         raise ValueError(f"{owner}: pattern {pattern} cannot have SIMD {simd}, it must divide c; SIMD that fits: {fits}")
 
@@ -210,9 +210,15 @@ class StageSpec:
         return self.lanes * self.simd + skip
 
     @property
+    def bias_bits(self):
+        """Bits of a bias with the rounding constant added to it, as it is stored; 0 without a bias."""
+        f = self.factor
+        return 0 if f.bias is None else max(f.bias_width, f.shift + 1) + 1
+
+    @property
     def rom_bits(self):
         f = self.factor
-        per_output = (f.skip_weights.width if f.skip_weights else 0) + (f.bias_width or 0) + f.max_exponent.bit_length()
+        per_output = (f.skip_weights.width if f.skip_weights else 0) + self.bias_bits + f.max_exponent.bit_length()
         return self.pattern.weights * f.weights.width + self.pattern.outputs * per_output
 
     @property

@@ -1,7 +1,7 @@
 """The streaming factor stage: buffer, reads in order, dot products, requantisation."""
 
 import numpy as np
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Array, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -137,7 +137,8 @@ class Buffer(wiring.Component):
 class Stage(wiring.Component):
     """A factor: `i` and `o` are links of `lanes` elements a beat; with a residual, `skip` is the layer's input.
 
-    Every register of the datapath runs free: a read is issued only when `o` has room for what it becomes.
+    Every register of the datapath runs free: a read is issued only when `o` has room for what it becomes. `saturated`
+    counts the values of the beat in `o` that were clipped.
     """
 
     def __init__(self, spec: StageSpec):
@@ -146,6 +147,7 @@ class Stage(wiring.Component):
         ports = {
             "i": In(Link(beat(f.input.width, spec.lanes))),
             "o": Out(Link(beat(f.output.width, spec.lanes))),
+            "saturated": Out(range(spec.lanes + 1)),
         }
         if f.skip_input:
             ports["skip"] = In(stream.Signature(beat(f.skip_input.width, spec.lanes)))
@@ -174,10 +176,14 @@ class Stage(wiring.Component):
         seen = [buffer.seen[n * f.input.width :][: f.input.width] for n in range(s.banks * s.lanes)]
         per_output = self._per_output(m)
 
+        clipped = []
         for lane in range(s.lanes):
             dot = self._dot(m, lane, seen, choice, weights.data, issue, step)
             total = self._total(m, lane, dot, per_output)
-            m.d.comb += self.o.payload[lane].eq(self._saturate(m, total, lane))
+            y, clips = self._saturate(m, total, lane)
+            m.d.comb += self.o.payload[lane].eq(y)
+            clipped.append(clips & done)
+        m.d.comb += self.saturated.eq(sum(clipped[1:], clipped[0]))
         return m
 
     def _per_output(self, m):
@@ -188,7 +194,7 @@ class Stage(wiring.Component):
         if f.skip is not None:
             fields["skip"] = f.skip, f.skip_weights.width, True
         if f.bias is not None:
-            fields["bias"] = f.bias + half, max(f.bias_width, f.shift + 1) + 1, True
+            fields["bias"] = f.bias + half, s.bias_bits, True
         if f.max_exponent:
             fields["extra"] = f.max_exponent - f.exponents.reshape(-1), f.max_exponent.bit_length(), False
         if not fields:
@@ -275,16 +281,18 @@ class Stage(wiring.Component):
         return total
 
     def _saturate(self, m, total, lane):
-        """The requantisation's end: drop `shift` bits, saturate, clamp by ReLU; one register."""
+        """The requantisation's end: drop `shift` bits, saturate, clamp by ReLU; one register.
+
+        Returns the output and whether it was clipped; what a ReLU removes anyway was not.
+        """
         f = self.spec.factor
         y = total >> f.shift if f.shift > 0 else total << -f.shift
-        bits, sign = len(y), y[-1]
-        out = Signal(signed(f.output.width), name=f"y{lane}", reset_less=True)
-        if bits > f.output.width:
+        sign, fits, clipped = y[-1], Const(1, 1), y
+        if len(y) > f.output.width:
             above = y[f.output.width - 1 :]
             fits = (above == 0) | above.all()
             clipped = Mux(fits, y[: f.output.width].as_signed(), Mux(sign, f.output.lo, f.output.hi))
-        else:
-            clipped = y
-        m.d.sync += out.eq(Mux(sign, 0, clipped) if f.relu else clipped)
-        return out
+        out = Signal(signed(f.output.width), name=f"y{lane}", reset_less=True)
+        clips = Signal(name=f"clips{lane}", reset_less=True)
+        m.d.sync += [out.eq(Mux(sign, 0, clipped) if f.relu else clipped), clips.eq(~(fits | sign) if f.relu else ~fits)]
+        return out, clips

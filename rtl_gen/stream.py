@@ -77,9 +77,15 @@ class Fork(wiring.Component):
 
 
 class LinkFifo(wiring.Component):
-    """Where a free-running producer ends: a FIFO of `depth` beats, a stream with back-pressure behind it."""
+    """Where a free-running producer ends: a FIFO of `depth` beats, a stream with back-pressure behind it.
+
+    Raises ValueError for a depth below 3: with a single word of memory behind its output register, SyncFIFOBuffered
+    cannot take two beats in a row.
+    """
 
     def __init__(self, shape, depth):
+        if depth < 3:
+            raise ValueError(f"LinkFifo.depth must be 3 or more, got {depth}")
         self.depth = depth
         super().__init__({"i": In(Link(shape)), "o": Out(stream.Signature(shape))})
 

@@ -1,6 +1,6 @@
 """The AXI4-Stream top: bytes in and out, and one output frame of the right length for each input frame."""
 
-from amaranth.hdl import Cat, ClockDomain, Module, Mux, Signal
+from amaranth.hdl import Cat, ClockDomain, Module, Mux, ResetSignal, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -58,16 +58,17 @@ class AxiStream(wiring.Component):
     Lane 0, the lowest index, is in the low bytes; each lane has whole bytes, its upper input bits ignored and its
     output sign-extended. TLAST ends a vector. An output frame whose input frame had the wrong length carries TUSER on its
     last beat. `frame_error` stays set after a wrong frame until reset, `frame_errors` counts them and stays at its
-    largest value. (AMBA AXI-Stream Protocol Specification, IHI 0051B, chapter 2.)
+    largest value. `saturated` says in each cycle how many values some stage clipped; unused, it costs nothing.
+    (AMBA AXI-Stream Protocol Specification, IHI 0051B, chapter 2.)
+
+    clock=False: without `aclk` and `aresetn`, in the "sync" domain of the design around it.
     """
 
-    def __init__(self, spec: NetworkSpec):
-        self.spec = spec
+    def __init__(self, spec: NetworkSpec, *, clock=True):
+        self.spec, self.clock = spec, clock
         q = spec.network
         self.bytes_in, self.bytes_out = lane_bytes(q.input.width), lane_bytes(q.output.width)
-        super().__init__({
-            "aclk": In(1),
-            "aresetn": In(1),
+        super().__init__(({"aclk": In(1), "aresetn": In(1)} if clock else {}) | {
             "s_axis_tdata": In(8 * self.bytes_in * spec.lanes[0]),
             "s_axis_tlast": In(1),
             "s_axis_tvalid": In(1),
@@ -79,13 +80,15 @@ class AxiStream(wiring.Component):
             "m_axis_tready": In(1),
             "frame_error": Out(1),
             "frame_errors": Out(ERRORS_BITS),
+            "saturated": Out(range(sum(spec.lanes) + 1)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        m.domains.sync = domain = ClockDomain("sync", local=True)
-        domain.clk = self.aclk
-        m.d.comb += domain.rst.eq(~self.aresetn)
+        if self.clock:
+            m.domains.sync = domain = ClockDomain("sync", local=True)
+            domain.clk = self.aclk
+            m.d.comb += domain.rst.eq(~self.aresetn)
         q, spec = self.spec.network, self.spec
 
         m.submodules.framer = framer = Framer(beat(q.input.width, spec.lanes[0]), spec.beats_in)
@@ -93,7 +96,7 @@ class AxiStream(wiring.Component):
         # a bit a vector, on its way beside it: whether its frame was wrong
         m.submodules.wrong = wrong = fifo.SyncFIFOBuffered(width=1, depth=spec.vectors_in_flight)
         # nothing is accepted in reset, so that nothing can be lost there
-        go = self.aresetn & wrong.w_rdy
+        go = (self.aresetn if self.clock else ~ResetSignal()) & wrong.w_rdy
         wiring.connect(m, framer.o, network.i)
         lanes_in = [self.s_axis_tdata.word_select(n, 8 * self.bytes_in) for n in range(spec.lanes[0])]
         m.d.comb += [
@@ -102,6 +105,7 @@ class AxiStream(wiring.Component):
             framer.i.valid.eq(self.s_axis_tvalid & go),
             self.s_axis_tready.eq(framer.i.ready & go),
             wrong.w_en.eq(framer.end),
+            self.saturated.eq(network.saturated),
             wrong.w_data.eq(framer.wrong),
         ]
         with m.If(framer.end & framer.wrong):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bfthw import load_integers
-from rtl_gen.manifest import read_manifest
+from rtl_gen.manifest import read_manifest, sha256
 
 from . import simulators
 from .scenarios import random_vectors, to_integers, whole, wrong_frames
@@ -64,12 +64,13 @@ def check_ports(path, manifest, network):
         raise ValueError(f"{path}: stages: not those of {manifest.name}.npz, which are {', '.join(network.names)}")
 
 
-def simulate(path, *, inputs=None, vectors=64, stall=0.3, seed=0, simulator="verilator", waves=False, progress=None):
+def simulate(path, *, inputs=None, vectors=64, stall=0.3, seed=0, simulator="verilator", waves=False, progress=None, netlist=()):
     """Play vectors to the core that a manifest describes and compare with the golden model.
 
     path: the manifest, or the Design that rtl_gen.write returned. inputs: (N, inputs), floats or integers, beside which
     `vectors` random ones are used in the other scenarios: random stalls on both sides with probability `stall`, frames of
-    wrong length, a reset in flight. progress(fraction) is called now and then.
+    wrong length, a reset in flight. progress(fraction) is called now and then. netlist: Verilog files that take the place
+    of the core's own, such as a mapped netlist and the models of its cells; the caller answers for what is in them.
     Returns a Result; raises ValueError for bad arguments, RuntimeError where the simulator itself fails.
     """
     path = Path(getattr(path, "path", path))
@@ -80,7 +81,8 @@ def simulate(path, *, inputs=None, vectors=64, stall=0.3, seed=0, simulator="ver
     manifest = read_manifest(path)
     network = load_integers(path.parent / manifest.files.integers.name)
     check_ports(path, manifest, network)
-    check_plain(path.parent / manifest.files.verilog.name)
+    if not netlist:
+        check_plain(path.parent / manifest.files.verilog.name)
     simulators.check_simulator(simulator)
     noise = random_vectors(network, vectors, seed)
     steady = noise if inputs is None else to_integers(network, inputs)
@@ -93,7 +95,7 @@ def simulate(path, *, inputs=None, vectors=64, stall=0.3, seed=0, simulator="ver
         whole(some, name="cut by a reset", cut=manifest.latency + manifest.interval + manifest.interval // 2),
         whole(some, name="after the reset", stall=stall / 2, seed=seed + 4),
     ]
-    bench = _Bench(path, manifest, network, simulator, waves, progress)
+    bench = _Bench(path, manifest, network, simulator, waves, progress, tuple(Path(file).resolve() for file in netlist))
     return bench.run(scenarios)
 
 
@@ -105,6 +107,7 @@ class _Bench:
     simulator: str
     waves: bool
     progress: object
+    netlist: tuple = ()
     problems: list = field(default_factory=list)
 
     def run(self, scenarios):
@@ -137,15 +140,17 @@ class _Bench:
 
     def _build(self):
         """Compile, unless the same Verilog was compiled before: <name>.sim/ beside the manifest keeps the result."""
-        verilog = self.path.parent / self.manifest.files.verilog.name
-        directory = (self.path.parent / f"{self.manifest.name}.sim" / self.simulator).resolve()
+        sources = self.netlist or ((self.path.parent / self.manifest.files.verilog.name).resolve(),)
+        what = "netlist-" if self.netlist else ""
+        directory = (self.path.parent / f"{self.manifest.name}.sim" / f"{what}{self.simulator}").resolve()
         stamp = directory / "built"
         version = simulators.version(self.simulator)
-        built = f"{self.manifest.files.verilog.sha256} {version} waves={self.waves} {Path(simulators.__file__).parent}"
+        hashes = " ".join(map(sha256, sources))
+        built = f"{hashes} {version} waves={self.waves} {Path(simulators.__file__).parent}"
         if not (stamp.exists() and stamp.read_text() == built):
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(parents=True)
-            simulators.build(verilog.resolve(), self.manifest.name, directory, self.simulator, self.waves)
+            simulators.build(sources, self.manifest.name, directory, self.simulator, self.waves, lint=not self.netlist)
             stamp.write_text(built)
         return directory
 
@@ -218,6 +223,8 @@ class _Bench:
 
     def _locate(self, scenario):
         """Play a scenario again with every stage watched; names the first stage and index that differ."""
+        if self.netlist:
+            return "the stages are no longer apart in a netlist"
         with tempfile.TemporaryDirectory(prefix="bfthw-sim-") as job:
             waves, self.waves = self.waves, False
             build = self._build()
@@ -242,7 +249,7 @@ class _Bench:
         """Measured latency and interval, held against the manifest."""
         m = self.manifest
         seen, accepted = result[f"seen_{n}"], result[f"accepted_{n}"]
-        if not len(seen):
+        if not len(seen) or not len(accepted):
             return None, None
         latency, interval = int(seen[0] - accepted[0]), None
         if latency != m.latency:

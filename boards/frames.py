@@ -1,0 +1,276 @@
+"""Frames between host and board, as docs/link.md has them: bytes of the wire to checked values and back.
+
+What comes from a line comes from strangers: nothing here trusts a length or keeps more than it was told to.
+"""
+
+import struct
+import zlib
+from dataclasses import astuple, dataclass, fields
+
+import numpy as np
+from cobs import cobs
+
+VERSION = 1
+
+# requests
+INFO, RUN, COUNTERS, RESET = 0x01, 0x02, 0x03, 0x04
+REPLY = 0x80  # bit of a reply's type
+DAMAGED = 0xFF  # type of the reply to a damaged request
+# its payload, the reason
+WRONG_CRC, WRONG_LENGTH, UNKNOWN_TYPE, TOO_LONG, FRAMING = 1, 2, 3, 4, 5
+REASONS = {
+    WRONG_CRC: "wrong CRC",
+    WRONG_LENGTH: "wrong length",
+    UNKNOWN_TYPE: "unknown type",
+    TOO_LONG: "longer than the board's buffer",
+    FRAMING: "framing error on the line",
+}
+
+END = b"\0"
+HEADER = struct.Struct("<BBH")  # type, sequence, length
+CRC = struct.Struct("<I")
+OVERHEAD = HEADER.size + CRC.size  # bytes of a body beside the payload
+LONGEST_PAYLOAD = 0xFFFF
+LONGEST_INFO = 58 + 64  # bytes: its numbers and the longest name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """A frame that arrived whole, or is to be sent. ValueError for what its fields cannot hold."""
+
+    type: int
+    sequence: int
+    payload: bytes = b""
+
+    def __post_init__(self):
+        for name in ("type", "sequence"):
+            if not 0 <= getattr(self, name) <= 0xFF:
+                raise ValueError(f"Frame.{name} must be 0 to 255, got {getattr(self, name)}")
+        if len(self.payload) > LONGEST_PAYLOAD:
+            raise ValueError(f"Frame.payload must have {LONGEST_PAYLOAD} bytes or less, got {len(self.payload)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """Something that came instead of a frame."""
+
+    reason: str
+
+
+def encode(type, sequence, payload=b""):
+    """The bytes of a frame on the wire, its ending zero included; ValueError for what its fields cannot hold."""
+    frame = Frame(type=type, sequence=sequence, payload=bytes(payload))
+    body = HEADER.pack(frame.type, frame.sequence, len(frame.payload)) + frame.payload
+    return cobs.encode(body + CRC.pack(zlib.crc32(body))) + END
+
+
+def decode(data):
+    """The Frame that the bytes between two zeros of the wire stand for; the zero that ends them may be there or not.
+
+    ValueError, with the reason, for anything that `encode` would not have made.
+    """
+    try:
+        body = cobs.decode(bytes(data).removesuffix(END))
+    except cobs.DecodeError as error:
+        raise ValueError(f"no COBS: {error}") from None
+    if len(body) < OVERHEAD:
+        raise ValueError(f"a frame has {OVERHEAD} bytes or more, got {len(body)}")
+    (crc,) = CRC.unpack(body[-CRC.size :])
+    if crc != zlib.crc32(body[: -CRC.size]):
+        raise ValueError("wrong CRC")
+    type, sequence, length = HEADER.unpack_from(body)
+    payload = body[HEADER.size : -CRC.size]
+    if length != len(payload):
+        raise ValueError(f"length is {length}, the payload has {len(payload)} bytes")
+    return Frame(type=type, sequence=sequence, payload=payload)
+
+
+def wire_bytes(payload):
+    """Bytes on the wire, at most, of a frame with so many bytes of payload."""
+    body = OVERHEAD + payload
+    return body + -(-body // 254) + 1
+
+
+class Splitter:
+    """Cuts a stream of bytes at its zeros. It keeps one frame of up to `longest` bytes of payload, and no more."""
+
+    def __init__(self, longest=LONGEST_PAYLOAD):
+        self._room = wire_bytes(longest) - 1
+        self._held = bytearray()
+        self._too_long = False
+
+    def feed(self, chunk):
+        """Yield a Frame or a Damage for each zero in the chunk that ends something."""
+        *ended, rest = bytes(chunk).split(END)
+        for part in ended:
+            self._hold(part)
+            held, too_long = bytes(self._held), self._too_long
+            self._held.clear()
+            self._too_long = False
+            if too_long:
+                yield Damage(reason=f"longer than {self._room} bytes")
+            elif held:
+                yield _decoded(held)
+        self._hold(rest)
+
+    def _hold(self, part):
+        if self._too_long or len(self._held) + len(part) > self._room:
+            self._held.clear()
+            self._too_long = True
+        else:
+            self._held += part
+
+
+def _decoded(data):
+    try:
+        return decode(data)
+    except ValueError as error:
+        return Damage(reason=str(error))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """Vectors of one side of the core: elements, bytes of an element, and its format. ValueError out of the link's range."""
+
+    elements: int
+    lane_bytes: int
+    width: int
+    frac: int
+
+    _LAYOUT = struct.Struct("<HBBb")
+    _LIMITS = {"elements": (1, 0xFFFF), "lane_bytes": (1, 8), "width": (1, 62), "frac": (-128, 127)}
+
+    def __post_init__(self):
+        _check_limits(self, self._LIMITS)
+        if self.lane_bytes != (self.width + 7) // 8:
+            raise ValueError(f"Side.lane_bytes must be {(self.width + 7) // 8} for {self.width} bits, got {self.lane_bytes}")
+
+    @classmethod
+    def of(cls, port):
+        """The side that a manifest's Port describes."""
+        return cls(elements=port.elements, lane_bytes=port.lane_bytes, width=port.format.width, frac=port.format.frac)
+
+    @property
+    def vector_bytes(self):
+        return self.elements * self.lane_bytes
+
+    def pack(self, q):
+        """Integers (N, elements) that fit the format to bytes: each little-endian, sign-extended."""
+        return np.ascontiguousarray(q, "<i8").view(np.uint8).reshape(-1, 8)[:, : self.lane_bytes].tobytes()
+
+    def unpack(self, data):
+        """Bytes of whole vectors to int64 (N, elements); ValueError for a number that the format does not hold."""
+        wide = np.zeros((len(data) // self.lane_bytes, 8), np.uint8)
+        wide[:, : self.lane_bytes] = np.frombuffer(data, np.uint8).reshape(-1, self.lane_bytes)
+        unused = 64 - 8 * self.lane_bytes
+        q = (wide.view("<i8").ravel() << unused >> unused).astype(np.int64)
+        limit = 1 << (self.width - 1)
+        if q.size and not -limit <= q.min() <= q.max() < limit:
+            raise ValueError(f"numbers of {self.width} bits are {-limit} to {limit - 1}, got {q.min()} to {q.max()}")
+        return q.reshape(-1, self.elements)
+
+
+def _check_limits(value, limits):
+    for name, (low, high) in limits.items():
+        number = getattr(value, name)
+        if not low <= number <= high:
+            raise ValueError(f"{type(value).__name__}.{name} must be {low} to {high}, got {number}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """What a board says of itself. clock_hz: of the core; buffer: largest payload of a request, bytes; interval: cycles.
+
+    ValueError for what the link cannot say.
+    """
+
+    configuration: str
+    clock_hz: int
+    baud: int
+    buffer: int
+    input: Side
+    output: Side
+    interval: int
+    name: str
+
+    _LIMITS = {"clock_hz": (1, 0xFFFFFFFF), "baud": (1, 0xFFFFFFFF), "buffer": (1, 0xFFFF), "interval": (1, 0xFFFFFFFF)}
+    _HEAD = struct.Struct("<B32sIIH")
+    _TAIL = struct.Struct("<IB")
+
+    def __post_init__(self):
+        _check_limits(self, self._LIMITS)
+        if len(self.configuration) != 64 or set(self.configuration) - set("0123456789abcdef"):
+            raise ValueError(f"Info.configuration must be 64 hexadecimal digits, got {self.configuration!r}")
+        if not 1 <= len(self.name) <= 64 or not (self.name.isascii() and self.name.isprintable()):
+            raise ValueError(f"Info.name must be 1 to 64 printable ASCII characters, got {self.name[:80]!r}")
+        if self.per_request < 1:
+            raise ValueError(f"Info.buffer of {self.buffer} bytes holds no vector of {self.input.vector_bytes} bytes")
+
+    @classmethod
+    def of(cls, design, *, clock_hz, baud, buffer):
+        """What a board with this design (rtl_gen.Design) has to say."""
+        m = design.manifest
+        return cls(
+            configuration=m.configuration, clock_hz=clock_hz, baud=baud, buffer=buffer, input=Side.of(m.input),
+            output=Side.of(m.output), interval=m.interval, name=m.name,
+        )
+
+    @property
+    def per_request(self):
+        """Vectors of one run request: as many as fit the board's buffer and the reply's length."""
+        return min(self.buffer // self.input.vector_bytes, LONGEST_PAYLOAD // self.output.vector_bytes)
+
+    def to_bytes(self):
+        """The payload of the reply to an info request."""
+        name = self.name.encode("ascii")
+        sides = b"".join(Side._LAYOUT.pack(*astuple(side)) for side in (self.input, self.output))
+        head = self._HEAD.pack(VERSION, bytes.fromhex(self.configuration), self.clock_hz, self.baud, self.buffer)
+        return head + sides + self._TAIL.pack(self.interval, len(name)) + name
+
+    @classmethod
+    def parse(cls, payload):
+        """The Info of a reply's payload; ValueError names what is wrong with it."""
+        if not payload or payload[0] != VERSION:
+            raise ValueError(f"info: version {payload[0] if payload else 'missing'}, this host speaks {VERSION}")
+        size = cls._HEAD.size + 2 * Side._LAYOUT.size + cls._TAIL.size
+        if len(payload) < size or len(payload) != size + payload[size - 1]:
+            wanted = f"{size} bytes and a name" if len(payload) < size else f"{size + payload[size - 1]} bytes"
+            raise ValueError(f"info: must have {wanted}, got {len(payload)} bytes")
+        _, configuration, clock_hz, baud, buffer = cls._HEAD.unpack_from(payload)
+        names = [field.name for field in fields(Side)]
+        sides = [
+            dict(zip(names, Side._LAYOUT.unpack_from(payload, cls._HEAD.size + n * Side._LAYOUT.size))) for n in range(2)
+        ]
+        interval, _ = cls._TAIL.unpack_from(payload, size - cls._TAIL.size)
+        try:
+            return cls(
+                configuration=configuration.hex(), clock_hz=clock_hz, baud=baud, buffer=buffer, input=Side(**sides[0]),
+                output=Side(**sides[1]), interval=interval, name=payload[size:].decode("latin-1"),
+            )
+        except ValueError as error:
+            raise ValueError(f"info: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counters:
+    """Since reset: requests answered, wrong CRCs, framing errors, requests too long, saturated values, busy cycles."""
+
+    answered: int
+    wrong_crc: int
+    framing: int
+    too_long: int
+    saturated: int
+    busy: int
+
+    _LAYOUT = struct.Struct("<6I")
+    BYTES = _LAYOUT.size
+
+    def to_bytes(self):
+        return self._LAYOUT.pack(*astuple(self))
+
+    @classmethod
+    def parse(cls, payload):
+        """The Counters of a reply's payload; ValueError for one of another length."""
+        if len(payload) != cls.BYTES:
+            raise ValueError(f"counters: must have {cls.BYTES} bytes, got {len(payload)}")
+        return cls(**dict(zip((field.name for field in fields(cls)), cls._LAYOUT.unpack(payload))))

@@ -1,0 +1,273 @@
+"""The bench of the hardware tests: random integer networks, and components played in Amaranth's simulator.
+
+A beat is one int, lane 0 in the low bits. All cycle numbers are of the same clock, from the start of the run.
+"""
+
+import random
+from dataclasses import dataclass, field
+
+import numpy as np
+from amaranth.hdl import ClockDomain, Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.sim import Simulator
+
+from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
+from rtl_gen import Network, NetworkSpec, fitting_lanes
+from rtl_gen.spec import divisors
+from rtl_gen.stream import FromStream, LinkFifo
+
+
+def pack(rows, width):
+    """Integers (beats, lanes) -> a list of ints, `width` bits of two's complement a lane."""
+    mask = (1 << width) - 1
+    return [sum((int(v) & mask) << (n * width) for n, v in enumerate(row)) for row in np.asarray(rows)]
+
+
+def unpack(words, width, lanes):
+    """The inverse of `pack`: int64 (beats, lanes)."""
+    half, mask = 1 << (width - 1), (1 << width) - 1
+    return np.array([[((w >> n * width & mask) ^ half) - half for n in range(lanes)] for w in words], np.int64)
+
+
+# random numbers of every kind
+
+
+def extremes(rng, fmt, shape):
+    """Integers of a format, its ends and zero well represented."""
+    q = rng.integers(fmt.lo, fmt.hi + 1, shape)
+    return np.where(rng.random(shape) < 0.25, rng.choice([fmt.lo, fmt.hi, 0], shape), q)
+
+
+def factor_of(
+    pattern,
+    seed=0,
+    *,
+    x=QFormat(6, 3),
+    w=QFormat(5, 4),
+    drop=5,
+    exponents=0,
+    skip=None,
+    bias=None,
+    relu=False,
+    out=None,
+    skip_input=None,
+):
+    """A random IntFactor. drop: bits that the requantisation drops. skip: None, "one" or a QFormat of its weights."""
+    rng = np.random.default_rng(seed)
+    a, b, c, d = pattern
+    rest = {"exponents": rng.integers(0, exponents + 1, (a, b, d))} if exponents else {}
+    if skip:
+        rest["skip_input"] = skip_input or x
+    if isinstance(skip, QFormat):
+        rest |= {"skip_weights": skip, "skip": extremes(rng, skip, a * b * d)}
+    if bias:
+        rest |= {"bias_width": bias, "bias": extremes(rng, QFormat(bias, 0), a * b * d)}
+    values = extremes(rng, w, (a, b, c, d))
+    draft = IntFactor(values=values, input=x, weights=w, output=x, relu=relu, **rest)
+    output = QFormat(out or x.width, draft.acc_frac - drop)
+    return IntFactor(values=values, input=x, weights=w, output=output, relu=relu, **rest)
+
+
+def random_patterns(rng, size=None, count=3, largest=96, weights=600):
+    """A chain of random patterns, the first of `size` inputs if given."""
+    result = []
+    while len(result) < count:
+        if size is None:
+            a, c, d = map(int, rng.choice([1, 1, 2, 2, 3, 4, 8], 3))
+        else:
+            a = int(rng.choice(divisors(size)))
+            c = int(rng.choice(divisors(size // a)))
+            d = size // a // c
+        b = int(rng.choice([1, 2, 2, 3, 4, 4, c]))
+        if 2 <= a * c * d <= largest and 2 <= a * b * d <= largest and a * b * c * d <= weights:
+            result.append((a, b, c, d))
+            size = a * b * d
+    return result
+
+
+def random_network(seed, **limits):
+    """An IntNetwork in which every part and every format is there by chance."""
+    rng = np.random.default_rng(seed)
+    x, size, layers = QFormat(int(rng.integers(2, 10)), int(rng.integers(-3, 9))), None, []
+    for number in range(int(rng.integers(1, 4))):
+        chain = random_patterns(rng, size, int(rng.integers(1, 4)), **limits)
+        first, factors = x, []
+        for m, pattern in enumerate(chain):
+            rest = {}
+            if m == len(chain) - 1:
+                rest = {"relu": bool(rng.integers(2)), "bias": int(rng.integers(2, 14)) if rng.random() < 0.5 else None}
+                if (
+                    chain[0][0] * chain[0][2] * chain[0][3] == pattern[0] * pattern[1] * pattern[3]
+                    and rng.random() < 0.7
+                ):
+                    rest["skip"] = (
+                        QFormat(int(rng.integers(2, 8)), int(rng.integers(-2, 7))) if rng.integers(2) else "one"
+                    )
+                    rest["skip_input"] = first
+            factors.append(
+                factor_of(
+                    pattern,
+                    int(rng.integers(1 << 30)),
+                    x=x,
+                    w=QFormat(int(rng.integers(2, 9)), int(rng.integers(-4, 9))),
+                    drop=int(rng.integers(-2, 10)),
+                    exponents=int(rng.choice([0, 0, 3])),
+                    out=int(rng.integers(2, 13)),
+                    **rest,
+                )
+            )
+            x = factors[-1].output
+        size = factors[-1].pattern.outputs
+        layers.append(IntLayer(factors=tuple(factors), name=f"l{number}"))
+    return IntNetwork(layers=tuple(layers))
+
+
+def random_spec(seed, **limits):
+    """A NetworkSpec of a random network with any lanes and SIMD that fit; now and then the same lanes throughout."""
+    network, rng = random_network(seed, **limits), np.random.default_rng(seed + 10_000)
+    lanes = [int(rng.choice(fitting_lanes(f.pattern))) for f in network.factors]
+    if rng.random() < 0.3:
+        lanes = [lanes[0] if lanes[0] in fitting_lanes(f.pattern) else n for n, f in zip(lanes, network.factors)]
+    simd = [int(rng.choice(divisors(f.pattern.c))) if rng.random() < 0.8 else None for f in network.factors]
+    return NetworkSpec(network=network, lanes=tuple(lanes), simd=tuple(simd))
+
+
+# the simulator
+
+
+class Bench(wiring.Component):
+    """A part with links at both ends, between streams; `skip` of the part is passed on where it has one."""
+
+    def __init__(self, part, depth):
+        self.part, self.depth = part, depth
+        ports = {"i": In(stream.Signature(part.i.payload.shape())), "o": Out(stream.Signature(part.o.payload.shape()))}
+        if hasattr(part, "skip"):
+            ports["skip"] = In(stream.Signature(part.skip.payload.shape()))
+        super().__init__(ports)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.entry = entry = FromStream(self.i.payload.shape())
+        m.submodules.part = self.part
+        m.submodules.exit = queue = LinkFifo(self.o.payload.shape(), self.depth)
+        wiring.connect(m, wiring.flipped(self.i), entry.i)
+        wiring.connect(m, entry.o, self.part.i)
+        wiring.connect(m, self.part.o, queue.i)
+        wiring.connect(m, queue.o, wiring.flipped(self.o))
+        if hasattr(self.part, "skip"):
+            wiring.connect(m, wiring.flipped(self.skip), self.part.skip)
+        return m
+
+
+@dataclass
+class Flow:
+    """What passed at a port: beats, cycles of their transfers, cycles at which each was first seen valid."""
+
+    beats: list = field(default_factory=list)
+    moved: list = field(default_factory=list)
+    seen: list = field(default_factory=list)
+
+
+def play(dut, sources, sinks, *, stall=0.0, seed=0, reset_after=None, limit=20_000, tally=()):
+    """Play streams: sources are (port, beats), sinks (port, number of beats). Returns a Flow for each, sources first.
+
+    stall: probability that a source does not offer, or a sink not take, in a cycle; a pair for the two kinds.
+    reset_after: cycles of play before a reset of one cycle, after which everything starts anew and is recorded.
+    tally: signals to sum up over all cycles; the sums follow the flows.
+    The stream law is held against every sink: a beat that is not taken stays as it is.
+    """
+    rng = random.Random(seed)
+    hold, refuse = stall if isinstance(stall, tuple) else (stall, stall)
+    m = Module()
+    m.domains.sync = domain = ClockDomain("sync")
+    m.submodules.dut = dut
+    flows, sums = [Flow() for _ in (*sources, *sinks)], [0] * len(tally)
+
+    async def run(ctx, cycles=None):
+        """Until every sink has what it waits for, or for so many cycles."""
+        places, offered = [0] * len(sources), [False] * len(sources)
+        waiting = [None] * len(sinks)
+        ports = [port for port, _ in (*sources, *sinks)]
+        values = [v for port in ports for v in (port.valid, port.ready, port.payload.as_value())]
+        wanted = [*zip(flows[len(sources) :], (count for _, count in sinks))]
+        cycle = 0
+        while cycle != cycles and any(len(flow.beats) < count for flow, count in wanted):
+            assert cycle < limit, f"hangs: {[len(flow.beats) for flow in flows]} beats after {cycle} cycles"
+            for n, (port, beats) in enumerate(sources):
+                if not offered[n]:
+                    offered[n] = places[n] < len(beats) and rng.random() >= hold
+                    ctx.set(port.valid, offered[n])
+                    if offered[n]:
+                        ctx.set(port.payload.as_value(), beats[places[n]])
+            for port, _ in sinks:
+                ctx.set(port.ready, rng.random() >= refuse)
+            _, _, *sampled = await ctx.tick().sample(*values, *tally)
+            sums[:] = [s + new for s, new in zip(sums, sampled[len(values) :])]
+            for n, flow in enumerate(flows):
+                valid, ready, payload = sampled[3 * n : 3 * n + 3]
+                sink = n - len(sources)
+                if sink >= 0:
+                    assert waiting[sink] in (None, payload) and valid >= (waiting[sink] is not None), (
+                        "a beat did not hold"
+                    )
+                    waiting[sink] = payload if valid and not ready else None
+                if valid and len(flow.seen) == len(flow.beats):
+                    flow.seen.append(cycle)
+                if valid and ready:
+                    flow.beats.append(payload)
+                    flow.moved.append(cycle)
+                    if sink < 0:
+                        places[n] += 1
+                        offered[n] = False
+            cycle += 1
+        for port, _ in sources:
+            ctx.set(port.valid, 0)
+        for port, _ in sinks:
+            ctx.set(port.ready, 0)
+
+    async def testbench(ctx):
+        if reset_after is not None:
+            await run(ctx, reset_after)
+            ctx.set(domain.rst, 1)
+            await ctx.tick()
+            ctx.set(domain.rst, 0)
+            sums[:] = [0] * len(tally)
+            for flow in flows:
+                flow.beats, flow.moved, flow.seen = [], [], []
+        await run(ctx)
+
+    simulator = Simulator(m)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    return [*flows, *sums]
+
+
+@dataclass(frozen=True)
+class Played:
+    """Outputs (N, outputs) and the measured figures; interval is None for less than 6 vectors."""
+
+    outputs: np.ndarray
+    latency: int
+    interval: float | None
+
+
+def measured(flow_in, flow_out, width, lanes, outputs):
+    """A Played from the flows of a component with one input and one output."""
+    firsts = flow_out.seen[:: outputs // lanes]
+    interval = None
+    if len(firsts) >= 6:
+        # filled up by the middle of the run
+        half = firsts[len(firsts) // 2 :]
+        interval = (half[-1] - half[0]) / (len(half) - 1)
+    y = unpack(flow_out.beats, width, lanes).reshape(-1, outputs)
+    return Played(y, flow_out.seen[0] - flow_in.moved[0], interval)
+
+
+def play_network(spec, x, **rest):
+    """Vectors (N, inputs) through a Network."""
+    network, q = Network(spec), spec.network
+    words = pack(x.reshape(-1, spec.lanes[0]), q.input.width)
+    flow_in, flow_out = play(network, [(network.i, words)], [(network.o, len(x) * spec.beats_out)], **rest)
+    return measured(flow_in, flow_out, q.output.width, spec.lanes[-1], q.outputs)

@@ -1,0 +1,252 @@
+"""The shell in Amaranth's simulator, bit by bit on its line: docs/link.md, and every way to break a frame."""
+
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import rtl_gen
+from amaranth.sim import Simulator
+from boards.shell import Shell, buffer_bytes
+from cobs import cobs
+
+import bfthw
+from bfthw.chain import bft, dense, mixed_radix
+
+CLOCK, BAUD = 4_000_000, 1_000_000  # four cycles a bit
+CYCLES = CLOCK // BAUD
+
+
+def frame(kind, sequence, payload=b"", length=None, crc=0):
+    """A request as docs/link.md has it, written from the document alone; `length` and `crc` (xor) to damage it."""
+    body = struct.pack("<BBH", kind, sequence, len(payload) if length is None else length) + payload
+    return cobs.encode(body + struct.pack("<I", zlib.crc32(body) ^ crc)) + b"\0"
+
+
+def parse(raw):
+    """(type, sequence, payload) of a reply's bytes without the zero; asserts length and CRC."""
+    body = cobs.decode(raw)
+    kind, sequence, length = struct.unpack("<BBH", body[:4])
+    assert len(body) == 8 + length and struct.unpack("<I", body[-4:])[0] == zlib.crc32(body[:-4])
+    return kind, sequence, body[4:-4]
+
+
+BREAK = object()
+
+
+def talk(design, sent, replies, patience=6000):
+    """Put bytes, breaks and pauses (ints: cycles) on the line, until so many replies came; returns them."""
+    shell, got, current = Shell(design, clock_hz=CLOCK, baud=BAUD), [], bytearray()
+
+    done = False
+
+    async def host(ctx):
+        nonlocal done
+        for item in sent:
+            if isinstance(item, int):
+                await ctx.tick().repeat(item)
+            elif item is BREAK:
+                ctx.set(shell.rx, 0)
+                await ctx.tick().repeat(25 * CYCLES)
+                ctx.set(shell.rx, 1)
+                await ctx.tick().repeat(3 * CYCLES)
+            else:
+                for byte in item:
+                    for bit in (0, *((byte >> n) & 1 for n in range(8)), 1):
+                        ctx.set(shell.rx, bit)
+                        await ctx.tick().repeat(CYCLES)
+        done = True
+
+    async def listen(ctx):
+        waited = 0
+        while len(got) < replies and not (done and waited >= patience):
+            if ctx.get(shell.tx):
+                await ctx.tick()
+                waited = waited + 1 if done else 0
+                continue
+            waited, byte = 0, 0
+            await ctx.tick().repeat(CYCLES + CYCLES // 2)
+            for n in range(8):
+                byte |= ctx.get(shell.tx) << n
+                await ctx.tick().repeat(CYCLES)
+            assert ctx.get(shell.tx), "no stop bit"
+            await ctx.tick().repeat(CYCLES // 2)
+            if byte:
+                current.append(byte)
+            else:
+                got.append(parse(bytes(current)))
+                current.clear()
+
+    sim = Simulator(shell)
+    sim.add_clock(1 / CLOCK)
+    sim.add_testbench(host)
+    sim.add_testbench(listen)
+    sim.run()
+    assert not current
+    return got
+
+
+def make(tmp_path_factory, name, net, **settings):
+    network = bfthw.Network(layers=net)
+    x = np.random.default_rng(1).normal(size=(60, network.inputs))
+    settings = bfthw.make_settings(**settings)
+    integers = bfthw.compile(network, settings=settings, calibration=x)
+    return rtl_gen.write(integers, tmp_path_factory.mktemp(name), name=name, settings=settings)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    layer = bfthw.Layer(chain=bfthw.Chain.random(bft(4, 2), seed=3), residual=True, name="a")
+    return make(tmp_path_factory, "tiny", (layer,))
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """Two lanes of two bytes in, one byte out in beats of one, two layers."""
+    a = bfthw.Layer(chain=bfthw.Chain.random(mixed_radix([2, 3, 2]), seed=4), relu=True, name="a")
+    b = bfthw.Layer(chain=bfthw.Chain.random(dense(5, 12), seed=5), name="b")
+    layers = {"a": {"lanes": 2}, "b": {"lanes": 1, "activation_bits": 7}}
+    return make(tmp_path_factory, "two_layers", (a, b), input_bits=11, layers=layers)
+
+
+def vectors(design, count, seed):
+    q = design.spec.network
+    return np.random.default_rng(seed).integers(q.input.lo, q.input.hi + 1, (count, q.inputs))
+
+
+def pack(x, size):
+    """Integers to the bytes of TDATA: each element sign-extended, the lowest first."""
+    return b"".join(int(v).to_bytes(size, "little", signed=True) for v in x.ravel())
+
+
+def answer(design, x):
+    return pack(design.spec.network(x), design.manifest.output.lane_bytes)
+
+
+def run(design, sequence, x):
+    return frame(2, sequence, pack(x, design.manifest.input.lane_bytes))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("name", ["small", "wide"])
+def test_run(request, name, count):
+    design = request.getfixturevalue(name)
+    x = vectors(design, count, seed=count)
+    assert talk(design, [run(design, 77, x)], 1) == [(0x82, 77, answer(design, x))]
+
+
+def test_run_of_a_full_buffer(small):
+    x = vectors(small, buffer_bytes(small.manifest) // 4, seed=5)
+    assert talk(small, [run(small, 1, x)], 1) == [(0x82, 1, answer(small, x))]
+
+
+def test_info(small):
+    ((kind, sequence, info),) = talk(small, [frame(1, 9)], 1)
+    assert (kind, sequence) == (0x81, 9)
+    m = small.manifest
+    version, configuration, clock, baud, buffer = struct.unpack("<B32sIIH", info[:43])
+    assert (version, configuration.hex(), clock, baud) == (1, m.configuration, CLOCK, BAUD)
+    assert buffer == buffer_bytes(m)
+    for port, raw in ((m.input, info[43:48]), (m.output, info[48:53])):
+        wanted = port.elements, port.lane_bytes, port.format.width, port.format.frac
+        assert struct.unpack("<HBBb", raw) == wanted
+    assert struct.unpack("<I", info[53:57])[0] == m.interval
+    assert info[57:] == bytes([len(m.name)]) + m.name.encode()
+
+
+def test_requests_one_after_the_other(small):
+    x = vectors(small, 3, seed=1)
+    sent = [b"\0\0", frame(3, 1), 8000, run(small, 2, x), 9000, run(small, 2, x), 9000, frame(4, 3), 4000, frame(3, 4)]
+    replies = talk(small, sent, 5)
+    zero = struct.pack("<6I", *[0] * 6)
+    assert [r[:2] for r in replies] == [(0x83, 1), (0x82, 2), (0x82, 2), (0x84, 3), (0x83, 4)]
+    assert replies[1] == replies[2] == (0x82, 2, answer(small, x))
+    assert replies[3][2] == b"" and struct.unpack("<6I", replies[4][2])[0] == 1 and replies[4][2][4:] == zero[4:]
+
+
+def test_counters_count(small):
+    q = small.spec.network
+    x = np.resize([q.input.hi, q.input.lo], (4, 4))
+    saturated = sum(int(f.saturated(acc).sum()) for f, acc, _ in q.accumulators(x))
+    assert saturated > 0, "vectors that saturate are needed here"
+    bad = [frame(3, 1, crc=1), frame(3, 2, payload=bytes(600))]
+    sent = [run(small, 1, x), 9000, bad[0], 4000, bad[1], 4000, BREAK, b"\0", 4000, frame(3, 7)]
+    replies = talk(small, sent, 5)
+    assert [(kind, payload) for kind, _, payload in replies[1:4]] == [(0xFF, b"\1"), (0xFF, b"\4"), (0xFF, b"\5")]
+    answered, wrong_crc, framing, too_long, clipped, busy = struct.unpack("<6I", replies[4][2])
+    assert (answered, wrong_crc, framing, too_long, clipped) == (2, 1, 1, 1, saturated)
+    # the UART is what the core waits for: busy at least while a vector's bytes come out, less than all the while
+    assert small.manifest.latency < busy < 9000 + 20 * 10 * CYCLES
+
+
+DAMAGE = {
+    "wrong CRC": (lambda f: frame(3, 5, crc=0x80000000), 1),
+    "cut in a block": (lambda f: f[:5] + b"\0", 1),
+    "nothing but a code": (lambda f: b"\x01\0", 1),
+    "length too large": (lambda f: frame(3, 5, length=1), 2),
+    "length too small": (lambda f: frame(2, 5, payload=bytes(8), length=4), 2),
+    "payload where none belongs": (lambda f: frame(1, 5, payload=b"x"), 2),
+    "no vector": (lambda f: frame(2, 5), 2),
+    "part of a vector": (lambda f: frame(2, 5, payload=bytes(6)), 2),
+    "unknown type": (lambda f: frame(9, 5), 3),
+    "type zero": (lambda f: frame(0, 5), 3),
+    "a reply's type": (lambda f: frame(0x82, 5), 3),
+    "a byte too long": (lambda f: frame(2, 5, payload=bytes(513)), 4),
+    "far too long": (lambda f: frame(2, 5, payload=bytes(1100)), 4),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_frames_are_refused_and_the_next_is_answered(small, name):
+    make_bad, reason = DAMAGE[name]
+    x = vectors(small, 2, seed=2)
+    good = run(small, 6, x)
+    replies = talk(small, [make_bad(good), 6000, good], 2)
+    assert replies[0][0] == 0xFF and replies[0][2] == bytes([reason])
+    assert replies[1] == (0x82, 6, answer(small, x))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 20))])
+def test_random_damage_never_gives_a_wrong_answer(small, seed):
+    rng = random.Random(seed)
+    x = vectors(small, 2, seed)
+    good, sent = run(small, 8, x), []
+    for _ in range(6):
+        bad = bytearray(good)
+        for _ in range(rng.randint(1, 3)):
+            at, kind = rng.randrange(len(bad)), rng.randrange(4)
+            if kind == 0:
+                bad[at] ^= 1 << rng.randrange(8)
+            elif kind == 1:
+                del bad[at]
+            elif kind == 2:
+                bad.insert(at, bad[at])
+            else:
+                bad = bad[: at + 1]
+        sent += [bytes(bad), 5000] + ([BREAK] if rng.random() < 0.3 else [])
+    replies = talk(small, [*sent, b"\0", 5000, frame(1, 99), 9000, good], 100)
+    # whatever came before, the board is alive, and nothing but the right answer was ever given to a run
+    assert replies[-1] == (0x82, 8, answer(small, x)) and replies[-2][:2] == (0x81, 99)
+    for kind, _, payload in replies:
+        assert kind in (0xFF, 0x81) or (kind, payload) == (0x82, answer(small, x))
+
+
+@pytest.mark.parametrize("first, second", [(40, 1), (1, 40)], ids=["ends while busy", "ends after the reply"])
+def test_a_request_while_the_board_answers_is_dropped_whole(small, first, second):
+    x, y = vectors(small, first, seed=3), vectors(small, second, seed=4)
+    replies = talk(small, [run(small, 1, x), run(small, 2, y), 20_000, frame(3, 3)], 3)
+    assert replies[0] == (0x82, 1, answer(small, x))
+    assert [r[:2] for r in replies[1:]] == [(0x83, 3)]
+    assert struct.unpack("<6I", replies[1][2])[0] == 2
+
+
+def test_vectors_too_long_for_the_link(small):
+    class Port:
+        elements, lane_bytes = 40_000, 2
+
+    class Manifest:
+        name, input, output = "huge", Port, Port
+
+    with pytest.raises(ValueError, match="huge.*too long"):
+        buffer_bytes(Manifest)

@@ -1,0 +1,274 @@
+"""Geometry, cycles and bits of a stage and a network, before anything is built and against what is built."""
+
+import re
+from itertools import product
+
+import numpy as np
+import pytest
+from amaranth.back import rtlil
+from amaranth.lib import wiring
+from rtl_bench import factor_of, random_spec
+
+from bfthw import Chain, IntFactor, IntLayer, IntNetwork, Layer, QFormat, chain, compile
+from bfthw import Network as FloatNetwork
+from rtl_gen import Network, NetworkSpec, Stage, StageSpec, fitting_lanes
+from rtl_gen.spec import divisors
+
+Q = QFormat(8, 0)
+
+
+def counted(pattern):
+    """A factor whose weights are all different: the weight's place in v."""
+    values = np.arange(np.prod(pattern)).reshape(pattern)
+    return IntFactor(values=values, input=Q, weights=QFormat(24, 0), output=Q)
+
+
+def every_spec(pattern):
+    for lanes, simd in product(fitting_lanes(counted(pattern).pattern), divisors(pattern[2])):
+        yield StageSpec(factor=counted(pattern), lanes=lanes, simd=simd)
+
+
+def grid(a=(1, 2, 3, 6), b=(1, 2, 3, 4), c=(1, 2, 3, 4, 6), d=(1, 2, 3, 4, 8)):
+    return product(a, b, c, d)
+
+
+def terms(spec):
+    """The (output, weight, input) triples of a vector, as the engine meets them: from the order of its reads alone.
+
+    Follows the beats through the buffer: a block's beats fill a row of `words` words, then the next bank's row; a read
+    sees the word at one address in all banks.
+    """
+    weights = spec.in_order_of_use()
+    assert weights.shape == (spec.beats_out * spec.steps, spec.lanes, spec.simd)
+    cycles = product(*map(range, (spec.blocks, spec.passes, spec.words, spec.rows, spec.parts)))
+    result = []
+    for cycle, (block, pass_, word, row, part) in enumerate(cycles):
+        beats = block * spec.block_beats + (row * spec.banks + np.arange(spec.banks)) * spec.words + word
+        seen = (beats[:, None] * spec.lanes + np.arange(spec.lanes)).ravel()
+        choice = spec.select[part if spec.banked else pass_]
+        outputs = cycle // spec.steps * spec.lanes + np.arange(spec.lanes)
+        result.append(np.stack([np.broadcast_to(outputs[:, None], choice.shape), weights[cycle], seen[choice]], -1))
+    assert len(result) == len(weights)
+    return np.concatenate([r.reshape(-1, 3) for r in result])
+
+
+def wanted_terms(pattern):
+    """The same from y[i, j, l] = sum_k v[i, j, k, l] * x[i, k, l]."""
+    a, b, c, d = pattern
+    return sorted(
+        ((i * b + j) * d + l, ((i * b + j) * c + k) * d + l, (i * c + k) * d + l)
+        for i, j, k, l in product(range(a), range(b), range(c), range(d))
+    )
+
+
+@pytest.mark.parametrize("b, c", [*product((1, 2, 3, 4), (1, 2, 3, 4, 6))])
+def test_every_weight_meets_its_input_once(b, c):
+    for pattern in grid(b=[b], c=[c]):
+        wanted = wanted_terms(pattern)
+        for spec in every_spec(pattern):
+            got = sorted(map(tuple, terms(spec).tolist()))
+            assert got == wanted, f"{pattern}, {spec.lanes} lanes, SIMD {spec.simd}"
+
+
+def test_lanes_that_fit():
+    """L divides both widths, and L divides d or d divides L."""
+    for pattern in grid():
+        a, b, c, d = pattern
+        wanted = [
+            n
+            for n in range(1, a * d * max(b, c) + 1)
+            if a * c * d % n == 0 and a * b * d % n == 0 and (d % n == 0 or n % d == 0)
+        ]
+        assert list(fitting_lanes(counted(pattern).pattern)) == wanted, pattern
+
+
+def test_interval_multipliers_and_beats():
+    for pattern in grid():
+        a, b, c, d = pattern
+        for spec in every_spec(pattern):
+            n, s = spec.lanes, spec.simd
+            assert spec.interval == max(a * c * d // n, a * b * d // n * (c // s))
+            assert spec.multipliers == n * s
+            assert (spec.beats_in, spec.beats_out, spec.steps) == (a * c * d // n, a * b * d // n, c // s)
+            assert spec.blocks * spec.block_beats == spec.beats_in
+            assert spec.blocks * spec.issues == spec.beats_out * spec.steps
+
+
+def test_square_factors_keep_every_multiplier_busy():
+    for a, b, d in product((1, 2, 4), (2, 3, 4), (1, 2, 4)):
+        for lanes in fitting_lanes(counted((a, b, b, d)).pattern):
+            spec = StageSpec(factor=counted((a, b, b, d)), lanes=lanes)
+            assert spec.interval * spec.multipliers == spec.pattern.weights
+
+
+def test_reads_come_after_their_operands():
+    """`reads` against the beats that hold the operands, for beats that arrive at random times."""
+    for pattern in grid(a=(1, 4), b=(1, 2, 4), c=(1, 2, 4), d=(1, 2, 4)):
+        for spec in every_spec(pattern):
+            arrivals = np.cumsum(np.random.default_rng(1).integers(1, 4, spec.beats_in))
+            table = terms(spec).reshape(spec.beats_out * spec.steps, -1, 3)
+            latest = arrivals[table[:, :, 2].max(axis=1) // spec.lanes]
+            reads = spec.reads(arrivals)
+            assert (reads > latest).all() and (np.diff(reads) > 0).all()
+            if spec.banked and spec.rows_a_beat == 1:
+                # nothing but the operands and the read before is waited for
+                cycle = -1
+                for time, there in zip(reads, latest):
+                    cycle = max(cycle + 1, there + 1)
+                    assert time == cycle
+
+
+# what is built
+
+
+def memories(component):
+    """Bits of the memories of a component, by the RTLIL module that holds them."""
+    bits, module = {}, None
+    for line in rtlil.convert(component, emit_src=False, name="top").splitlines():
+        if match := re.match(r"module (\S+)", line):
+            module = match[1].lstrip("\\")
+        elif match := re.match(r"\s*memory width (\d+) size (\d+) ", line):
+            bits[module] = bits.get(module, 0) + int(match[1]) * int(match[2])
+    return bits
+
+
+def multiplications(component):
+    return rtlil.convert(component, emit_src=False, name="top").count("cell $mul ")
+
+
+STAGES = [
+    (dict(pattern=(1, 4, 4, 16)), 4, 4),
+    (dict(pattern=(1, 4, 4, 16)), 1, 2),
+    (dict(pattern=(4, 2, 4, 1)), 1, 4),
+    (dict(pattern=(4, 2, 4, 1)), 8, 2),
+    (dict(pattern=(2, 3, 2, 2), exponents=3), 4, 1),
+    (dict(pattern=(2, 3, 2, 2), bias=7), 2, 2),
+    (dict(pattern=(2, 4, 4, 2), skip="one"), 2, 4),
+    (dict(pattern=(2, 4, 4, 2), skip=QFormat(5, 2), bias=9, exponents=2), 4, 4),
+    (dict(pattern=(4, 4, 4, 2), skip=QFormat(5, 2), bias=3, drop=-2), 16, 2),
+    (dict(pattern=(1, 1, 1, 24), bias=20, drop=12), 8, 1),
+]
+
+
+@pytest.mark.parametrize("number", range(len(STAGES)))
+def test_bits_are_those_of_the_memories(number):
+    options, lanes, simd = STAGES[number]
+    spec = StageSpec(factor=factor_of(**options), lanes=lanes, simd=simd)
+    bits = memories(Stage(spec))
+    assert sum(n for module, n in bits.items() if "buffer" in module) == spec.buffer_bits
+    roms = {module.rsplit(".")[-1]: n for module, n in bits.items() if "buffer" not in module}
+    assert set(roms) <= {"weights", "per_output"}
+    assert sum(roms.values()) == spec.rom_bits
+    assert multiplications(Stage(spec)) == spec.multipliers == lanes * simd + lanes * (spec.factor.skip is not None)
+
+
+@pytest.mark.parametrize("seed", range(6), ids="seed-{}".format)
+def test_resources_of_networks_are_those_built(seed):
+    spec = random_spec(seed)
+    network = Network(spec)
+    bits = memories(network)
+    assert sum(n for module, n in bits.items() if module.endswith(".buffer")) == sum(s.buffer_bits for s in spec.stages)
+    # a one-word ROM is a constant
+    roms = sum(n for module, n in bits.items() if module.rsplit(".", 1)[-1] in ("weights", "per_output"))
+    constants = 0
+    for s in spec.stages:
+        weights = s.pattern.weights * s.factor.weights.width
+        constants += weights * (s.beats_out * s.steps == 1) + (s.rom_bits - weights) * (s.beats_out == 1)
+    assert roms + constants == spec.rom_bits
+    assert multiplications(network) == spec.multipliers
+    # SyncFIFOBuffered keeps one of its words in a register
+    beats = [max(layer[0].lanes, layer[-1].lanes) * layer[0].factor.input.width for layer in spec.layers]
+    held = sum(n for module, n in bits.items() if re.search(r"\.skip_\d+\.", module))
+    assert held == sum(bits * (depth - 1) for bits, depth in zip(beats, spec.skip_depths) if depth)
+    skips = sum(bits * depth for bits, depth in zip(beats, spec.skip_depths) if depth)
+    assert spec.buffer_bits == sum(s.buffer_bits for s in spec.stages) + skips
+
+
+# networks
+
+
+def network_of(*shape, width=8):
+    """One layer of counted factors, all in the same format."""
+    q, factors = QFormat(width, 0), []
+    for n, p in enumerate(shape):
+        factors.append(factor_of(p, n, x=q, w=QFormat(4, 0), drop=0, out=width))
+    return IntNetwork(layers=(IntLayer(factors=tuple(factors)),))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        chain.bft(64),
+        chain.mixed_radix((4, 3, 2)),
+        chain.low_rank(16, 16, 2),
+        chain.dense(12, 18),
+        chain.monarch(8, 32),
+        chain.grouped(8, 16, 4),
+        chain.patterns(((1, 8, 4, 16), (8, 4, 8, 2))),
+    ],
+    ids=str,
+)
+def test_default_simd_is_the_smallest_that_does_not_slow_the_pipeline(shape):
+    network = network_of(*shape)
+    rng = np.random.default_rng(len(shape))
+    for _ in range(6):
+        lanes = tuple(int(rng.choice(fitting_lanes(p))) for p in shape)
+        spec = NetworkSpec(network=network, lanes=lanes)
+        fastest = NetworkSpec(network=network, lanes=lanes, simd=tuple(p.c for p in shape))
+        assert spec.interval == fastest.interval
+        for n, f in enumerate(network.factors):
+            for smaller in (v for v in divisors(f.pattern.c) if v < spec.simd[n]):
+                slower = NetworkSpec(network=network, lanes=lanes, simd=(*spec.simd[:n], smaller, *spec.simd[n + 1 :]))
+                assert slower.interval > spec.interval, f"factor {n} could have SIMD {smaller}"
+
+
+def test_mixed_lanes_and_given_simd():
+    spec = NetworkSpec(network=network_of(*chain.bft(16)), lanes=(2, 8), simd=(4, None))
+    assert [(s.lanes, s.simd) for s in spec.stages] == [(2, 4), (8, 1)]
+    assert (spec.beats_in, spec.beats_out, spec.interval) == (8, 2, 8)
+    assert NetworkSpec(network=network_of(*chain.bft(16))).lanes == (1, 1)
+
+
+def test_errors_name_what_fits():
+    factor = counted((2, 4, 4, 6))
+    for lanes, simd, words in (
+        (5, None, r"StageSpec: pattern \(2, 4, 4, 6\) cannot have 5 lanes; lanes that fit: 1, 2, 3, 6, 12, 24, 48"),
+        (4, None, r"cannot have 4 lanes"),
+        (0, None, r"cannot have 0 lanes"),
+        (6, 3, r"StageSpec: pattern \(2, 4, 4, 6\) cannot have SIMD 3, it must divide c; SIMD that fits: 1, 2, 4"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            StageSpec(factor=factor, lanes=lanes, simd=simd)
+    for simd in (0, -2):
+        with pytest.raises(ValueError, match="cannot have SIMD"):
+            StageSpec(factor=factor, simd=simd)
+    with pytest.raises(TypeError, match="must be an IntFactor, got ndarray"):
+        StageSpec(factor=factor.values)
+    network = network_of(*chain.bft(16))
+    with pytest.raises(
+        ValueError, match=r"stage 0.factors.1: pattern \(4, 4, 4, 1\) cannot have 3 lanes; lanes that fit: 1, 2"
+    ):
+        NetworkSpec(network=network, lanes=(1, 3))
+    with pytest.raises(ValueError, match="stage 0.factors.0: .*SIMD 3"):
+        NetworkSpec(network=network, simd=(3, 4))
+    with pytest.raises(ValueError, match="NetworkSpec.lanes needs a number for each of 2 factors, got 3"):
+        NetworkSpec(network=network, lanes=(1, 1, 1))
+    with pytest.raises(ValueError, match="NetworkSpec.simd needs a number for each of 2 factors, got 1"):
+        NetworkSpec(network=network, simd=(4,))
+
+
+def test_large_network_is_known_without_building(monkeypatch):
+    float_network = FloatNetwork(layers=[Layer(chain=Chain.random(chain.bft(4096), 0), residual=True)])
+    network = compile(float_network)
+
+    def never(*args, **kwargs):
+        raise AssertionError("a specification builds nothing")
+
+    monkeypatch.setattr(wiring.Component, "__init__", never)
+    spec = NetworkSpec(network=network)
+    assert spec.interval == 4096
+    # a block's last row has to arrive before its first read: three quarters of every stage's stride
+    assert spec.latency > 3 * (4096 // 4 + 1024 // 4 + 256 // 4 + 64 // 4 + 16 // 4 + 1)
+    assert spec.multipliers == 6 * 4
+    assert spec.rom_bits == 6 * 4 * 4096 * 8
+    assert spec.buffer_bits > 0 and spec.vectors_in_flight > 0
