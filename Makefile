@@ -20,12 +20,12 @@ figures: .venv/test
 .venv/demo: pyproject.toml
 	@echo "setting up .venv (a minute or two) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(PIP) --editable ".[examples]"
+	@$(PIP) --editable ".[examples,boards]"
 	@touch $@
 
 .venv/test: pyproject.toml .venv/demo
 	@echo "adding what the tests need ..."
-	@$(PIP) --editable ".[examples,torch,test]"
+	@$(PIP) --editable ".[examples,boards,torch,test]"
 	@touch $@
 
 clean:

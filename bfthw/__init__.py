@@ -1,5 +1,7 @@
 """Learned butterfly networks as integers: formats, golden model, quantisation, checkpoints. Needs numpy, never torch."""
 
+from importlib import import_module
+
 from . import chain
 from .chain import Chain, Factor, Pattern
 from .checkpoint import load, load_integers, save, save_integers
@@ -10,6 +12,14 @@ from .quantize import compile, report
 from .settings import Settings, make_settings
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name):
+    """`bfthw.Board`, for scripts, is boards.host.Board; nothing of boards/ is loaded before it is asked for."""
+    if name == "Board":
+        return import_module("boards.host").Board
+    raise AttributeError(f"module 'bfthw' has no attribute {name!r}")
+
 
 __all__ = [
     "Chain",

@@ -23,6 +23,9 @@ Checkpoint = Annotated[
     Path, typer.Argument(metavar="CKPT", help="Checkpoint: .safetensors, .pt, .pth or .npz", show_default=False)
 ]
 Order = Annotated[str, typer.Option(metavar="A,B,...", help="Order of the layers, where the file does not tell")]
+Manifest = Annotated[
+    Path, typer.Argument(metavar="DIR/NAME.json", help="Manifest that `generate` wrote", show_default=False)
+]
 WeightBits = Annotated[int, typer.Option(help="Bits of a weight", show_default="8")]
 ActivationBits = Annotated[int, typer.Option(help="Bits between stages", show_default="10")]
 InputBits = Annotated[int, typer.Option(help="Bits of an input value", show_default="8")]
@@ -168,7 +171,7 @@ def generate(
 
 @app.command()
 def simulate(
-    manifest: Annotated[Path, typer.Argument(metavar="DIR/NAME.json", help="Manifest from `generate`", show_default=False)],
+    manifest: Manifest,
     vectors: Annotated[int, typer.Option(help="Random vectors, corners of the range first")] = 64,
     input_: Annotated[
         Path, typer.Option("--input", metavar="X.npy", help="Vectors (N, n) for the unstalled run, floats or integers")
@@ -205,6 +208,119 @@ def show_simulation(result):
         console.print(f"[red]differs[/] {escape(problem)}")
     if result.ok:
         console.print(f"[green]ok[/] {result.vectors} vectors equal the golden model bit for bit ({result.simulator})")
+
+
+@app.command()
+def build(
+    manifest: Manifest,
+    board: Annotated[str, typer.Option(help="Board, as `bfthw boards` names it")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files, made if missing")],
+    clock: Annotated[float, typer.Option(metavar="MHZ", help="Clock of the core", show_default="the board's")] = None,
+    seed: Annotated[int, typer.Option(help="First seed of place and route")] = 1,
+    seeds: Annotated[int, typer.Option(help="Seeds to try, the fastest is taken")] = 1,
+    tools: Annotated[str, typer.Option(help="yowasp (from PyPI) or system (what is installed)")] = "yowasp",
+):
+    """Make a bitstream: synthesis, place and route, packing, each with its time. Needs no board and no programmer."""
+    from boards.build import build as build_bitstream
+
+    from . import tables
+
+    console.print(f"{board}: a tool's first run here takes longer, its WebAssembly is compiled", style="dim")
+    with steps() as step:
+        report = build_bitstream(manifest, board, output, clock_mhz=clock, seed=seed, seeds=seeds, tools=tools, progress=step)
+    show_build(report, tables)
+    console.print(f"wrote {output / report.bitstream} and report.json; next: bfthw flash {output}", markup=False, soft_wrap=True)
+
+
+def show_build(report, tables):
+    console.print(tables.build(report))
+    for note in report.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def steps():
+    """Lines of the steps of a build, each with its time; yields what takes (title, seconds or None)."""
+    with console.status("") as status:
+
+        def step(title, seconds=None):
+            status.update(f"{title} ...")
+            if seconds is not None:
+                console.print(f"  {seconds:6.1f} s  {title}", markup=False)
+
+        yield step
+
+
+@app.command()
+def run(
+    manifest: Manifest,
+    input_: Annotated[Path, typer.Option("--input", metavar="X.npy", help="Vectors (N, n), floats or integers")],
+    port: Annotated[str, typer.Option(help="Serial port of the board, /dev/ttyUSB0 for example")] = None,
+    simulate: Annotated[bool, typer.Option("--simulate", help="A simulated board instead of a port")] = False,
+    output: Annotated[Path, typer.Option("--output", metavar="Y.npy", help="Where to write the outputs (N, m)")] = None,
+    labels: Annotated[bool, typer.Option("--labels", help="Print and write the largest output's index instead")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Hold every output against the golden model")] = False,
+    baud: Annotated[int, typer.Option(help="Baud rate", show_default="the usual ones are tried")] = None,
+):
+    """Send vectors to a board and get its answers."""
+    from boards.session import compare as count_wrong
+    from boards.session import connect
+
+    from .storage import read_vectors, write_array
+
+    if (port is None) != simulate:
+        raise ValueError("name a --port, or --simulate a board")
+    x = read_vectors(input_)
+    with connect(port, manifest, baud=baud) as board, progress(f"{len(x)} vectors") as step:
+        y = board.run(x, label=labels, progress=step)
+        repeated = board.repeated
+    if labels:
+        console.print("labels:", " ".join(map(str, y[:40])), "..." if len(y) > 40 else "", soft_wrap=True)
+    console.print(f"{len(x)} vectors, {board.vectors_per_second:.1f} a second, {repeated} requests sent again")
+    if simulate:
+        console.print("(a simulated board: its time is not a real one's)")
+    if compare:
+        wrong = count_wrong(manifest, x, y, labels)
+        if wrong:
+            raise ValueError(f"{wrong} of {len(x)} answers differ from the golden model")
+        console.print("[green]ok[/] every answer equals the golden model's")
+    if output:
+        write_array(output, y)
+        console.print(f"wrote {output}", markup=False)
+
+
+@app.command()
+def flash(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of `bfthw build`", show_default=False)],
+    board: Annotated[str, typer.Option(help="Board; must be the one it was built for")] = None,
+    sram: Annotated[bool, typer.Option("--sram", help="Until power goes")] = False,
+    to_flash: Annotated[bool, typer.Option("--flash", help="For good")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command, run nothing")] = False,
+):
+    """Load a bitstream into a board with its usual programmer; prints the exact command."""
+    from boards import flash as programming
+
+    if sram and to_flash:
+        raise ValueError("--sram or --flash, not both")
+    target = "sram" if sram else "flash" if to_flash else None
+    file, built_for = programming.bitstream(directory, board)
+    console.print(programming.flash(built_for, file, target, dry_run=True), markup=False, soft_wrap=True)
+    if not dry_run:
+        programming.flash(built_for, file, target)
+        console.print("[green]ok[/]")
+
+
+@app.command()
+def patch(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of `bfthw build`", show_default=False)],
+    weights: Annotated[Path, typer.Option(metavar="CKPT", help="Weights of the same shapes, for the same formats")],
+):
+    """Put new weights into a bitstream (iCE40, ECP5) in seconds, without place and route."""
+    from boards.patch import patch as patch_bitstream
+
+    with steps() as step:
+        design = patch_bitstream(directory, weights, progress=step)
+    console.print(f"[green]ok[/] {directory} holds {weights.name}; configuration {design.manifest.configuration[:12]}")
 
 
 @contextmanager

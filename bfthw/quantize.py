@@ -160,6 +160,33 @@ def quantise(network, formats):
     return IntNetwork(layers=tuple(layers))
 
 
+def formats_of(integers):
+    """The Formats that an IntNetwork was made by, so that other weights can be put in its place."""
+    layers = []
+    for layer in integers.layers:
+        factors = tuple(FactorFormats(weights=f.weights, output=f.output, rows=f.max_exponent) for f in layer.factors)
+        last = layer.factors[-1]
+        layers.append(LayerFormats(factors=factors, skip=last.skip_weights, bias_width=last.bias_width))
+    return Formats(input=integers.input, layers=tuple(layers))
+
+
+def check_fits(network, formats):
+    """ValueError, with the first number, where a weight, scale or bias of a float network is beyond its format."""
+    integers = quantise(network, formats)
+    for layer, whole in zip(network.layers, integers.layers):
+        last = whole.factors[-1]
+        parts = [(f"factors.{m}", f.weights, v.values) for m, (f, v) in enumerate(zip(whole.factors, layer.folded))]
+        parts += [("scale", last.skip_weights, layer.scale)] if last.skip is not None else []
+        parts += [("bias", last.bias_format, layer.bias)] if last.bias is not None else []
+        for name, fmt, values in parts:
+            q = fmt.round(values)
+            beyond = values[(q < fmt.lo) | (q > fmt.hi)]
+            if beyond.size:
+                worst = beyond.flat[np.abs(beyond).argmax()]
+                lo, hi = fmt.dequantise(fmt.lo), fmt.dequantise(fmt.hi)
+                raise ValueError(f"{layer.name}.{name}: {worst:g} does not fit {fmt}, which holds {lo:g} to {hi:g}")
+
+
 def _range(values, percentile):
     return np.percentile(values, 100 - percentile), np.percentile(values, percentile)
 

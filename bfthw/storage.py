@@ -238,12 +238,27 @@ def write(path, arrays, description, suffixes):
         data = _npz_bytes({DESCRIPTION: np.frombuffer(text.encode(), np.uint8)} | arrays)
     else:
         data = safetensors_bytes(arrays, {DESCRIPTION: text})
+    _replace(path, data)
+
+
+def _replace(path, data):
+    """Write a file whole or not at all."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         beside.write_bytes(data)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_array(path, array):
+    """Write an array as .npy, whole or not at all; CheckpointError for another suffix."""
+    path = Path(path)
+    if path.suffix != ".npy":
+        raise CheckpointError(f"{path}: the name must end in .npy, got {path.suffix!r}")
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+    _replace(path, stream.getvalue())
 
 
 def _npz_bytes(arrays):

@@ -84,3 +84,21 @@ def hardware(spec):
     table.add_section()
     table.add_row("all", "", "", "", str(spec.interval), str(spec.multipliers), str(spec.rom_bits), str(spec.buffer_bits))
     return table
+
+
+def build(report):
+    """What a build took of its device, and its clocks."""
+    table = _table(f"{report.name} on {report.board}", "resource", ">synthesised", ">routed", ">available", ">share")
+    for name, r in report.resources.items():
+        taken = r.synthesised if r.routed is None else r.routed
+        share = f"{100 * taken / r.available:.0f} %" if r.available else ""
+        table.add_row(name, str(r.synthesised), "" if r.routed is None else str(r.routed), str(r.available), share)
+    table.add_section()
+    for name, clock in report.clocks.items():
+        table.add_row(f"{name}, MHz", "", f"{clock.maximum:.1f}", f"{clock.used:.2f} used", "")
+    table.caption, table.caption_justify = f"seed {report.seed}; Fmax set by {_reasons(report)}", "left"
+    return table
+
+
+def _reasons(report):
+    return "; ".join(dict.fromkeys(clock.reason for clock in report.clocks.values()))

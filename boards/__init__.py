@@ -1,1 +1,1 @@
-"""Boards, link, build and flash: to come."""
+"""Boards: the link's two ends, bitstreams with open tools, programming. Needs no board to build and to test."""

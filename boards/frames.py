@@ -6,6 +6,7 @@ What comes from a line comes from strangers: nothing here trusts a length or kee
 import struct
 import zlib
 from dataclasses import astuple, dataclass, fields
+from typing import ClassVar
 
 import numpy as np
 from cobs import cobs
@@ -130,7 +131,7 @@ def _decoded(data):
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """Vectors of one side of the core: elements, bytes of an element, and its format. ValueError out of the link's range."""
+    """Vectors on one side: elements, bytes of an element, its format; ValueError out of the link's range."""
 
     elements: int
     lane_bytes: int
@@ -138,12 +139,12 @@ class Side:
     frac: int
 
     _LAYOUT = struct.Struct("<HBBb")
-    _LIMITS = {"elements": (1, 0xFFFF), "lane_bytes": (1, 8), "width": (1, 62), "frac": (-128, 127)}
+    _LIMITS: ClassVar = {"elements": (1, 0xFFFF), "lane_bytes": (1, 8), "width": (1, 62), "frac": (-128, 127)}
 
     def __post_init__(self):
         _check_limits(self, self._LIMITS)
-        if self.lane_bytes != (self.width + 7) // 8:
-            raise ValueError(f"Side.lane_bytes must be {(self.width + 7) // 8} for {self.width} bits, got {self.lane_bytes}")
+        if self.lane_bytes != (needed := (self.width + 7) // 8):
+            raise ValueError(f"Side.lane_bytes must be {needed} for {self.width} bits, got {self.lane_bytes}")
 
     @classmethod
     def of(cls, port):
@@ -179,9 +180,9 @@ def _check_limits(value, limits):
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """What a board says of itself. clock_hz: of the core; buffer: largest payload of a request, bytes; interval: cycles.
+    """What a board says of itself; ValueError for what the link cannot say.
 
-    ValueError for what the link cannot say.
+    clock_hz: of the core. buffer: largest payload of a request, bytes. interval: cycles a vector.
     """
 
     configuration: str
@@ -193,7 +194,7 @@ class Info:
     interval: int
     name: str
 
-    _LIMITS = {"clock_hz": (1, 0xFFFFFFFF), "baud": (1, 0xFFFFFFFF), "buffer": (1, 0xFFFF), "interval": (1, 0xFFFFFFFF)}
+    _LIMITS: ClassVar = {name: (1, 0xFFFFFFFF) for name in ("clock_hz", "baud", "interval")} | {"buffer": (1, 0xFFFF)}
     _HEAD = struct.Struct("<B32sIIH")
     _TAIL = struct.Struct("<IB")
 
@@ -238,9 +239,8 @@ class Info:
             raise ValueError(f"info: must have {wanted}, got {len(payload)} bytes")
         _, configuration, clock_hz, baud, buffer = cls._HEAD.unpack_from(payload)
         names = [field.name for field in fields(Side)]
-        sides = [
-            dict(zip(names, Side._LAYOUT.unpack_from(payload, cls._HEAD.size + n * Side._LAYOUT.size))) for n in range(2)
-        ]
+        places = cls._HEAD.size, cls._HEAD.size + Side._LAYOUT.size
+        sides = [dict(zip(names, Side._LAYOUT.unpack_from(payload, place))) for place in places]
         interval, _ = cls._TAIL.unpack_from(payload, size - cls._TAIL.size)
         try:
             return cls(

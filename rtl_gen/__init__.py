@@ -1,6 +1,6 @@
 """Hardware: integers in, Amaranth components and Verilog out. Knows nothing of torch, files of others, or boards."""
 
-from .emit import Design, check_name, load_design, make_spec, to_rtlil, to_verilog, write
+from .emit import Design, check_name, load_design, make_spec, to_rtlil, to_verilog, write, write_spec
 from .manifest import Manifest, read_manifest
 from .network import Network, NetworkSpec
 from .spec import StageSpec, fitting_lanes
@@ -23,4 +23,5 @@ __all__ = [
     "to_rtlil",
     "to_verilog",
     "write",
+    "write_spec",
 ]

@@ -85,8 +85,13 @@ def write(network, directory, *, name, settings=None, with_rtlil=False):
     if not isinstance(network, IntNetwork):
         raise TypeError(f"write takes an IntNetwork, got {type(network).__name__}; bfthw.compile makes one")
     check_name(name)
-    spec = make_spec(network, settings)
-    directory = Path(directory)
+    return write_spec(make_spec(network, settings), directory, name=name, with_rtlil=with_rtlil)
+
+
+def write_spec(spec, directory, *, name, with_rtlil=False):
+    """`write` for a specification that is there already."""
+    check_name(name)
+    network, directory = spec.network, Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=directory) as made:
         made = Path(made)

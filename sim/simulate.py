@@ -150,7 +150,7 @@ class _Bench:
         if not (stamp.exists() and stamp.read_text() == built):
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(parents=True)
-            simulators.build(sources, self.manifest.name, directory, self.simulator, self.waves, lint=not self.netlist)
+            simulators.build(sources, self.manifest.name, directory, self.simulator, self.waves, netlist=bool(self.netlist))
             stamp.write_text(built)
         return directory
 

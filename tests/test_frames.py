@@ -15,10 +15,18 @@ from boards.frames import Counters, Damage, Frame, Info, Side, Splitter
 
 LINK = (Path(__file__).resolve().parent.parent / "docs" / "link.md").read_text(encoding="utf-8")
 INFO = Info(
-    configuration="0123456789abcdef" * 4, clock_hz=12_000_000, baud=1_000_000, buffer=512, interval=640, name="digits",
-    input=Side(elements=64, lane_bytes=1, width=8, frac=6), output=Side(elements=10, lane_bytes=2, width=10, frac=-5),
+    configuration="0123456789abcdef" * 4,
+    clock_hz=12_000_000,
+    baud=1_000_000,
+    buffer=512,
+    interval=640,
+    name="digits",
+    input=Side(elements=64, lane_bytes=1, width=8, frac=6),
+    output=Side(elements=10, lane_bytes=2, width=10, frac=-5),
 )
-payloads = st.one_of(st.binary(max_size=600), st.integers(0, 520).map(bytes), st.integers(0, 520).map(lambda n: b"\xff" * n))
+payloads = st.one_of(
+    st.binary(max_size=600), st.integers(0, 520).map(bytes), st.integers(0, 520).map(lambda n: b"\xff" * n)
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -36,14 +44,22 @@ def test_example_of_the_document():
     rows = dict(re.findall(r"^ +(request, body|reply, body|on the wire) +((?:[0-9a-f]{2} ?)+)$", LINK, re.MULTILINE))
     wires = [bytes.fromhex(row) for row in re.findall(r"^ +on the wire +((?:[0-9a-f]{2} ?)+)$", LINK, re.MULTILINE)]
     factor = IntFactor(
-        values=np.array([[[[3], [-2]], [[1], [4]]]]), input=QFormat(8, 4), weights=QFormat(4, 2), output=QFormat(8, 3),
-        skip_input=QFormat(8, 4), bias=np.array([5, -40]), bias_width=8, relu=True,
+        values=np.array([[[[3], [-2]], [[1], [4]]]]),
+        input=QFormat(8, 4),
+        weights=QFormat(4, 2),
+        output=QFormat(8, 3),
+        skip_input=QFormat(8, 4),
+        bias=np.array([5, -40]),
+        bias_width=8,
+        relu=True,
     )
     x = np.array([[10, 7], [-10, 7]])
     y = IntNetwork(layers=(IntLayer(factors=(factor,)),))(x)
     assert all(str(v.tolist()) in LINK for v in (*x, *y))
     side = Side(elements=2, lane_bytes=1, width=8, frac=4)
-    for wire, body, type, q in zip(wires, ("request, body", "reply, body"), (frames.RUN, frames.RUN | frames.REPLY), (x, y)):
+    for wire, body, type, q in zip(
+        wires, ("request, body", "reply, body"), (frames.RUN, frames.RUN | frames.REPLY), (x, y)
+    ):
         assert frames.encode(type, 42, side.pack(q)) == wire
         frame = frames.decode(wire)
         assert (frame.type, frame.sequence) == (type, 42) and np.array_equal(side.unpack(frame.payload), q)
@@ -53,9 +69,20 @@ def test_example_of_the_document():
 
 
 def test_constants_of_the_document():
-    for number, name in ((frames.INFO, "info"), (frames.RUN, "run"), (frames.COUNTERS, "counters"), (frames.RESET, "reset")):
+    for number, name in (
+        (frames.INFO, "info"),
+        (frames.RUN, "run"),
+        (frames.COUNTERS, "counters"),
+        (frames.RESET, "reset"),
+    ):
         assert f"| `{number:02x}` {name} |" in LINK
-    for number, word in ((1, "CRC is wrong"), (2, "length"), (3, "unknown type"), (4, "longer than"), (5, "framing error")):
+    for number, word in (
+        (1, "CRC is wrong"),
+        (2, "length"),
+        (3, "unknown type"),
+        (4, "longer than"),
+        (5, "framing error"),
+    ):
         assert re.search(rf"\b{number} [^,]*{word}", LINK.replace("\n", " "))
         assert word.split()[0].lower() in frames.REASONS[number].lower()
     assert frames.REASONS.keys() == {1, 2, 3, 4, 5}
@@ -65,7 +92,9 @@ def test_constants_of_the_document():
 def test_damage_is_never_taken_for_a_frame(seed):
     rng = np.random.default_rng(seed)
     for n in range(1500):
-        wire = frames.encode(2, int(rng.integers(256)), rng.integers(0, 256 if n % 2 else 3, rng.integers(1, 80)).astype(np.uint8))
+        wire = frames.encode(
+            2, int(rng.integers(256)), rng.integers(0, 256 if n % 2 else 3, rng.integers(1, 80)).astype(np.uint8)
+        )
         damaged = bytearray(wire[:-1])
         at, kind = int(rng.integers(len(damaged))), n % 5
         if kind == 0:
@@ -95,7 +124,9 @@ def test_noise_raises_nothing_else(noise):
 def test_reasons_of_damage():
     wire = frames.encode(1, 2, b"abc")
     for data, reason in (
-        (b"", "8 bytes or more, got 0"), (b"\x05ab\0", "no COBS"), (b"\x04abc\0", "got 3"),
+        (b"", "8 bytes or more, got 0"),
+        (b"\x05ab\0", "no COBS"),
+        (b"\x04abc\0", "got 3"),
         (wire[:5] + b"x" + wire[6:], "wrong CRC"),
     ):
         with pytest.raises(ValueError, match=reason):
@@ -107,7 +138,11 @@ def test_reasons_of_damage():
 
 
 def test_what_no_frame_holds():
-    for arguments, reason in (((256, 0), "type must be 0 to 255"), ((1, -1), "sequence"), ((1, 1, bytes(65536)), "65535 bytes")):
+    for arguments, reason in (
+        ((256, 0), "type must be 0 to 255"),
+        ((1, -1), "sequence"),
+        ((1, 1, bytes(65536)), "65535 bytes"),
+    ):
         with pytest.raises(ValueError, match=reason):
             frames.encode(*arguments)
 
@@ -134,19 +169,30 @@ def test_info_there_and_back():
     assert Info.parse(INFO.to_bytes()) == INFO
     longest = replace(INFO, name="n" * 64)
     assert Info.parse(longest.to_bytes()) == longest and len(longest.to_bytes()) == frames.LONGEST_INFO
-    assert INFO.per_request == 8 and replace(INFO, buffer=65535, output=replace(INFO.output, elements=10_000)).per_request == 3
+    assert (
+        INFO.per_request == 8
+        and replace(INFO, buffer=65535, output=replace(INFO.output, elements=10_000)).per_request == 3
+    )
 
 
 def test_info_of_strangers():
     good = INFO.to_bytes()
     name_at = len(good) - len("digits")
     for payload, reason in (
-        (b"", "version missing"), (b"\x02" + good[1:], "version 2"), (good[:40], "58 bytes and a name, got 40"),
-        (good[:-1], "must have 64 bytes, got 63"), (good + b"x", "got 65"), (good[:name_at] + b"dig\nts", "printable"),
-        (good[:name_at] + b"dig\xe9ts", "printable"), (good[: name_at - 1] + b"\0", "1 to 64 printable"),
-        (good[:33] + bytes(4) + good[37:], "clock_hz must be 1"), (good[:41] + bytes(2) + good[43:], "buffer must be 1"),
-        (good[:41] + b"\x3f\0" + good[43:], "holds no vector of 64 bytes"), (good[:43] + bytes(2) + good[45:], "elements"),
-        (good[:45] + b"\x02" + good[46:], "lane_bytes must be 1 for 8 bits"), (good[:46] + b"\x3f" + good[47:], "width must be 1 to 62"),
+        (b"", "version missing"),
+        (b"\x02" + good[1:], "version 2"),
+        (good[:40], "58 bytes and a name, got 40"),
+        (good[:-1], "must have 64 bytes, got 63"),
+        (good + b"x", "got 65"),
+        (good[:name_at] + b"dig\nts", "printable"),
+        (good[:name_at] + b"dig\xe9ts", "printable"),
+        (good[: name_at - 1] + b"\0", "1 to 64 printable"),
+        (good[:33] + bytes(4) + good[37:], "clock_hz must be 1"),
+        (good[:41] + bytes(2) + good[43:], "buffer must be 1"),
+        (good[:41] + b"\x3f\0" + good[43:], "holds no vector of 64 bytes"),
+        (good[:43] + bytes(2) + good[45:], "elements"),
+        (good[:45] + b"\x02" + good[46:], "lane_bytes must be 1 for 8 bits"),
+        (good[:46] + b"\x3f" + good[47:], "width must be 1 to 62"),
     ):
         with pytest.raises(ValueError, match=reason):
             Info.parse(payload)
@@ -157,7 +203,10 @@ def test_info_of_strangers():
 
 def test_info_that_the_link_cannot_say():
     for change, reason in (
-        ({"configuration": "12"}, "64 hexadecimal"), ({"name": ""}, "name"), ({"clock_hz": 1 << 32}, "clock_hz"), ({"baud": 0}, "baud"),
+        ({"configuration": "12"}, "64 hexadecimal"),
+        ({"name": ""}, "name"),
+        ({"clock_hz": 1 << 32}, "clock_hz"),
+        ({"baud": 0}, "baud"),
     ):
         with pytest.raises(ValueError, match=reason):
             replace(INFO, **change)

@@ -1,0 +1,104 @@
+"""New weights into a bitstream that is there: no synthesis, no place and route."""
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import bfthw
+import rtl_gen
+from bfthw import quantize
+
+from . import roms, tools
+from .flash import bitstream
+
+
+def integers_like(old, path):
+    """The IntNetwork of a checkpoint, float or integer, in the formats of the IntNetwork `old`.
+
+    Raises ValueError where layers or patterns are others, or a number does not fit its old format.
+    """
+    if bfthw.checkpoint.is_integers(path):
+        new = bfthw.load_integers(path)
+        if quantize.formats_of(new) != quantize.formats_of(old):
+            raise ValueError(f"{path}: its formats are not those of the bitstream; give float weights, or build anew")
+    else:
+        network = bfthw.load(path, order=None).network
+        formats = quantize.formats_of(old)
+        try:
+            quantize.check_fits(network, formats)
+            new = quantize.quantise(network, formats)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; build anew for other formats") from None
+    shapes = [[(layer.name, [f.pattern for f in layer.factors]) for layer in n.layers] for n in (old, new)]
+    if shapes[0] != shapes[1]:
+        for (name, was), (other, now) in zip(*shapes):
+            if (name, was) != (other, now):
+                raise ValueError(f"{path}: layer {other!r} has patterns {_line(now)}, the bitstream's is {name!r} with {_line(was)}")
+        raise ValueError(f"{path}: {len(new.layers)} layers, the bitstream has {len(old.layers)}")
+    return new
+
+
+def _line(patterns):
+    return ", ".join(map(str, patterns))
+
+
+def patch(directory, weights, *, progress=None):
+    """Put the weights of a checkpoint into the bitstream that `build` left in `directory`; returns the new Design.
+
+    Bitstream, netlist, manifest, Verilog, integers and report.json are replaced together, by renaming. progress(step) is told
+    what begins. Raises ValueError for weights of other shapes, that do not fit the old formats, or for a bitstream that was
+    built without marks (Gowin).
+    """
+    from .build import pack, rtlil_of
+
+    directory = Path(directory)
+    _, board = bitstream(directory, None)
+    report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
+    name, family = report["name"], board.device.family
+    if family not in roms.RAMS or not report.get("structure"):
+        raise ValueError(f"{directory}: a bitstream for {board.key} cannot be patched; only iCE40 and ECP5 can")
+    old = rtl_gen.load_design(directory / f"{name}.json")
+    say = progress or (lambda step: None)
+    say("integers")
+    new = integers_like(old.spec.network, weights)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=directory) as work:
+        work = Path(work)
+        say("gateware")
+        design = rtl_gen.write_spec(replace(old.spec, network=new), work, name=name)
+        rtlil = rtlil_of(design, board, clock_mhz=report["clock_mhz"])
+        if roms.structure(rtlil) != report["structure"]:
+            raise ValueError(f"{weights}: these weights need other hardware than the bitstream has; build anew")
+        contents = {rom.name: rom.bits for rom, _ in roms.find_roms(rtlil)}
+        say("bitstream")
+        fill_products(directory, work, name, family, contents, report["tools"]["from"])
+        pack(board, name, work, kind=report["tools"]["from"])
+        suffix = board.suffix
+        report |= {
+            "configuration": design.manifest.configuration,
+            "sha256": hashlib.sha256((work / f"{name}.{suffix}").read_bytes()).hexdigest(),
+            "patched": True,
+            "netlist": "netlist not simulated",
+        }
+        (work / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        text = roms.TEXT_SUFFIX[family]
+        for file in (f"{name}.{suffix}", f"{name}.{text}", f"{name}.netlist.v", f"{name}.v", f"{name}.npz", f"{name}.json", "report.json"):
+            os.replace(work / file, directory / file)
+    return rtl_gen.load_design(directory / f"{name}.json")
+
+
+def fill_products(source, target, name, family, contents, kind):
+    """Fill the marked text and netlist in `source` with ROM contents: NAME.asc or .config and NAME.netlist.v in `target`."""
+    ram, text = roms.RAMS[family], roms.TEXT_SUFFIX[family]
+    netlist = json.loads((source / f"{name}.marked.json").read_text(encoding="utf-8"))
+    rams = roms.read_rams(netlist, ram)
+    marks = roms.marks([roms.Rom(name=rom, bits=bits) for rom, bits in contents.items()])
+    filled = roms.fill(rams, roms.locate(rams, marks, ram, name), contents)
+    placed = (source / f"{name}.marked.{text}").read_text(encoding="utf-8")
+    (target / f"{name}.{text}").write_text(roms.fill_text(placed, family, rams, filled), encoding="utf-8")
+    roms.fill_netlist(netlist, filled, ram)
+    (target / f"{name}.filled.json").write_text(json.dumps(netlist), encoding="utf-8")
+    script = f"read_json {name}.filled.json; write_verilog -noattr {name}.netlist.v"
+    tools.run("yosys", ["-q", "-l", "netlist.log", "-p", script], directory=target, log="netlist.log", kind=kind)

@@ -1,0 +1,268 @@
+"""ROM contents in RTLIL and in placed bitstreams, so that new weights need no new placement.
+
+A design is synthesised and placed with *marks* in its ROMs, random contents in which every column of bits differs. Where
+a mark's column turns up in a block RAM of the result is where that column of the ROM went, and the real contents, or later
+ones, are written there. (The idea of icestorm's icebram; this one takes many ROMs at once and both families.)
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+SHALLOWEST = 8  # words: a shallower ROM has too few different columns to be told apart, and stays logic
+
+_MODULE = re.compile(r"^module (\S+)\n(.*?)^end$", re.DOTALL | re.MULTILINE)
+_MEMORY = re.compile(r"^  memory width (\d+) size (\d+) (\S+)$", re.MULTILINE)
+_MEMID = r'parameter \\MEMID "\\{}"\n'
+_INIT = re.compile(r'^  cell \$meminit_v2 \S+\n(    parameter \\MEMID "\\(\S+?)"\n.*?)^    connect \\DATA \d+\'([01]+)$', re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rom:
+    """name: module and memory in the RTLIL. bits: bool (words, width), column n is bit n of a word."""
+
+    name: str
+    bits: np.ndarray
+
+
+def find_roms(rtlil):
+    """The memories of an RTLIL text that nothing writes, deep enough to be marked: [(Rom, slice of its DATA bits)]."""
+    found = []
+    for module in _MODULE.finditer(rtlil):
+        body, start = module[2], module.start(2)
+        sizes = {name: (int(size), int(width)) for width, size, name in _MEMORY.findall(body)}
+        written = {m[1] for m in re.finditer(r'cell \$memwr_v2 \S+\n    parameter \\MEMID "\\(\S+?)"', body)}
+        for cell in _INIT.finditer(body):
+            memory = cell[2]
+            words, width = sizes[memory]
+            if memory in written or words < SHALLOWEST:
+                continue
+            bits = np.frombuffer(cell[3].encode(), np.uint8)[::-1] == ord("1")
+            rom = Rom(name=f"{module[1]}{memory}", bits=bits.reshape(words, width))
+            found.append((rom, slice(start + cell.start(3), start + cell.end(3))))
+    return found
+
+
+def _text(bits):
+    return "".join("01"[int(bit)] for bit in bits.reshape(-1)[::-1])
+
+
+def replace_roms(rtlil, contents):
+    """The RTLIL with other contents, name → bits, and the request that these memories be block RAMs."""
+    parts, at = [], 0
+    for rom, place in sorted(find_roms(rtlil), key=lambda item: item[1].start):
+        parts += [rtlil[at : place.start], _text(contents[rom.name])]
+        at = place.stop
+    text = "".join([*parts, rtlil[at:]])
+    names = {tuple(name.rsplit("\\", 1)) for name in contents}
+
+    def ask(module):
+        def one(memory):
+            asked = (module[1], memory[3].removeprefix("\\")) in names
+            return ('  attribute \\rom_style "block"\n' if asked else "") + memory[0]
+
+        return f"module {module[1]}\n{_MEMORY.sub(one, module[2])}end"
+
+    return _MODULE.sub(ask, text)
+
+
+def structure(rtlil):
+    """A hash of an RTLIL text without the contents of its ROMs: equal for designs that differ in those alone."""
+    digest, at = hashlib.sha256(), 0
+    for _, place in sorted(find_roms(rtlil), key=lambda item: item[1].start):
+        digest.update(rtlil[at : place.start].encode())
+        at = place.stop
+    digest.update(rtlil[at:].encode())
+    return digest.hexdigest()
+
+
+def marks(roms):
+    """Name → random bits of the shape of each ROM, the same every time, no two columns of a ROM alike and none empty."""
+    contents = {}
+    for rom in roms:
+        rng = np.random.default_rng(list(hashlib.sha256(rom.name.encode()).digest()))
+        columns, seen = [], {bytes(len(rom.bits))}
+        while len(columns) < rom.bits.shape[1]:
+            if len(seen) == 1 << min(len(rom.bits), 62):
+                raise ValueError(f"{rom.name}: {len(rom.bits)} words are too few to mark {rom.bits.shape[1]} columns")
+            column = rng.random(len(rom.bits)) < 0.5
+            if column.tobytes() not in seen:
+                seen.add(column.tobytes())
+                columns.append(column)
+        contents[rom.name] = np.stack(columns, axis=1)
+    return contents
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ram:
+    """Block RAMs of a family as Yosys and nextpnr write them, seen as rows of bits.
+
+    cell, init: the cell's type and its parameters' names. rows a parameter, bits a row and how far rows are apart in it.
+    layouts: (spread, stride) in which a column of a ROM may lie in a column of the block RAM: every `spread`-th row holds
+    every `stride`-th word.
+    """
+
+    cells: tuple
+    parameters: tuple
+    bits: int
+    pitch: int
+    layouts: tuple
+
+    def read(self, parameters):
+        """Cell parameters → bool (rows, bits)."""
+        rows = []
+        for name in self.parameters:
+            text = np.frombuffer(parameters[name].encode(), np.uint8)[::-1] == ord("1")
+            rows.append(text.reshape(-1, self.pitch)[:, : self.bits])
+        return np.concatenate(rows)
+
+    def write(self, content):
+        """The inverse of `read`: name → text of bits."""
+        padded = np.zeros((len(content), self.pitch), bool)
+        padded[:, : self.bits] = content
+        groups = padded.reshape(len(self.parameters), -1)
+        return {name: _text(group) for name, group in zip(self.parameters, groups)}
+
+
+RAMS = {
+    # Lattice TN1250, Memory Usage Guide for iCE40: 16 parameters of 16 words of 16 bits; narrower words share a row
+    "ice40": Ram(
+        cells=("SB_RAM40_4K",), parameters=tuple(f"INIT_{n:X}" for n in range(16)), bits=16, pitch=16,
+        layouts=((1, 1), (1, 2), (1, 4), (1, 8)),
+    ),
+    # Lattice FPGA-TN-02204, ECP5 Memory Usage Guide: 64 parameters of 16 words of 18 bits, 20 apart
+    "ecp5": Ram(
+        cells=("DP16KD", "PDPW16KD"), parameters=tuple(f"INITVAL_{n:02X}" for n in range(64)), bits=18, pitch=20,
+        layouts=((1, 1), (1, 2), (2, 1), (1, 4), (1, 8), (1, 16)),
+    ),
+}
+
+
+def read_rams(netlist, ram):
+    """{cell: bool (rows, bits)} of the block RAMs of a mapped netlist (the table of Yosys' JSON)."""
+    return {name: ram.read(cell["parameters"]) for name, cell in _cells(netlist, ram)}
+
+
+def _cells(netlist, ram):
+    (top,) = (m for m in netlist["modules"].values() if int(m["attributes"].get("top", "0"), 2))
+    return [(name, cell) for name, cell in top["cells"].items() if cell["type"].startswith(ram.cells)]
+
+
+def locate(rams, contents, ram, top):
+    """Where the bits of marked ROMs went: {cell: (ROM, int (rows, bits))}, an index into the ROM's bits or -1.
+
+    Raises ValueError where a bit of a ROM is in no block RAM.
+    """
+    places, left = {}, {name: np.ones(bits.shape, bool) for name, bits in contents.items()}
+    for name, bits in contents.items():
+        module, memory = name.removeprefix(f"\\{top}.").rsplit("\\", 1)
+        for cell, content in rams.items():
+            if re.fullmatch(re.escape(f"{module}.{memory}") + r"\.\d+\.\d+", cell):
+                places[cell] = name, index = name, _match(content, bits, ram)
+                left[name].ravel()[index[index >= 0]] = False
+    lost = [name for name, missing in left.items() if missing.any()]
+    if lost:
+        raise ValueError(f"the contents of {lost[0]} were not found in any block RAM; build without marks")
+    return places
+
+
+def _match(content, bits, ram):
+    """Index into `bits` of each bit of a block RAM's content, -1 for those that belong to nobody; all -1 where none fits."""
+    for spread, stride in ram.layouts:
+        rows = len(content) // spread
+        keys = {}
+        for block in range(0, len(bits), rows * stride):
+            for offset in range(min(stride, len(bits) - block)):
+                words = np.arange(block + offset, min(len(bits), block + rows * stride), stride)
+                for column in range(bits.shape[1]):
+                    keys.setdefault(_key(bits[words, column], rows), []).append((words, column))
+        index, fits = np.full(content.shape, -1), True
+        for column in range(content.shape[1]):
+            for first in range(spread):
+                piece = content[first::spread, column]
+                found = keys.get(piece.tobytes(), [])
+                if piece.any() and len(found) == 1:
+                    words, source = found[0]
+                    index[first : first + spread * len(words) : spread, column] = words * bits.shape[1] + source
+                fits &= len(found) == 1 or not piece.any()
+        if fits and (index >= 0).any():
+            return index
+    return np.full(content.shape, -1)
+
+
+def _key(bits, rows):
+    padded = np.zeros(rows, bool)
+    padded[: len(bits)] = bits
+    return padded.tobytes()
+
+
+def fill(rams, places, contents):
+    """Contents of the block RAMs with the ROMs' bits in their places."""
+    filled = {}
+    for cell, (name, index) in places.items():
+        content = rams[cell].copy()
+        used = index >= 0
+        content[used] = contents[name].ravel()[index[used]]
+        filled[cell] = content
+    return filled
+
+
+def fill_netlist(netlist, filled, ram):
+    """Write contents into the cells of a mapped netlist (the table of Yosys' JSON), in place."""
+    for name, cell in _cells(netlist, ram):
+        if name in filled:
+            cell["parameters"] |= ram.write(filled[name])
+
+
+# In a placed bitstream's text block RAMs have no names: a block is known by its whole content.
+_ASC = re.compile(r"^(\.ram_data \d+ \d+\n)((?:[0-9a-f]{64}\n){16})", re.MULTILINE)
+_CONFIG = re.compile(r"^(\.bram_init \d+\n)((?:(?:[0-9a-f]{3} ?)+\n)+)", re.MULTILINE)
+
+
+def _asc_rows(text):
+    return np.stack([[(int(line, 16) >> n) & 1 for n in range(256)] for line in text.split()]).astype(bool).reshape(256, 16)
+
+
+def _asc_text(content):
+    lines = content.reshape(16, 256)
+    return "".join(f"{sum(1 << n for n in np.flatnonzero(line).tolist()):064x}\n" for line in lines)
+
+
+def _config_rows(text):
+    words = np.array([int(word, 16) for word in text.split()])
+    return ((words[:, None] >> np.arange(9)) & 1).astype(bool).reshape(1024, 18)
+
+
+def _config_text(content):
+    words = (content.reshape(2048, 9) << np.arange(9)).sum(axis=1)
+    return "".join(" ".join(f"{word:03x}" for word in line) + "\n" for line in words.reshape(-1, 8).tolist())
+
+
+_TEXTS = {"ice40": (_ASC, _asc_rows, _asc_text), "ecp5": (_CONFIG, _config_rows, _config_text)}
+
+
+def fill_text(text, family, before, after):
+    """Replace contents in a bitstream's text (icestorm's .asc, prjtrellis' .config): cell → contents before and after.
+
+    Raises ValueError unless each content of `before` stands there exactly once.
+    """
+    pattern, read, write = _TEXTS[family]
+    wanted = {before[cell].tobytes(): cell for cell in after}
+    found = []
+
+    def one(block):
+        cell = wanted.get(read(block[2]).tobytes())
+        if cell is None:
+            return block[0]
+        found.append(cell)
+        return block[1] + write(after[cell])
+
+    text = pattern.sub(one, text)
+    if sorted(found) != sorted(after):
+        raise ValueError(f"{len(found)} of {len(after)} block RAMs with ROMs were found in the placed design")
+    return text
+
+
+TEXT_SUFFIX = {"ice40": "asc", "ecp5": "config"}

@@ -1,0 +1,35 @@
+"""A board to talk to, real or simulated, and its answers held against the golden model."""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from bfthw import load_integers
+from rtl_gen import load_design, read_manifest
+
+from .host import Board
+from .simulated import simulated_board
+
+
+@contextmanager
+def connect(port, manifest, *, baud=None):
+    """A Board on a port, or on a simulated board where the port is None."""
+    if port is not None:
+        with Board(port, manifest, baud=baud) as board:
+            yield board
+        return
+    with simulated_board(load_design(manifest)) as simulated, Board(simulated, manifest, baud=baud) as board:
+        yield board
+
+
+def compare(manifest, x, y, labels=False):
+    """How many of a board's answers y to vectors x differ from the golden model's."""
+    manifest = Path(manifest)
+    network = load_integers(manifest.parent / read_manifest(manifest).files.integers.name)
+    floats = np.asarray(x).dtype.kind == "f"
+    wanted = network(network.input.quantise(x) if floats else x)
+    if labels:
+        return int((wanted.argmax(axis=1) != y).sum())
+    wanted = network.output.dequantise(wanted) if floats else wanted
+    return int((wanted != y).any(axis=1).sum())

@@ -1,0 +1,125 @@
+"""A board that is not there: the real shell in Verilator, its serial line behind a pseudo-terminal."""
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from amaranth.back import verilog
+
+from sim import simulators
+
+from .shell import Shell
+from .uart import cycles_a_bit
+
+MAIN = Path(__file__).with_name("simulated.cpp")
+FRAME_BITS = 10  # of a byte on the line
+# -O2 for the model, which runs millions of cycles; lint is the business of `bfthw simulate`
+ARGUMENTS = (
+    "--cc", "--exe", "--build", "-O3", "-Wno-lint", "--x-assign", "fast", "--x-initial", "fast", "-CFLAGS", "-O2",
+    "--top-module", "board", "--prefix", "Vboard", "--Mdir", "obj", "-o", "board",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulation:
+    """A running board. port: path of its pseudo-terminal."""
+
+    port: str
+    process: subprocess.Popen
+
+    def send_break(self, bits=20):
+        """Hold the line to the board low for so many bits, between what was written before and what will be."""
+        self._command(f"break {int(bits)}")
+
+    def add_noise(self, rate, seed=0):
+        """Invert each bit on the line, start and stop bits too, both ways, with this probability; 0 ends it."""
+        if not 0 <= rate <= 1:
+            raise ValueError(f"noise is a probability, 0 to 1, got {rate}")
+        self._command(f"noise {round(1e6 * rate)} {int(seed)}")
+
+    def _command(self, line):
+        """Returns when it was taken, so that it has its place among the bytes of the port."""
+        self.process.stdin.write(f"{line}\n".encode())
+        self.process.stdin.flush()
+        if not self.process.stdout.readline():
+            raise RuntimeError("the simulated board has ended")
+
+
+@contextmanager
+def simulated_board(design, *, clock_hz=12_000_000, baud=1_000_000):
+    """The port (a path) of a simulated board that runs `design` (rtl_gen.Design), as long as the context lasts.
+
+    Time on it goes by as fast as it can be simulated. ValueError where the clock does not make the baud rate, or where
+    a tool is missing; RuntimeError, with the end of the log, where it cannot be built or started.
+    """
+    with simulation(design, clock_hz=clock_hz, baud=baud) as board:
+        yield board.port
+
+
+@contextmanager
+def simulation(design, *, clock_hz=12_000_000, baud=1_000_000):
+    """As `simulated_board`, but the Simulation, whose line can be disturbed."""
+    simulators.check_simulator("verilator")
+    cycles_a_bit(clock_hz, baud)
+    shell = Shell(design, clock_hz=clock_hz, baud=baud)
+    program = build(shell)
+    m = design.manifest
+    # no line moves while a request is computed, so that long a silence says nothing
+    vectors = shell.buffer // (m.input.elements * m.input.lane_bytes)
+    idle = 4 * (m.latency + vectors * m.interval) + 100 * FRAME_BITS * shell.cycles
+    process = subprocess.Popen(
+        [program, str(shell.cycles), str(idle)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        port = process.stdout.readline().decode().strip()
+        if not port:
+            said = process.stderr.read().decode(errors="replace").strip()
+            raise RuntimeError(f"the simulated board did not start: {said}")
+        yield Simulation(port=port, process=process)
+    finally:
+        _stop(process)
+
+
+def _stop(process):
+    """The board ends with its standard input, also where this program was killed."""
+    with suppress(OSError):  # it has ended already
+        process.stdin.close()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()
+    process.stderr.close()
+
+
+def build(shell):
+    """Path of the program that simulates a Shell, built unless it is there: in NAME.sim/board beside the manifest."""
+    design = shell.design
+    text = verilog.convert(shell, name="board", emit_src=False, strip_internal_attrs=True)
+    made_of = [text, MAIN.read_text(encoding="utf-8"), simulators.version("verilator") or "", *ARGUMENTS]
+    folder = (design.path.parent / f"{design.manifest.name}.sim" / "board").resolve()
+    program = folder / hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:32]
+    if program.exists():
+        return program
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as made:
+        made = Path(made)
+        (made / "board.v").write_text(text, encoding="utf-8")
+        (made / MAIN.name).write_bytes(MAIN.read_bytes())
+        variables = simulators.verilator_variables()
+        command = [Path(variables["VERILATOR_ROOT"]) / "bin" / "verilator", *ARGUMENTS, *simulators.SPLIT]
+        result = subprocess.run(
+            [*command, "board.v", MAIN.name],
+            cwd=made, env=os.environ | variables, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            errors="replace", check=False,
+        )
+        if result.returncode:
+            log = "\n".join((result.stdout + result.stderr).splitlines()[-25:])
+            raise RuntimeError(f"verilator could not build the board of {design.manifest.name}:\n{log}")
+        os.replace(made / "obj" / "board", program)
+    return program

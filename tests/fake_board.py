@@ -1,0 +1,80 @@
+"""A board in Python for the tests of the host: it speaks docs/link.md, and can be told to speak it badly."""
+
+import os
+import threading
+import time
+import tty
+from contextlib import contextmanager
+
+from boards import frames
+from boards.frames import Counters, Frame, Info, Splitter
+
+
+class FakeBoard:
+    """An open port, as pyserial's, with a board behind it. mangle(request, reply) -> bytes: what goes out, if given."""
+
+    def __init__(self, design, *, mangle=None, buffer=512, info=None):
+        self.network, self.mangle = design.spec.network, mangle
+        own = Info.of(design, clock_hz=12_000_000, baud=1_000_000, buffer=buffer)
+        self.info = own if info is None else info
+        self.splitter, self.requests, self.out, self.closed = Splitter(), [], b"", False
+
+    @property
+    def in_waiting(self):
+        return len(self.out)
+
+    def read(self, size=1):
+        if not self.out:
+            time.sleep(0.002)
+        chunk, self.out = self.out[:size], self.out[size:]
+        return chunk
+
+    def write(self, data):
+        for item in self.splitter.feed(data):
+            if isinstance(item, Frame):
+                self.requests.append(item)
+                reply = frames.encode(item.type | frames.REPLY, item.sequence, self.answer(item))
+            else:
+                item, reply = None, frames.encode(frames.DAMAGED, 0, bytes([frames.WRONG_CRC]))
+            self.out += self.mangle(item, reply) if self.mangle else reply
+
+    def close(self):
+        self.closed = True
+
+    def answer(self, request):
+        if request.type == frames.INFO:
+            return self.info if isinstance(self.info, bytes) else self.info.to_bytes()
+        if request.type == frames.RUN:
+            return self.info.output.pack(self.network(self.info.input.unpack(request.payload)))
+        numbers = {"wrong_crc": 0, "framing": 0, "too_long": 0, "saturated": 7, "busy": 1}
+        return Counters(answered=len(self.requests), **numbers).to_bytes() if request.type == frames.COUNTERS else b""
+
+
+@contextmanager
+def behind_terminal(board, *, gone_after=None):
+    """The path of a pseudo-terminal with a FakeBoard behind it, unplugged after so many requests."""
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    held = [slave]
+
+    def serve():
+        while gone_after is None or len(board.requests) < gone_after:
+            try:
+                board.write(os.read(master, 4096))
+                if gone_after is None or len(board.requests) < gone_after:
+                    os.write(master, board.read(1 << 20))
+            except OSError:
+                return
+        os.close(held.pop())
+        os.close(master)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield os.ttyname(slave)
+    finally:
+        if held:
+            # wakes the reader, which then finds nothing to decode
+            os.write(held[0], b"\0")
+            os.close(held.pop())
+        thread.join(2)
