@@ -1,0 +1,282 @@
+"""From a design to a bitstream: Yosys, nextpnr, packer, each in the open flow of the board's family."""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+
+from rtl_gen import load_design
+
+from . import synth, tools
+from .report import Clock, Report, Resource
+from .table import BOARDS, find_board
+from .top import Top
+
+# nextpnr's names for what a device has, and what each takes of it; it does not count the flip-flops of an iCE40
+_UTILISATION = {
+    "ice40": {"LUT": {"ICESTORM_LC": 1}, "FF": {}, "DSP": {"ICESTORM_DSP": 1}, "RAM": {"ICESTORM_RAM": 1}},
+    "ecp5": {"LUT": {"TRELLIS_COMB": 1}, "FF": {"TRELLIS_FF": 1}, "DSP": {"MULT18X18D": 1}, "RAM": {"DP16KD": 1}},
+    # an ALU cell stands in the place of a table
+    "gowin": {
+        "LUT": {"LUT4": 1, "ALU": 1}, "FF": {"DFF": 1}, "DSP": {"MULT18X18": 1, "MULT9X9": 0.5}, "RAM": {"BSRAM": 1},
+    },
+}
+_PNR = {"ice40": "nextpnr-ice40", "ecp5": "nextpnr-ecp5", "gowin": "nextpnr-gowin"}
+_PACK = {"ice40": "icepack", "ecp5": "ecppack", "gowin": "gowin_pack"}
+_CONSTRAINTS = {"ice40": "pcf", "ecp5": "lpf", "gowin": "cst"}
+_TEXT = {"ice40": "asc", "ecp5": "config", "gowin": "pnr.json"}  # the bitstream before it is packed
+
+
+def build(
+    design, board, directory, *, clock_mhz=None, seed=1, seeds=1, tools="yowasp", progress=None, check=True, shell=None
+):
+    """Build a bitstream for a board; returns the Report.
+
+    design: rtl_gen.Design, or the path of its manifest. board: key or Board. clock_mhz: the board's own choice where
+    not given. seeds: so many place and route runs, from `seed` up; the fastest is taken. tools: "yowasp" (PyPI) or
+    "system". progress(step, seconds): called with None when a step begins. check: simulate the core's mapped netlist
+    and compare it with the golden model, where Yosys models the family's cells (iCE40; needs a C++ compiler); the
+    report says so. shell: called with clock_hz and baud, makes what stands between line and core; boards.shell.Shell.
+    Writes into `directory` NAME.bin, .bit or .fs, NAME.asc or .config, NAME.netlist.v and .netlist.json, the logs and,
+    last, report.json; all are made beside their places and renamed, so an error leaves what was there.
+    Raises ValueError for what does not fit (before place and route), a clock that cannot be made or misses its timing,
+    and missing tools; RuntimeError with the end of its log for a tool that fails, or where the netlist differs.
+    """
+    board = find_board(board)
+    design = design if hasattr(design, "manifest") else load_design(design)
+    if seeds < 1:
+        raise ValueError(f"seeds must be 1 or more, got {seeds}")
+    if shell is None:
+        from .shell import Shell
+
+        def shell(**line):
+            return Shell(design, **line)
+
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    name = design.manifest.name
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=directory) as work:
+        flow = _Flow(board=board, design=design, work=Path(work), kind=tools, progress=progress, check=check)
+        flow.find_tools()
+        report = flow.run(shell, clock_mhz, range(seed, seed + seeds))
+        for made, final in flow.products.items():
+            os.replace(flow.work / made, directory / final)
+    return report
+
+
+@dataclass
+class _Flow:
+    board: object
+    design: object
+    work: Path
+    kind: str
+    progress: object
+    check: bool
+    steps: list = field(default_factory=list)
+    products: dict = field(default_factory=dict)
+
+    @property
+    def name(self):
+        return self.design.manifest.name
+
+    @property
+    def device(self):
+        return self.board.device
+
+    def find_tools(self):
+        """All of them at once, before any time is spent."""
+        for tool in self.needed:
+            tools.find(tool, self.kind)
+
+    @property
+    def needed(self):
+        return "yosys", _PNR[self.device.family], _PACK[self.device.family]
+
+    def step(self, title, action, *arguments):
+        if self.progress:
+            self.progress(title, None)
+        begin = time.monotonic()
+        result = action(*arguments)
+        self.steps.append((title, round(time.monotonic() - begin, 2)))
+        if self.progress:
+            self.progress(*self.steps[-1])
+        return result
+
+    def run(self, shell, clock_mhz, seeds):
+        board, name = self.board, self.name
+        top = self.step("gateware", self.generate, shell, clock_mhz)
+        made = self.step("synthesis (Yosys)", self.synthesise)
+        check_fit(board, made, self.design.spec)
+        runs, failure = {}, None
+        for seed in seeds:
+            try:
+                title = f"place and route, seed {seed} (nextpnr)"
+                runs[seed] = self.step(title, self.place_and_route, seed, top.clock_hz / 1e6)
+            except RuntimeError as error:
+                if len(seeds) == 1:
+                    raise
+                failure = error  # another seed may route
+        if not runs:
+            raise failure
+        found = {seed: self.clocks(report, made, top.clock_hz / 1e6) for seed, report in runs.items()}
+        # the slowest clock against what it has to run at
+        best = max(found, key=lambda seed: min(c.maximum / c.used for c in found[seed].values()))
+        self.check_timing(found[best], found)
+        netlist = self.simulate()
+        self.step(f"bitstream ({_PACK[self.device.family]})", self.pack, best)
+        text = _TEXT[self.device.family]
+        bitstream = f"{name}.{board.suffix}"
+        self.products |= {bitstream: bitstream, f"{name}.netlist.v": f"{name}.netlist.v"}
+        self.products[f"{name}.json"] = f"{name}.netlist.json"
+        if text != "pnr.json":
+            self.products[f"{best}.{text}"] = f"{name}.{text}"
+        self.products |= {"yosys.log": f"{name}.yosys.log", f"{best}.log": f"{name}.nextpnr.log"}
+        report = self.report(top, made, runs[best], found, best, seeds, netlist)
+        (self.work / "report.json").write_text(report.to_json(), encoding="utf-8")
+        self.products["report.json"] = "report.json"
+        return report
+
+    def generate(self, shell, clock_mhz):
+        """NAME.il and the constraints, by the platform of amaranth-boards; its own scripts are not used."""
+        top = Top(self.board, shell, clock_mhz=clock_mhz)
+        plan = self.board.make_platform().prepare(top, self.name)
+        for file in (f"{self.name}.il", f"{self.name}.{_CONSTRAINTS[self.device.family]}"):
+            content = plan.files[file]
+            (self.work / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return top
+
+    def synthesise(self):
+        return synth.synthesise(self.device, self.name, self.work, kind=self.kind)
+
+    def place_and_route(self, seed, mhz):
+        """nextpnr's report of a seed. Timing is judged here and not by nextpnr, so that the report gets written."""
+        name, platform = self.name, self.board.make_platform()
+        arguments = ["-q", "-l", f"{seed}.log", "--json", f"{name}.json", "--report", f"{seed}.report.json"]
+        arguments += ["--seed", str(seed), "--freq", f"{mhz:.6f}", "--timing-allow-fail"]
+        if self.device.family == "ice40":
+            options = platform._nextpnr_device_options[platform.device]
+            arguments += [options, "--package", platform.package.lower()]
+            arguments += ["--pcf", f"{name}.pcf", "--asc", f"{seed}.asc"]
+        elif self.device.family == "ecp5":
+            options = platform._nextpnr_device_options[platform.device]
+            package = platform._nextpnr_package_options[platform.package].upper()
+            arguments += [options, "--package", package, "--speed", platform.speed, "--lpf", f"{name}.lpf"]
+            # router2 costs a third of the clock on long chains of multipliers
+            arguments += ["--textcfg", f"{seed}.config", "--router", "router1"]
+        else:
+            arguments += ["--device", platform.part, "--vopt", f"family={platform._chipdb_device}"]
+            arguments += ["--vopt", f"cst={name}.cst", "--write", f"{seed}.pnr.json"]
+            if "--sspi_as_gpio" in self.board.pack:
+                arguments += ["--vopt", "sspi_as_gpio"]
+        tools.run(_PNR[self.device.family], arguments, directory=self.work, log=f"{seed}.log", kind=self.kind)
+        return json.loads((self.work / f"{seed}.report.json").read_text(encoding="utf-8"))
+
+    def pack(self, seed):
+        name, family = self.name, self.device.family
+        source, target = f"{seed}.{_TEXT[family]}", f"{name}.{self.board.suffix}"
+        arguments = {
+            "ice40": [*self.board.pack, source, target],
+            "ecp5": [*self.board.pack, "--input", source, "--bit", target],
+            "gowin": ["-d", self.board.make_platform()._chipdb_device, "-o", target, *self.board.pack, source],
+        }[family]
+        tools.run(_PACK[family], arguments, directory=self.work, log="pack.log", kind=self.kind)
+
+    def simulate(self):
+        """Simulate the core's netlist where that can be done; what was done, in words."""
+        from .netlist import SIMULATED, simulate
+
+        if self.device.family not in SIMULATED:
+            return f"netlist not simulated: Yosys has no models of the multipliers and memories of {self.device.family}"
+        if not self.check:
+            return "netlist not simulated: not asked for"
+
+        def check():
+            return simulate(self.design, device=self.device, tools=self.kind)
+
+        result = self.step("netlist against golden model (Verilator)", check)
+        if not result.ok:
+            raise RuntimeError(f"the mapped netlist of the core differs from the golden model: {result.problems[0]}")
+        return f"core's netlist, mapped alike, simulated: {result.vectors} vectors equal the golden model"
+
+    def clocks(self, report, made, mhz):
+        """Clock name → Clock, from nextpnr's report and the primitives' limits."""
+        limits = [(limit, why) for resource, limit, why in self.device.limits if made[resource]]
+        limit, why = min(limits, default=(None, ""))
+        clocks = {}
+        for net, found in report["fmax"].items():
+            routed, used = found["achieved"], found["constraint"] or mhz
+            slower = limit is not None and limit < routed
+            clocks[net] = Clock(
+                used=round(used, 3), routed=round(routed, 2), limit=limit,
+                maximum=limit if slower else round(routed, 2), reason=why if slower else "nextpnr",
+            )
+        if not any(abs(clock.used - mhz) < 0.01 * mhz for clock in clocks.values()):
+            others = ", ".join(f"{net} of {clock.used:g} MHz" for net, clock in clocks.items()) or "none"
+            raise RuntimeError(f"nextpnr reports no clock of {mhz:g} MHz; there is {others}")
+        return clocks
+
+    def check_timing(self, clocks, found):
+        slow = {net: clock for net, clock in clocks.items() if clock.maximum < clock.used}
+        if slow:
+            net, clock = min(slow.items(), key=lambda item: item[1].maximum / item[1].used)
+            tried = f"the best of {len(found)} seeds" if len(found) > 1 else "another seed may differ by some percent"
+            safe = int(clock.maximum * 0.95 * 10) / 10
+            raise ValueError(
+                f"timing is missed: clock {net} is to run at {clock.used:g} MHz and reaches {clock.maximum:g} MHz, "
+                f"routed ({clock.reason}; {tried}); ask for a clock of {safe:g} MHz or less"
+            )
+
+    def report(self, top, made, routed, found, best, seeds, netlist):
+        board, m = self.board, self.design.manifest
+        usage, resources = routed["utilization"], {}
+        for resource, number in made.items():
+            worth = _UTILISATION[self.device.family][resource]
+            taken = ceil(sum(usage[cell]["used"] * w for cell, w in worth.items())) if worth else None
+            resources[resource] = Resource(synthesised=number, routed=taken, available=self.device.available[resource])
+        notes = [note for note in (board.note,) if note]
+        if self.device.family == "ice40":
+            notes.append("LUT, routed, counts logic cells (a table and a flip-flop each)")
+        if self.device.family == "gowin":
+            notes.append("LUT counts tables and ALU cells")
+            notes.append("nextpnr has no timing of Gowin's multipliers: with them, the clock is an upper bound")
+        if top.pll:
+            notes.append(f"PLL: {top.pll.output_hz / 1e6:.6g} MHz of {top.pll.input_hz / 1e6:g} MHz")
+        bitstream = f"{self.name}.{board.suffix}"
+        return Report(
+            name=self.name, configuration=m.configuration, board=board.key, bitstream=bitstream,
+            sha256=hashlib.sha256((self.work / bitstream).read_bytes()).hexdigest(),
+            clock_mhz=top.clock_hz / 1e6, baud=board.baud, resources=resources, clocks=found[best], seed=best,
+            seeds={seed: min(c.routed for c in found[seed].values()) if seed in found else None for seed in seeds},
+            tools={tool: tools.version(tool, self.kind) for tool in self.needed} | {"from": self.kind},
+            notes=tuple(notes), netlist=netlist, steps=tuple(self.steps),
+        )
+
+
+def check_fit(board, made, spec=None):
+    """ValueError, with what would fit, where synthesis made more than the board has."""
+    short = {r: n for r, n in made.items() if n > board.device.available[r]}
+    if not short:
+        return
+    needs = ", ".join(f"{n} {r} of {board.device.available[r]}" for r, n in short.items())
+    cures = [f"it would fit {', '.join(others)}"] if (others := others_that_fit(board, made)) else []
+    if spec is not None and max(spec.lanes) > 1:
+        cures.append(f"fewer lanes than {max(spec.lanes)} need less of everything")
+    elif spec is not None and max(spec.simd) > 1 and ("DSP" in short or "LUT" in short):
+        cures.append(f"--simd 1 instead of {max(spec.simd)} needs fewer multipliers and takes more cycles a vector")
+    hint = "; ".join(cures) or "no board of the table has that much; a narrower or smaller network is needed"
+    raise ValueError(f"it does not fit {board.title} (synthesised): {needs}. {hint[0].upper()}{hint[1:]}")
+
+
+def others_that_fit(board, made):
+    """Keys of the boards that have what was synthesised, block RAMs counted by their bits."""
+    needed = {**made, "RAM": made["RAM"] * board.device.ram_bits}
+    fits = []
+    for key, other in BOARDS.items():
+        there = {**other.device.available, "RAM": other.device.ram * other.device.ram_bits}
+        if other is not board and all(needed[r] <= there[r] for r in needed):
+            fits.append(key)
+    return fits

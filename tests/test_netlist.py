@@ -1,0 +1,114 @@
+"""The mapped netlist against the golden model, and the miscompilation that makes this check necessary."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from amaranth.back import rtlil
+from amaranth.hdl import Module, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+import bfthw
+import rtl_gen
+from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
+from bfthw.chain import bft
+from boards import netlist, synth
+from boards.table import ECP5_85F, GW1NR9, UP5K
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Product(wiring.Component):
+    """A product and so many registers behind it, none with reset or enable."""
+
+    def __init__(self, registers):
+        self.registers = registers
+        super().__init__({"a": In(signed(10)), "b": In(signed(8)), "y": Out(signed(18))})
+
+    def elaborate(self, platform):
+        m = Module()
+        value = self.a * self.b
+        for n in range(self.registers):
+            register = Signal(signed(18), name=f"p{n}", reset_less=True)
+            m.d.sync += register.eq(value)
+            value = register
+        m.d.comb += self.y.eq(value)
+        return m
+
+
+def synthesise(directory, registers):
+    (directory / "product.il").write_text(rtlil.convert(Product(registers), name="product", emit_src=False))
+    return synth.synthesise(UP5K, "product", directory)
+
+
+def test_two_registers_behind_a_product_stop_a_build(tmp_path):
+    """Yosys makes a constant of them and says so in its log alone. Should this fail, Yosys has been repaired."""
+    with pytest.raises(RuntimeError, match="two drivers of a net, 18 times, .* synth_ice40 -dsp"):
+        synthesise(tmp_path, 2)
+
+
+@pytest.mark.parametrize("registers", [1, 3])
+def test_one_or_three_registers_do_not(registers, tmp_path):
+    assert synthesise(tmp_path, registers)["DSP"] == 1
+
+
+@pytest.fixture(scope="module")
+def scale(tmp_path_factory):
+    """A per-channel scale whose rounding drops nothing: product, register, register, saturation."""
+    factor = IntFactor(
+        values=np.array([3, -2, 7, -8]).reshape(1, 1, 1, 4), input=QFormat(8, 4), weights=QFormat(4, 2), output=QFormat(10, 6)
+    )
+    network = IntNetwork(layers=(IntLayer(factors=(factor,)),))
+    return rtl_gen.write(network, tmp_path_factory.mktemp("scale"), name="scale")
+
+
+def test_a_netlist_equals_the_golden_model(tmp_path):
+    layer = bfthw.Layer(chain=bfthw.Chain.random(bft(4, 2), seed=1), residual=True, bias=np.array([0.5, 0.0, -0.25, 0.1]))
+    design = rtl_gen.write(bfthw.compile(bfthw.Network(layers=(layer,))), tmp_path, name="plain")
+    result = netlist.simulate(design, vectors=40)
+    assert result.ok, result.problems
+    assert (result.latency, result.interval) == (design.manifest.latency, design.manifest.interval)
+
+
+def test_a_miscompiled_netlist_is_found(scale, monkeypatch):
+    """A core with two bare registers behind its product: the log stops it, and without the log, the simulation does."""
+    def bare(self, m, lane, dot, per_output):
+        total = Signal(dot.shape(), reset_less=True)
+        m.d.sync += total.eq(dot)
+        return total
+
+    # the right function here, where nothing is added to the dot product
+    monkeypatch.setattr(rtl_gen.Stage, "_total", bare)
+    with pytest.raises(RuntimeError, match="two drivers of a net"):
+        netlist.simulate(scale, vectors=16)
+    monkeypatch.setattr(synth, "check_log", lambda path: None)
+    result = netlist.simulate(scale, vectors=16)
+    assert not result.ok and "vector 0, output 0 is 0, should be 381" in result.problems[0]
+
+
+@pytest.mark.parametrize("device", [ECP5_85F, GW1NR9], ids=lambda device: device.family)
+def test_families_without_models_are_refused(device, scale):
+    with pytest.raises(ValueError, match=f"Yosys models no multipliers and memories of {device.family}"):
+        netlist.simulate(scale, device=device)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("simulator", ["verilator", "icarus"])
+def test_digits_are_classified_by_the_netlist(simulator, tmp_path, monkeypatch):
+    """Every held-out image, the netlist's integers equal to the golden model's."""
+    pytest.importorskip("sklearn")
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "digits"))
+    from data import load
+
+    *_, images, labels = load()
+    integers = bfthw.compile(bfthw.load(ROOT / "examples/digits/digits.safetensors").network)
+    settings = bfthw.make_settings(ROOT / "examples/digits/hardware.toml")
+    design = rtl_gen.write(integers, tmp_path, name="digits", settings=settings)
+    x = integers.input.quantise(images)
+    if simulator == "icarus":
+        x, labels = x[:40], labels[:40]
+    result = netlist.simulate(design, inputs=x, vectors=8, simulator=simulator)
+    assert result.ok, result.problems
+    assert np.array_equal(result.outputs, integers(x))
+    assert (result.outputs.argmax(axis=1) == labels).mean() > 0.95
