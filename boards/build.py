@@ -6,12 +6,13 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil
 from pathlib import Path
 
 from rtl_gen import load_design
 
-from . import synth, tools
+from . import roms, synth, tools
 from .report import Clock, Report, Resource
 from .table import BOARDS, find_board
 from .top import Top
@@ -28,7 +29,8 @@ _UTILISATION = {
 _PNR = {"ice40": "nextpnr-ice40", "ecp5": "nextpnr-ecp5", "gowin": "nextpnr-gowin"}
 _PACK = {"ice40": "icepack", "ecp5": "ecppack", "gowin": "gowin_pack"}
 _CONSTRAINTS = {"ice40": "pcf", "ecp5": "lpf", "gowin": "cst"}
-_TEXT = {"ice40": "asc", "ecp5": "config", "gowin": "pnr.json"}  # the bitstream before it is packed
+# the bitstream before it is packed
+_TEXT = roms.TEXT_SUFFIX | {"gowin": "pnr.json"}
 
 
 def build(
@@ -41,8 +43,9 @@ def build(
     "system". progress(step, seconds): called with None when a step begins. check: simulate the core's mapped netlist
     and compare it with the golden model, where Yosys models the family's cells (iCE40; needs a C++ compiler); the
     report says so. shell: called with clock_hz and baud, makes what stands between line and core; boards.shell.Shell.
-    Writes into `directory` NAME.bin, .bit or .fs, NAME.asc or .config, NAME.netlist.v and .netlist.json, the logs and,
-    last, report.json; all are made beside their places and renamed, so an error leaves what was there.
+    Writes into `directory` NAME.bin, .bit or .fs, NAME.asc or .config, NAME.netlist.v, the logs, the core's own files
+    and, last, report.json; all are made beside their places and renamed, so an error leaves what was there. Where the
+    family has it, ROMs are placed with marks in them and filled afterwards; NAME.marked.* are kept for boards.patch.
     Raises ValueError for what does not fit (before place and route), a clock that cannot be made or misses its timing,
     and missing tools; RuntimeError with the end of its log for a tool that fails, or where the netlist differs.
     """
@@ -78,6 +81,8 @@ class _Flow:
     check: bool
     steps: list = field(default_factory=list)
     products: dict = field(default_factory=dict)
+    contents: dict | None = None  # of the marked ROMs; None where nothing is marked
+    structure: str | None = None
 
     @property
     def name(self):
@@ -127,26 +132,46 @@ class _Flow:
         best = max(found, key=lambda seed: min(c.maximum / c.used for c in found[seed].values()))
         self.check_timing(found[best], found)
         netlist = self.simulate()
-        self.step(f"bitstream ({_PACK[self.device.family]})", self.pack, best)
         text = _TEXT[self.device.family]
-        bitstream = f"{name}.{board.suffix}"
-        self.products |= {bitstream: bitstream, f"{name}.netlist.v": f"{name}.netlist.v"}
-        self.products[f"{name}.json"] = f"{name}.netlist.json"
-        if text != "pnr.json":
-            self.products[f"{best}.{text}"] = f"{name}.{text}"
+        if self.contents is None:
+            os.replace(self.work / f"{best}.{text}", self.work / f"{name}.{text}")
+        else:
+            os.replace(self.work / f"{best}.{text}", self.work / f"{name}.marked.{text}")
+            os.replace(self.work / f"{name}.json", self.work / f"{name}.marked.json")
+            fill = partial(fill_products, self.work, self.work, name, self.device.family, self.contents, self.kind)
+            self.step("contents of ROMs", fill)
+            self.keep(f"{name}.marked.{text}", f"{name}.marked.json", f"{name}.{text}")
+        self.step(f"bitstream ({_PACK[self.device.family]})", pack, board, name, self.work, self.kind)
+        self.keep(f"{name}.{board.suffix}", f"{name}.netlist.v")
+        self.bring_core()
         self.products |= {"yosys.log": f"{name}.yosys.log", f"{best}.log": f"{name}.nextpnr.log"}
         report = self.report(top, made, runs[best], found, best, seeds, netlist)
         (self.work / "report.json").write_text(report.to_json(), encoding="utf-8")
         self.products["report.json"] = "report.json"
         return report
 
+    def keep(self, *files):
+        self.products |= {file: file for file in files}
+
+    def bring_core(self):
+        """Manifest, Verilog and integers go with the bitstream, the manifest last."""
+        source = self.design.path.parent
+        manifest = self.design.manifest
+        for file in (manifest.files.verilog.name, manifest.files.integers.name, self.design.path.name):
+            target = file if file != self.design.path.name else f"{self.name}.json"
+            (self.work / f"core.{target}").write_bytes((source / file).read_bytes())
+            self.products[f"core.{target}"] = target
+
     def generate(self, shell, clock_mhz):
-        """NAME.il and the constraints, by the platform of amaranth-boards; its own scripts are not used."""
-        top = Top(self.board, shell, clock_mhz=clock_mhz)
-        plan = self.board.make_platform().prepare(top, self.name)
-        for file in (f"{self.name}.il", f"{self.name}.{_CONSTRAINTS[self.device.family]}"):
-            content = plan.files[file]
-            (self.work / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+        """NAME.il, its ROMs marked where they can be, and the constraints."""
+        top, rtlil, constraints = gateware(self.board, shell, self.name, clock_mhz)
+        if self.device.family in roms.RAMS:
+            found = [rom for rom, _ in roms.find_roms(rtlil)]
+            self.contents = {rom.name: rom.bits for rom in found}
+            self.structure = roms.structure(rtlil)
+            rtlil = roms.replace_roms(rtlil, roms.marks(found))
+        (self.work / f"{self.name}.il").write_text(rtlil, encoding="utf-8")
+        (self.work / f"{self.name}.{_CONSTRAINTS[self.device.family]}").write_text(constraints, encoding="utf-8")
         return top
 
     def synthesise(self):
@@ -174,16 +199,6 @@ class _Flow:
                 arguments += ["--vopt", "sspi_as_gpio"]
         tools.run(_PNR[self.device.family], arguments, directory=self.work, log=f"{seed}.log", kind=self.kind)
         return json.loads((self.work / f"{seed}.report.json").read_text(encoding="utf-8"))
-
-    def pack(self, seed):
-        name, family = self.name, self.device.family
-        source, target = f"{seed}.{_TEXT[family]}", f"{name}.{self.board.suffix}"
-        arguments = {
-            "ice40": [*self.board.pack, source, target],
-            "ecp5": [*self.board.pack, "--input", source, "--bit", target],
-            "gowin": ["-d", self.board.make_platform()._chipdb_device, "-o", target, *self.board.pack, source],
-        }[family]
-        tools.run(_PACK[family], arguments, directory=self.work, log="pack.log", kind=self.kind)
 
     def simulate(self):
         """Simulate the core's netlist where that can be done; what was done, in words."""
@@ -252,8 +267,44 @@ class _Flow:
             clock_mhz=top.clock_hz / 1e6, baud=board.baud, resources=resources, clocks=found[best], seed=best,
             seeds={seed: min(c.routed for c in found[seed].values()) if seed in found else None for seed in seeds},
             tools={tool: tools.version(tool, self.kind) for tool in self.needed} | {"from": self.kind},
-            notes=tuple(notes), netlist=netlist, steps=tuple(self.steps),
+            structure=self.structure, notes=tuple(notes), netlist=netlist, steps=tuple(self.steps),
         )
+
+
+def gateware(board, shell, name, clock_mhz=None):
+    """(Top, RTLIL, constraints) of a shell on a board, by the platform of amaranth-boards; its own scripts are not used."""
+    top = Top(board, shell, clock_mhz=clock_mhz)
+    plan = board.make_platform().prepare(top, name)
+    files = (plan.files[f"{name}.{suffix}"] for suffix in ("il", _CONSTRAINTS[board.device.family]))
+    return top, *(content.decode() if isinstance(content, bytes) else content for content in files)
+
+
+def pack(board, name, directory, kind="yowasp"):
+    """NAME.asc, .config or .pnr.json in `directory` to the bitstream, NAME.bin, .bit or .fs."""
+    family = board.device.family
+    source, target = f"{name}.{_TEXT[family]}", f"{name}.{board.suffix}"
+    if family == "ice40":
+        arguments = [*board.pack, source, target]
+    elif family == "ecp5":
+        arguments = [*board.pack, "--input", source, "--bit", target]
+    else:
+        arguments = ["-d", board.make_platform()._chipdb_device, "-o", target, *board.pack, source]
+    tools.run(_PACK[family], arguments, directory=directory, log="pack.log", kind=kind)
+
+
+def fill_products(source, target, name, family, contents, kind="yowasp"):
+    """Contents of ROMs into the marked text and netlist in `source`: NAME.asc or .config and NAME.netlist.v in `target`."""
+    ram, text = roms.RAMS[family], _TEXT[family]
+    netlist = json.loads((source / f"{name}.marked.json").read_text(encoding="utf-8"))
+    rams = roms.read_rams(netlist, ram)
+    marks = roms.marks([roms.Rom(name=rom, bits=bits) for rom, bits in contents.items()])
+    filled = roms.fill(rams, roms.locate(rams, marks, ram, name), contents)
+    placed = (source / f"{name}.marked.{text}").read_text(encoding="utf-8")
+    (target / f"{name}.{text}").write_text(roms.fill_text(placed, family, rams, filled), encoding="utf-8")
+    roms.fill_netlist(netlist, filled, ram)
+    (target / f"{name}.filled.json").write_text(json.dumps(netlist), encoding="utf-8")
+    script = f"read_json {name}.filled.json; write_verilog -noattr {name}.netlist.v"
+    tools.run("yosys", ["-q", "-l", "netlist.log", "-p", script], directory=target, log="netlist.log", kind=kind)
 
 
 def check_fit(board, made, spec=None):
@@ -277,6 +328,6 @@ def others_that_fit(board, made):
     fits = []
     for key, other in BOARDS.items():
         there = {**other.device.available, "RAM": other.device.ram * other.device.ram_bits}
-        if other is not board and all(needed[r] <= there[r] for r in needed):
+        if key != board.key and all(needed[r] <= there[r] for r in needed):
             fits.append(key)
     return fits

@@ -5,14 +5,17 @@ import json
 import os
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import bfthw
 import rtl_gen
 from bfthw import quantize
 
-from . import roms, tools
+from . import roms
+from .build import fill_products, gateware, pack
 from .flash import bitstream
+from .shell import Shell
 
 
 def integers_like(old, path):
@@ -52,8 +55,6 @@ def patch(directory, weights, *, progress=None):
     what begins. Raises ValueError for weights of other shapes, that do not fit the old formats, or for a bitstream that was
     built without marks (Gowin).
     """
-    from .build import pack, rtlil_of
-
     directory = Path(directory)
     _, board = bitstream(directory, None)
     report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
@@ -68,13 +69,13 @@ def patch(directory, weights, *, progress=None):
         work = Path(work)
         say("gateware")
         design = rtl_gen.write_spec(replace(old.spec, network=new), work, name=name)
-        rtlil = rtlil_of(design, board, clock_mhz=report["clock_mhz"])
+        _, rtlil, _ = gateware(board, partial(Shell, design), name, report["clock_mhz"])
         if roms.structure(rtlil) != report["structure"]:
             raise ValueError(f"{weights}: these weights need other hardware than the bitstream has; build anew")
         contents = {rom.name: rom.bits for rom, _ in roms.find_roms(rtlil)}
         say("bitstream")
         fill_products(directory, work, name, family, contents, report["tools"]["from"])
-        pack(board, name, work, kind=report["tools"]["from"])
+        pack(board, name, work, report["tools"]["from"])
         suffix = board.suffix
         report |= {
             "configuration": design.manifest.configuration,
@@ -87,18 +88,3 @@ def patch(directory, weights, *, progress=None):
         for file in (f"{name}.{suffix}", f"{name}.{text}", f"{name}.netlist.v", f"{name}.v", f"{name}.npz", f"{name}.json", "report.json"):
             os.replace(work / file, directory / file)
     return rtl_gen.load_design(directory / f"{name}.json")
-
-
-def fill_products(source, target, name, family, contents, kind):
-    """Fill the marked text and netlist in `source` with ROM contents: NAME.asc or .config and NAME.netlist.v in `target`."""
-    ram, text = roms.RAMS[family], roms.TEXT_SUFFIX[family]
-    netlist = json.loads((source / f"{name}.marked.json").read_text(encoding="utf-8"))
-    rams = roms.read_rams(netlist, ram)
-    marks = roms.marks([roms.Rom(name=rom, bits=bits) for rom, bits in contents.items()])
-    filled = roms.fill(rams, roms.locate(rams, marks, ram, name), contents)
-    placed = (source / f"{name}.marked.{text}").read_text(encoding="utf-8")
-    (target / f"{name}.{text}").write_text(roms.fill_text(placed, family, rams, filled), encoding="utf-8")
-    roms.fill_netlist(netlist, filled, ram)
-    (target / f"{name}.filled.json").write_text(json.dumps(netlist), encoding="utf-8")
-    script = f"read_json {name}.filled.json; write_verilog -noattr {name}.netlist.v"
-    tools.run("yosys", ["-q", "-l", "netlist.log", "-p", script], directory=target, log="netlist.log", kind=kind)

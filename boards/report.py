@@ -33,7 +33,8 @@ class Report:
     """A build that met its timing; see docs/boards.md for the keys of report.json.
 
     seeds: seed → routed maximum of the slowest clock in MHz, None where it could not be routed. netlist: what was
-    simulated of the mapped netlist, in words. steps: (step, seconds).
+    simulated of the mapped netlist, in words. structure: hash of the hardware without its ROMs' contents, where those can
+    be patched. steps: (step, seconds).
     """
 
     name: str
@@ -50,6 +51,7 @@ class Report:
     tools: dict
     notes: tuple
     netlist: str
+    structure: str | None = None
     steps: tuple = field(default=())
 
     @property

@@ -58,9 +58,9 @@ def test_icebreaker_from_core_to_bitstream(tiny, tmp_path):
     check_report(report, tmp_path, BOARDS["icebreaker"])
     assert "simulated" in report.netlist and "equal the golden model" in report.netlist
     assert [step for step, seconds in seen if seconds is None] == [step for step, _ in report.steps]
-    assert sorted(file.name for file in tmp_path.iterdir()) == [
-        "report.json", "tiny.asc", "tiny.bin", "tiny.netlist.json", "tiny.netlist.v", "tiny.nextpnr.log", "tiny.yosys.log",
-    ]
+    files = {file.name for file in tmp_path.iterdir()}
+    assert files >= {"report.json", "tiny.asc", "tiny.bin", "tiny.netlist.v", "tiny.nextpnr.log", "tiny.yosys.log"}
+    assert not [name for name in files if name.startswith(".")]
     # the shipped bitstream begins as every iCE40 bitstream does (icestorm's description of the format)
     assert (tmp_path / "tiny.bin").read_bytes().find(b"\x7e\xaa\x99\x7e") >= 0
     ((clock,),) = [report.clocks.values()]
@@ -101,8 +101,9 @@ def test_the_table_counts_as_nextpnr_does(tiny, tmp_path):
 
 
 def test_missed_timing_leaves_nothing_behind(tiny, tmp_path):
-    with pytest.raises(ValueError, match=r"timing is missed: clock \S+ is to run at 275 MHz and reaches [\d.]+ MHz, routed"):
-        build(tiny, "icebreaker", tmp_path, clock_mhz=275, check=False, shell=lambda **line: Slow(**line))
+    missed = r"timing is missed: clock \S+ is to run at 132 MHz and reaches [\d.]+ MHz, routed .* [\d.]+ MHz or less"
+    with pytest.raises(ValueError, match=missed):
+        build(tiny, "icebreaker", tmp_path, clock_mhz=132, check=False, shell=Slow)
     assert not list(tmp_path.iterdir())
 
 
@@ -146,7 +147,7 @@ def test_what_would_fit(tiny):
 
 
 def test_a_failing_tool_shows_the_end_of_its_log(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(synth, "command", lambda device, top: "synth_nothing")
+    monkeypatch.setattr(synth, "commands", lambda device, top: ["synth_nothing"])
     with pytest.raises(RuntimeError, match=r"yosys failed, exit status 1; the end of yosys.log:(.|\n)*synth_nothing"):
         build(tiny, "icebreaker", tmp_path, shell=Echo)
     assert not list(tmp_path.iterdir())
@@ -155,7 +156,7 @@ def test_a_failing_tool_shows_the_end_of_its_log(tiny, tmp_path, monkeypatch):
 def test_an_error_leaves_the_last_build(tiny, tmp_path, monkeypatch):
     build(tiny, "icebreaker", tmp_path, check=False, shell=Echo)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    monkeypatch.setattr(synth, "command", lambda device, top: "synth_nothing")
+    monkeypatch.setattr(synth, "commands", lambda device, top: ["synth_nothing"])
     with pytest.raises(RuntimeError):
         build(tiny, "icebreaker", tmp_path, check=False, shell=Echo)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
@@ -184,4 +185,4 @@ def test_cells_are_counted():
     assert synth.count("ice40", cells) == {"LUT": 5, "FF": 5, "DSP": 4, "RAM": 1}
     assert synth.count("ecp5", {"LUT4": 5, "CCU2C": 2, "TRELLIS_DPR16X4": 1})["LUT"] == 15
     assert synth.count("gowin", {"MULT9X9": 3, "DFFRE": 2, "SDPX9B": 1}) == {"LUT": 0, "FF": 2, "DSP": 2, "RAM": 1}
-    assert "-dsp" not in synth.command(HX8K, "t")
+    assert synth.commands(HX8K, "t") == ["synth_ice40 -top t"]
