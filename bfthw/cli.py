@@ -290,6 +290,23 @@ def run(
 
 
 @app.command()
+def fit(ckpt: Checkpoint, order: Order = None, settings_file: SettingsFile = None):
+    """Estimate which boards a network fits, and how; nothing is built."""
+    import bfthw
+    from boards.fit import fit as fit_board
+    from boards.table import BOARDS
+
+    from . import tables
+
+    network, integers = _read(ckpt, order)
+    if integers is None:
+        settings = bfthw.make_settings(settings_file)
+        integers = bfthw.compile(network, settings=settings if settings.chooses_formats else None)
+    console.print(tables.fits([fit_board(integers, board) for board in BOARDS.values()]))
+    console.print("estimates, by the formulas in docs/boards.md; the serial line may be slower than the core", style="dim")
+
+
+@app.command()
 def flash(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of `bfthw build`", show_default=False)],
     board: Annotated[str, typer.Option(help="Board; must be the one it was built for")] = None,
@@ -338,13 +355,14 @@ def progress(title):
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files")] = Path("build/digits"),
     simulator: Annotated[str, typer.Option(help="verilator or icarus")] = "verilator",
+    bitstreams: Annotated[bool, typer.Option(help="Build for three boards as well")] = True,
 ):
-    """The whole way with the shipped digits network: checkpoint, integers, Verilog, simulation of every held-out image."""
+    """The whole way with the shipped digits network: integers, Verilog, simulation of every held-out image, bitstreams."""
     script = Path(__file__).resolve().parent.parent / "examples" / "digits" / "demo.py"
     if not script.exists():
         raise ValueError(f"{script} is missing: the demo is part of the source tree, run it from a clone of the project")
-    run = runpy.run_path(str(script))["run"]
-    if not run(output, simulator=simulator, console=console, progress=progress):
+    run_demo = runpy.run_path(str(script))["run"]
+    if not run_demo(output, simulator=simulator, console=console, progress=progress, steps=steps, bitstreams=bitstreams):
         raise ValueError("the demo did not agree; see above")
 
 

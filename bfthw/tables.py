@@ -102,3 +102,14 @@ def build(report):
 
 def _reasons(report):
     return "; ".join(dict.fromkeys(clock.reason for clock in report.clocks.values()))
+
+
+def fits(found):
+    """Boards, and how a network fits them."""
+    table = _table("Estimated", "board", ">LUT", ">mult", ">RAM", ">MHz", ">interval", ">vectors/s", "how")
+    for fit in found:
+        device = fit.board.device
+        shares = [f"{100 * fit.needs['LUT'] / device.lut:.0f} %", f"{fit.needs['DSP']}/{device.dsp}", f"{fit.needs['RAM']}/{device.ram}"]
+        speed = ["", ""] if fit.spec is None else [str(fit.spec.interval), f"{fit.vectors_per_second:.3g}"]
+        table.add_row(fit.board.key, *shares, f"{fit.board.clock_mhz:g}", *speed, fit.how)
+    return table

@@ -1,4 +1,4 @@
-"""From the trained digits to verified Verilog: float, integer and simulated accuracy on every held-out image."""
+"""From the trained digits to verified Verilog and bitstreams: accuracy on every held-out image, resources and clocks."""
 
 import sys
 from pathlib import Path
@@ -12,8 +12,11 @@ import sim
 HERE = Path(__file__).resolve().parent
 
 
-def run(directory, *, simulator, console, progress):
-    """Write the core into `directory`, simulate it on all held-out images; returns whether everything agreed."""
+BOARDS = "icebreaker", "ulx3s-85f", "tang-nano-9k"
+
+
+def run(directory, *, simulator, console, progress, steps, bitstreams=True):
+    """Write the core into `directory`, simulate it on all held-out images, build; returns whether everything agreed."""
     sys.path.insert(0, str(HERE))
     try:
         from data import load
@@ -54,4 +57,29 @@ def run(directory, *, simulator, console, progress):
         console.print(f"  {name:10} {100 * np.mean(answers == labels):6.2f} %")
     exact = result.ok and np.array_equal(result.outputs, integers(integers.input.quantise(images)))
     console.print(f"  bit-exact  {'[green]ok[/]' if exact else '[red]NO[/]'}: every output of every image, simulated = golden")
+    if exact and bitstreams:
+        build(design, directory, console=console, steps=steps)
     return exact
+
+
+def build(design, directory, *, console, steps):
+    """A bitstream for each of three boards, with what it takes and how fast it may run."""
+    from boards.build import build
+
+    console.print("\n[bold]5[/] bitstreams (a tool's first run here takes longer: its WebAssembly is compiled)")
+    lines = []
+    for board in BOARDS:
+        console.print(f"[bold]{board}[/]")
+        with steps() as step:
+            report = build(design, board, directory / board, progress=step)
+        taken = ", ".join(
+            f"{r.synthesised if r.routed is None else r.routed} of {r.available} {name}" for name, r in report.resources.items()
+        )
+        slowest = min(report.clocks.values(), key=lambda clock: clock.maximum / clock.used)
+        lines.append(
+            f"  {directory / board / report.bitstream}\n    {taken}\n    {slowest.maximum:.1f} MHz possible, "
+            f"{slowest.used:.4g} used; {report.netlist}"
+        )
+    console.print("\nresources and clocks after place and route (FF of iCE40: after synthesis)")
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
