@@ -9,10 +9,10 @@ demo: .venv/demo
 	$(BIN)/bfthw demo
 
 test: .venv/test
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 test-all: .venv/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 figures: .venv/test
 	$(BIN)/python examples/figures.py

@@ -224,6 +224,8 @@ class _Flow:
         clocks = {}
         for net, found in report["fmax"].items():
             routed, used = found["achieved"], found["constraint"] or mhz
+            # nextpnr keeps periods in whole picoseconds
+            used = mhz if abs(used - mhz) < 0.005 * mhz else used
             slower = limit is not None and limit < routed
             clocks[net] = Clock(
                 used=round(used, 3), routed=round(routed, 2), limit=limit,

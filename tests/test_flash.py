@@ -47,7 +47,7 @@ def test_missing_programmer_and_missing_file(tmp_path, monkeypatch):
         flash.flash("icebreaker", file)
     file.write_bytes(b"1")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ValueError, match="iceprog is missing; on Debian: apt-get install fpga-icestorm; then run: iceprog "):
+    with pytest.raises(ValueError, match="iceprog is missing; .* apt-get install fpga-icestorm; then run: iceprog "):
         flash.flash("icebreaker", file)
 
 
@@ -69,7 +69,7 @@ def test_the_programmer_is_run(tmp_path, monkeypatch):
 
 def test_a_programmer_that_fails(tmp_path, monkeypatch):
     file = fake_programmer(tmp_path, monkeypatch, 3)
-    with pytest.raises(RuntimeError, match="iceprog failed, exit status 3: .* udev rules.*jumpers"):
+    with pytest.raises(RuntimeError, match="iceprog failed, exit status 3: .*udev rules.*jumpers"):
         flash.flash("icebreaker", file, "sram")
 
 

@@ -65,7 +65,8 @@ def test_two_registers_behind_a_product_stop_a_build(tmp_path):
 def scale(tmp_path_factory):
     """A per-channel scale whose rounding drops nothing: product, register, register, saturation."""
     factor = IntFactor(
-        values=np.array([3, -2, 7, -8]).reshape(1, 1, 1, 4), input=QFormat(8, 4), weights=QFormat(4, 2), output=QFormat(10, 6)
+        values=np.array([3, -2, 7, -8]).reshape(1, 1, 1, 4), input=QFormat(8, 4), weights=QFormat(4, 2),
+        output=QFormat(10, 6),
     )
     network = IntNetwork(layers=(IntLayer(factors=(factor,)),))
     return rtl_gen.write(network, tmp_path_factory.mktemp("scale"), name="scale")
