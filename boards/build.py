@@ -252,7 +252,9 @@ class _Flow:
         usage, resources = routed["utilization"], {}
         for resource, number in made.items():
             worth = _UTILISATION[self.device.family][resource]
-            taken = ceil(sum(usage[cell]["used"] * w for cell, w in worth.items())) if worth else None
+            # a device without multipliers has no line for them
+            used = sum(usage[cell]["used"] * w for cell, w in worth.items() if cell in usage)
+            taken = ceil(used) if worth else None
             resources[resource] = Resource(synthesised=number, routed=taken, available=self.device.available[resource])
         notes = [note for note in (board.note,) if note]
         if self.device.family == "ice40":

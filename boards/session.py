@@ -19,7 +19,8 @@ def connect(port, manifest, *, baud=None):
         with Board(port, manifest, baud=baud) as board:
             yield board
         return
-    with simulated_board(load_design(manifest)) as simulated, Board(simulated, manifest, baud=baud) as board:
+    # simulated time is slower than the line's own figures say
+    with simulated_board(load_design(manifest)) as simulated, Board(simulated, manifest, baud=baud, timeout=10) as board:
         yield board
 
 

@@ -145,6 +145,7 @@ def test_what_would_fit(tiny):
     check_fit(board, {"LUT": 5280, "FF": 5280, "DSP": 8, "RAM": 30})
     # block RAMs count by their bits: 60 of 4096 are 14 of 18432
     assert "tang-nano-9k" in others_that_fit(board, {"LUT": 1, "FF": 1, "DSP": 0, "RAM": 60})
+    assert "tang-nano-9k" not in others_that_fit(board, {"LUT": 1, "FF": 1, "DSP": 0, "RAM": 130})
 
 
 def test_a_failing_tool_shows_the_end_of_its_log(tiny, tmp_path, monkeypatch):

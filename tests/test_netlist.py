@@ -135,3 +135,25 @@ def test_digits_are_classified_by_the_netlist(simulator, tmp_path, monkeypatch):
     assert result.ok, result.problems
     assert np.array_equal(result.outputs, integers(x))
     assert (result.outputs.argmax(axis=1) == labels).mean() > 0.95
+
+
+@pytest.mark.slow
+def test_the_shells_netlist_answers_the_host(tmp_path, monkeypatch):
+    """Line, frames, CRC and core, all mapped for the iCE40, in the place of the simulated board's Verilog."""
+    from boards import simulated
+    from boards.host import Board
+
+    layer = bfthw.Layer(chain=bfthw.Chain.random(bft(8, 2), seed=2), relu=True)
+    design = rtl_gen.write(bfthw.compile(bfthw.Network(layers=(layer,))), tmp_path, name="eight")
+
+    def mapped(shell, **options):
+        (tmp_path / "board.il").write_text(rtlil.convert(shell, name="board", emit_src=False))
+        assert synth.synthesise(UP5K, "board", tmp_path)["DSP"]
+        return (tmp_path / "board.netlist.v").read_text() + netlist.cell_models("ice40").read_text()
+
+    monkeypatch.setattr(simulated.verilog, "convert", mapped)
+    monkeypatch.setattr(simulated, "ARGUMENTS", (*simulated.ARGUMENTS, "-Wno-fatal"))
+    x = np.random.default_rng(3).uniform(-1, 1, (50, 8))
+    with simulated.simulated_board(design) as port, Board(port, design.path) as board:
+        assert np.array_equal(board.run(x), design.spec.network.predict(x))
+        assert board.counters().answered and not board.counters().wrong_crc
