@@ -1,4 +1,4 @@
-"""Learned butterfly networks as integers: formats, golden model, quantisation, checkpoints. Needs numpy, never torch."""
+"""Learned butterfly networks as integers: formats, golden model, quantisation, checkpoints; never loads torch."""
 
 from importlib import import_module
 

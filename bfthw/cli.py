@@ -2,13 +2,14 @@
 
 import runpy
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+
+from .console import console, progress, show_build, show_simulation, steps
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,7 +18,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Trained butterfly networks to FPGA hardware: checkpoint, integers, Verilog, bit-exact simulation.",
 )
-console = Console(highlight=False)
 
 Checkpoint = Annotated[
     Path, typer.Argument(metavar="CKPT", help="Checkpoint: .safetensors, .pt, .pth or .npz", show_default=False)
@@ -34,7 +34,9 @@ RowExponents = Annotated[int, typer.Option(help="Fraction bits, at most, that a 
 Calibration = Annotated[
     Path, typer.Option(metavar="X.npy", help="Inputs (N, n), float, as the network was trained on; formats follow them")
 ]
-SettingsFile = Annotated[Path, typer.Option("--settings", metavar="FILE.toml", help="All settings, also for each layer")]
+SettingsFile = Annotated[
+    Path, typer.Option("--settings", metavar="FILE.toml", help="All settings, also for each layer")
+]
 
 
 def _read(path, order=None):
@@ -122,8 +124,12 @@ def quantize(
     import bfthw
 
     settings = bfthw.make_settings(
-        settings_file, weight_bits=weight_bits, activation_bits=activation_bits, input_bits=input_bits,
-        input_frac=input_frac, row_exponents=row_exponents,
+        settings_file,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        input_bits=input_bits,
+        input_frac=input_frac,
+        row_exponents=row_exponents,
     )
     integers = _integers(ckpt, order, settings, calibration)
     bfthw.save_integers(integers, output)
@@ -133,10 +139,14 @@ def quantize(
 @app.command()
 def generate(
     ckpt: Checkpoint,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files, made if missing")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files, made if missing")
+    ],
     name: Annotated[str, typer.Option(help="Name of the Verilog module and of the files")],
     order: Order = None,
-    lanes: Annotated[int, typer.Option(help="Elements a beat, outputs a cycle (PE) of every factor", show_default="1")] = None,
+    lanes: Annotated[
+        int, typer.Option(help="Elements a beat, outputs a cycle (PE) of every factor", show_default="1")
+    ] = None,
     simd: Annotated[
         int, typer.Option(help="Inputs of a dot product a cycle", show_default="the fewest that slow nothing down")
     ] = None,
@@ -147,7 +157,9 @@ def generate(
     row_exponents: RowExponents = None,
     calibration: Calibration = None,
     settings_file: SettingsFile = None,
-    rtlil: Annotated[bool, typer.Option("--rtlil", help="Write NAME.il, Yosys' own format, beside the Verilog")] = False,
+    rtlil: Annotated[
+        bool, typer.Option("--rtlil", help="Write NAME.il, Yosys' own format, beside the Verilog")
+    ] = False,
 ):
     """Generate a core with AXI4-Stream ports: NAME.v, the manifest NAME.json and the integers NAME.npz."""
     import bfthw
@@ -157,15 +169,23 @@ def generate(
 
     rtl_gen.check_name(name)
     settings = bfthw.make_settings(
-        settings_file, weight_bits=weight_bits, activation_bits=activation_bits, input_bits=input_bits,
-        input_frac=input_frac, row_exponents=row_exponents, lanes=lanes, simd=simd,
+        settings_file,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        input_bits=input_bits,
+        input_frac=input_frac,
+        row_exponents=row_exponents,
+        lanes=lanes,
+        simd=simd,
     )
     integers = _integers(ckpt, order, settings, calibration)
     with console.status("writing Verilog ..."):
         design = rtl_gen.write(integers, output, name=name, settings=settings, with_rtlil=rtlil)
     console.print(tables.hardware(design.spec))
     m = design.manifest
-    console.print(f"latency {m.latency} cycles, interval {m.interval} cycles a vector, {m.resources.multipliers} multipliers")
+    console.print(
+        f"latency {m.latency} cycles, interval {m.interval} cycles a vector, {m.resources.multipliers} multipliers"
+    )
     console.print(f"wrote {output / name}.v, .json, .npz{', .il' if rtlil else ''}", markup=False)
 
 
@@ -179,7 +199,9 @@ def simulate(
     stall: Annotated[float, typer.Option(help="Probability of a stall, each side and cycle")] = 0.3,
     seed: Annotated[int, typer.Option(help="Seed of vectors and stalls")] = 0,
     simulator: Annotated[str, typer.Option(help="verilator or icarus")] = "verilator",
-    waves: Annotated[bool, typer.Option("--waves", help="Write NAME.vcd (Icarus: NAME.fst) beside the manifest")] = False,
+    waves: Annotated[
+        bool, typer.Option("--waves", help="Write NAME.vcd (Icarus: NAME.fst) beside the manifest")
+    ] = False,
 ):
     """Simulate a core and compare every integer with the golden model: back to back, stalled, wrong frames, a reset."""
     import sim
@@ -189,7 +211,14 @@ def simulate(
     inputs = read_vectors(input_) if input_ else None
     with progress(f"{simulator}: building and running ...") as step:
         result = sim.simulate(
-            manifest, inputs=inputs, vectors=vectors, stall=stall, seed=seed, simulator=simulator, waves=waves, progress=step
+            manifest,
+            inputs=inputs,
+            vectors=vectors,
+            stall=stall,
+            seed=seed,
+            simulator=simulator,
+            waves=waves,
+            progress=step,
         )
     for check in result.checks:
         console.print(f"  played: {check}", markup=False)
@@ -198,23 +227,13 @@ def simulate(
         raise ValueError(f"{len(result.problems)} differences from the golden model or the manifest (seed {seed})")
 
 
-def show_simulation(result):
-    interval = "not measured (6 vectors are needed)" if result.interval is None else f"{result.interval:g} cycles a vector"
-    console.print(f"latency {result.latency} cycles, interval {interval}")
-    console.print(f"{result.cycles} cycles in {result.seconds:.1f} s, {result.cycles / result.seconds:.0f} a second")
-    if result.waves:
-        console.print(f"waveforms: {result.waves}", markup=False)
-    for problem in result.problems:
-        console.print(f"[red]differs[/] {escape(problem)}")
-    if result.ok:
-        console.print(f"[green]ok[/] {result.vectors} vectors equal the golden model bit for bit ({result.simulator})")
-
-
 @app.command()
 def build(
     manifest: Manifest,
     board: Annotated[str, typer.Option(help="Board, as `bfthw boards` names it")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files, made if missing")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files, made if missing")
+    ],
     clock: Annotated[float, typer.Option(metavar="MHZ", help="Clock of the core", show_default="the board's")] = None,
     seed: Annotated[int, typer.Option(help="First seed of place and route")] = 1,
     seeds: Annotated[int, typer.Option(help="Seeds to try, the fastest is taken")] = 1,
@@ -223,32 +242,15 @@ def build(
     """Make a bitstream: synthesis, place and route, packing, each with its time. Needs no board and no programmer."""
     from boards.build import build as build_bitstream
 
-    from . import tables
-
     console.print(f"{board}: a tool's first run here takes longer, its WebAssembly is compiled", style="dim")
     with steps() as step:
-        report = build_bitstream(manifest, board, output, clock_mhz=clock, seed=seed, seeds=seeds, tools=tools, progress=step)
-    show_build(report, tables)
-    console.print(f"wrote {output / report.bitstream} and report.json; next: bfthw flash {output}", markup=False, soft_wrap=True)
-
-
-def show_build(report, tables):
-    console.print(tables.build(report))
-    for note in report.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
-
-
-@contextmanager
-def steps():
-    """Lines of the steps of a build, each with its time; yields what takes (title, seconds or None)."""
-    with console.status("") as status:
-
-        def step(title, seconds=None):
-            status.update(f"{title} ...")
-            if seconds is not None:
-                console.print(f"  {seconds:6.1f} s  {title}", markup=False)
-
-        yield step
+        report = build_bitstream(
+            manifest, board, output, clock_mhz=clock, seed=seed, seeds=seeds, tools=tools, progress=step
+        )
+    show_build(report)
+    console.print(
+        f"wrote {output / report.bitstream} and report.json; next: bfthw flash {output}", markup=False, soft_wrap=True
+    )
 
 
 @app.command()
@@ -258,7 +260,9 @@ def run(
     port: Annotated[str, typer.Option(help="Serial port of the board, /dev/ttyUSB0 for example")] = None,
     simulate: Annotated[bool, typer.Option("--simulate", help="A simulated board instead of a port")] = False,
     output: Annotated[Path, typer.Option("--output", metavar="Y.npy", help="Where to write the outputs (N, m)")] = None,
-    labels: Annotated[bool, typer.Option("--labels", help="Print and write the largest output's index instead")] = False,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Print and write the largest output's index instead")
+    ] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Hold every output against the golden model")] = False,
     baud: Annotated[int, typer.Option(help="Baud rate", show_default="the usual ones are tried")] = None,
 ):
@@ -303,7 +307,9 @@ def fit(ckpt: Checkpoint, order: Order = None, settings_file: SettingsFile = Non
         settings = bfthw.make_settings(settings_file)
         integers = bfthw.compile(network, settings=settings if settings.chooses_formats else None)
     console.print(tables.fits([fit_board(integers, board) for board in BOARDS.values()]))
-    console.print("estimates, by the formulas in docs/boards.md; the serial line may be slower than the core", style="dim")
+    console.print(
+        "estimates, by the formulas in docs/boards.md; the serial line may be slower than the core", style="dim"
+    )
 
 
 @app.command()
@@ -340,29 +346,24 @@ def patch(
     console.print(f"[green]ok[/] {directory} holds {weights.name}; configuration {design.manifest.configuration[:12]}")
 
 
-@contextmanager
-def progress(title):
-    """A progress bar; yields what takes the fraction done."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(title, total=1.0)
-        yield lambda fraction: bar.update(task, completed=fraction)
-
-
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files")] = Path("build/digits"),
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files")] = Path(
+        "build/digits"
+    ),
     simulator: Annotated[str, typer.Option(help="verilator or icarus")] = "verilator",
     bitstreams: Annotated[bool, typer.Option(help="Build for three boards as well")] = True,
 ):
     """The whole way with the shipped digits network: integers, Verilog, simulation of every held-out image, bitstreams."""
     script = Path(__file__).resolve().parent.parent / "examples" / "digits" / "demo.py"
     if not script.exists():
-        raise ValueError(f"{script} is missing: the demo is part of the source tree, run it from a clone of the project")
+        raise ValueError(
+            f"{script} is missing: the demo is part of the source tree, run it from a clone of the project"
+        )
     run_demo = runpy.run_path(str(script))["run"]
-    if not run_demo(output, simulator=simulator, console=console, progress=progress, steps=steps, bitstreams=bitstreams):
+    if not run_demo(
+        output, simulator=simulator, console=console, progress=progress, steps=steps, bitstreams=bitstreams
+    ):
         raise ValueError("the demo did not agree; see above")
 
 

@@ -6,7 +6,9 @@ from rich.table import Table
 
 def _table(title, *columns):
     """A table; columns that begin with ">" hold numbers."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", header_style="", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for column in columns:
         numeric = column.startswith(">")
         table.add_column(column.lstrip(">"), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
@@ -62,7 +64,12 @@ def formats(network, reports=()):
     columns = "stage", ">weights", ">output", ">shift", *((">SQNR dB", ">saturated", ">of") if reports else ())
     table = _table("Formats (bits.fraction bits)", *columns)
     for name, f in [("input", None), *zip(network.names, network.factors)]:
-        row = [name, _format(f.weights) if f else "", _format(f.output if f else network.input), str(f.shift) if f else ""]
+        row = [
+            name,
+            _format(f.weights) if f else "",
+            _format(f.output if f else network.input),
+            str(f.shift) if f else "",
+        ]
         if f and f.max_exponent:
             row[1] += f" +{f.max_exponent}"
         if reports:
@@ -82,7 +89,9 @@ def hardware(spec):
         figures = s.lanes, s.simd, s.interval, s.multipliers, s.rom_bits, s.buffer_bits
         table.add_row(name, str(s.pattern), *map(str, figures))
     table.add_section()
-    table.add_row("all", "", "", "", str(spec.interval), str(spec.multipliers), str(spec.rom_bits), str(spec.buffer_bits))
+    table.add_row(
+        "all", "", "", "", str(spec.interval), str(spec.multipliers), str(spec.rom_bits), str(spec.buffer_bits)
+    )
     return table
 
 
@@ -109,7 +118,11 @@ def fits(found):
     table = _table("Estimated", "board", ">LUT", ">mult", ">RAM", ">MHz", ">interval", ">vectors/s", "how")
     for fit in found:
         device = fit.board.device
-        shares = [f"{100 * fit.needs['LUT'] / device.lut:.0f} %", f"{fit.needs['DSP']}/{device.dsp}", f"{fit.needs['RAM']}/{device.ram}"]
+        shares = [
+            f"{100 * fit.needs['LUT'] / device.lut:.0f} %",
+            f"{fit.needs['DSP']}/{device.dsp}",
+            f"{fit.needs['RAM']}/{device.ram}",
+        ]
         speed = ["", ""] if fit.spec is None else [str(fit.spec.interval), f"{fit.vectors_per_second:.3g}"]
         table.add_row(fit.board.key, *shares, f"{fit.board.clock_mhz:g}", *speed, fit.how)
     return table

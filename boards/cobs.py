@@ -15,14 +15,22 @@ Byte = data.StructLayout({"data": unsigned(8), "last": unsigned(1)})
 class CobsDecoder(wiring.Component):
     """Bytes from the line to bytes of a frame; never waits.
 
-    `o_valid`, `o_data`: a decoded byte. `end`: the frame's zero came; `cut` with it: in the middle of a block. `empty` with
-    it: nothing was in the frame.
+    `o_valid`, `o_data`: a decoded byte. `end`: the frame's zero came; `cut` with it: in the middle of a block. `empty`
+    with it: nothing was in the frame.
     """
 
     def __init__(self):
-        super().__init__({
-            "i_valid": In(1), "i_data": In(8), "o_valid": Out(1), "o_data": Out(8), "end": Out(1), "cut": Out(1), "empty": Out(1),
-        })
+        super().__init__(
+            {
+                "i_valid": In(1),
+                "i_data": In(8),
+                "o_valid": Out(1),
+                "o_data": Out(8),
+                "end": Out(1),
+                "cut": Out(1),
+                "empty": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

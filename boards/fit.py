@@ -4,8 +4,9 @@ Multipliers are exact. Block RAMs follow from the memories and the shapes a bloc
 
     900 + sum over stages of (150 + 1.7 * lanes * (acc_width + output width + (simd - 1) * dot_width [+ dot_width]))
 
-the last term where a dot product takes several cycles, 900 for the shell; where the device has no multipliers, 1.4 tables
-for each product of two bits beside. The factors were fitted to what Yosys makes of cores for iCE40 (see tests/test_fit.py).
+the last term where a dot product takes several cycles, 900 for the shell; where the device has no multipliers, 1.4
+tables for each product of two bits beside. The factors were fitted to what Yosys makes of cores for iCE40 (see
+tests/test_fit.py).
 """
 
 from dataclasses import dataclass
@@ -90,5 +91,7 @@ def fit(network, board):
         needs = estimate(spec, board.device)
         if all(number <= board.device.available[resource] for resource, number in needs.items()):
             return Fit(board=board, spec=spec, needs=needs, how=how)
-    short = ", ".join(f"{r} {n} of {board.device.available[r]}" for r, n in needs.items() if n > board.device.available[r])
+    short = ", ".join(
+        f"{r} {n} of {board.device.available[r]}" for r, n in needs.items() if n > board.device.available[r]
+    )
     return Fit(board=board, spec=None, needs=needs, how=f"does not fit: {short}")

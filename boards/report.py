@@ -34,7 +34,7 @@ class Report:
 
     seeds: seed → routed maximum of the slowest clock in MHz, None where it could not be routed. netlist: what was
     simulated of the mapped netlist, in words. structure: hash of the hardware without its ROMs' contents, where those can
-    be patched. steps: (step, seconds).
+    be patched, and marked: file → sha256 of what that needs. steps: (step, seconds).
     """
 
     name: str
@@ -52,6 +52,7 @@ class Report:
     notes: tuple
     netlist: str
     structure: str | None = None
+    marked: dict = field(default_factory=dict)
     steps: tuple = field(default=())
 
     @property

@@ -16,7 +16,10 @@ SHALLOWEST = 8  # words: a shallower ROM has too few different columns to be tol
 _MODULE = re.compile(r"^module (\S+)\n(.*?)^end$", re.DOTALL | re.MULTILINE)
 _MEMORY = re.compile(r"^  memory width (\d+) size (\d+) (\S+)$", re.MULTILINE)
 _MEMID = r'parameter \\MEMID "\\{}"\n'
-_INIT = re.compile(r'^  cell \$meminit_v2 \S+\n(    parameter \\MEMID "\\(\S+?)"\n.*?)^    connect \\DATA \d+\'([01]+)$', re.DOTALL | re.MULTILINE)
+_INIT = re.compile(
+    r'^  cell \$meminit_v2 \S+\n(    parameter \\MEMID "\\(\S+?)"\n.*?)^    connect \\DATA \d+\'([01]+)$',
+    re.DOTALL | re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +132,18 @@ class Ram:
 RAMS = {
     # Lattice TN1250, Memory Usage Guide for iCE40: 16 parameters of 16 words of 16 bits; narrower words share a row
     "ice40": Ram(
-        cells=("SB_RAM40_4K",), parameters=tuple(f"INIT_{n:X}" for n in range(16)), bits=16, pitch=16,
+        cells=("SB_RAM40_4K",),
+        parameters=tuple(f"INIT_{n:X}" for n in range(16)),
+        bits=16,
+        pitch=16,
         layouts=((1, 1), (1, 2), (1, 4), (1, 8)),
     ),
     # Lattice FPGA-TN-02204, ECP5 Memory Usage Guide: 64 parameters of 16 words of 18 bits, 20 apart
     "ecp5": Ram(
-        cells=("DP16KD", "PDPW16KD"), parameters=tuple(f"INITVAL_{n:02X}" for n in range(64)), bits=18, pitch=20,
+        cells=("DP16KD", "PDPW16KD"),
+        parameters=tuple(f"INITVAL_{n:02X}" for n in range(64)),
+        bits=18,
+        pitch=20,
         layouts=((1, 1), (1, 2), (2, 1), (1, 4), (1, 8), (1, 16)),
     ),
 }
@@ -222,7 +231,11 @@ _CONFIG = re.compile(r"^(\.bram_init \d+\n)((?:(?:[0-9a-f]{3} ?)+\n)+)", re.MULT
 
 
 def _asc_rows(text):
-    return np.stack([[(int(line, 16) >> n) & 1 for n in range(256)] for line in text.split()]).astype(bool).reshape(256, 16)
+    return (
+        np.stack([[(int(line, 16) >> n) & 1 for n in range(256)] for line in text.split()])
+        .astype(bool)
+        .reshape(256, 16)
+    )
 
 
 def _asc_text(content):

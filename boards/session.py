@@ -20,7 +20,10 @@ def connect(port, manifest, *, baud=None):
             yield board
         return
     # simulated time is slower than the line's own figures say
-    with simulated_board(load_design(manifest)) as simulated, Board(simulated, manifest, baud=baud, timeout=10) as board:
+    with (
+        simulated_board(load_design(manifest)) as simulated,
+        Board(simulated, manifest, baud=baud, timeout=10) as board,
+    ):
         yield board
 
 

@@ -9,7 +9,7 @@ from rtl_gen import AxiStream
 from rtl_gen.stream import counter
 
 from . import frames
-from .cobs import Byte, CobsDecoder, CobsEncoder
+from .cobs import CobsDecoder, CobsEncoder
 from .uart import UartRx, UartTx, cycles_a_bit
 
 HEADER, CRC = 4, 4  # bytes
@@ -36,11 +36,21 @@ class Receiver(wiring.Component):
 
     def __init__(self, buffer):
         self.buffer = buffer
-        super().__init__({
-            "i_valid": In(1), "i_data": In(8), "i_error": In(1), "busy": In(1),
-            "done": Out(1), "reason": Out(8), "type": Out(8), "sequence": Out(8), "length": Out(16),
-            "address": In(range(buffer)), "data": Out(8),
-        })
+        super().__init__(
+            {
+                "i_valid": In(1),
+                "i_data": In(8),
+                "i_error": In(1),
+                "busy": In(1),
+                "done": Out(1),
+                "reason": Out(8),
+                "type": Out(8),
+                "sequence": Out(8),
+                "length": Out(16),
+                "address": In(range(buffer)),
+                "data": Out(8),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -53,11 +63,16 @@ class Receiver(wiring.Component):
         broken, drop = Signal(), Signal()
         header = Cat(self.type, self.sequence, self.length)
         m.d.comb += [
-            cobs.i_valid.eq(self.i_valid), cobs.i_data.eq(self.i_data),
-            crc.valid.eq(cobs.o_valid), crc.data.eq(cobs.o_data), crc.start.eq(cobs.end),
-            write.addr.eq(count - HEADER), write.data.eq(cobs.o_data),
+            cobs.i_valid.eq(self.i_valid),
+            cobs.i_data.eq(self.i_data),
+            crc.valid.eq(cobs.o_valid),
+            crc.data.eq(cobs.o_data),
+            crc.start.eq(cobs.end),
+            write.addr.eq(count - HEADER),
+            write.data.eq(cobs.o_data),
             write.en.eq(cobs.o_valid & (count >= HEADER) & (count < self.buffer + HEADER) & ~drop & ~self.busy),
-            read.addr.eq(self.address), self.data.eq(read.data),
+            read.addr.eq(self.address),
+            self.data.eq(read.data),
         ]
         with m.If(cobs.o_valid):
             with m.If(count <= limit):
@@ -102,8 +117,11 @@ class Shell(wiring.Component):
         m.submodules.receiver = request = Receiver(self.buffer)
         m.submodules.cobs = cobs = CobsEncoder()
         m.d.comb += [
-            rx.rx.eq(self.rx), self.tx.eq(tx.tx),
-            request.i_valid.eq(rx.valid), request.i_data.eq(rx.data), request.i_error.eq(rx.error),
+            rx.rx.eq(self.rx),
+            self.tx.eq(tx.tx),
+            request.i_valid.eq(rx.valid),
+            request.i_data.eq(rx.data),
+            request.i_error.eq(rx.error),
         ]
         wiring.connect(m, cobs.o, tx.i)
         clear = Signal()
@@ -127,7 +145,9 @@ class Shell(wiring.Component):
         _, beat_last = counter(m, port.beats, gone, "feed_beat")
         m.d.comb += [
             request.address.eq(address),
-            core.s_axis_tvalid.eq(have), core.s_axis_tdata.eq(beat), core.s_axis_tlast.eq(beat_last),
+            core.s_axis_tvalid.eq(have),
+            core.s_axis_tdata.eq(beat),
+            core.s_axis_tlast.eq(beat_last),
         ]
         with m.If(gone):
             m.d.sync += have.eq(0)
@@ -141,7 +161,9 @@ class Shell(wiring.Component):
     def _events(self, m, core, rx, request):
         """The counters of docs/link.md, in its order, each staying at its largest value."""
         inside = Signal(16)  # vectors entered and not left
-        entered, _ = counter(m, self.design.manifest.input.beats, core.s_axis_tvalid & core.s_axis_tready, "entered_beat")
+        entered, _ = counter(
+            m, self.design.manifest.input.beats, core.s_axis_tvalid & core.s_axis_tready, "entered_beat"
+        )
         enters = core.s_axis_tvalid & core.s_axis_tready & (entered == 0)
         leaves = core.m_axis_tvalid & core.m_axis_tready & core.m_axis_tlast
         m.d.sync += inside.eq(inside + enters - leaves)
@@ -176,15 +198,24 @@ class Shell(wiring.Component):
         info_port = info.read_port(domain="sync")
         byte, sent = Signal(8), Signal()
         m.d.comb += [
-            info_port.addr.eq(index), out.payload.data.eq(byte), sent.eq(out.valid & out.ready),
-            crc.data.eq(byte), request.busy.eq(1),
+            info_port.addr.eq(index),
+            out.payload.data.eq(byte),
+            sent.eq(out.valid & out.ready),
+            crc.data.eq(byte),
+            request.busy.eq(1),
         ]
         part, _ = counter(m, beat_bytes, core.m_axis_tvalid & sent & (kind == frames.RUN), "out_byte")
         part_last = part == beat_bytes - 1 if beat_bytes > 1 else 1
         with m.FSM():
             with m.State("idle"):
                 m.d.comb += request.busy.eq(0)
-                m.d.sync += [index.eq(0), reason.eq(request.reason), kind.eq(request.type), rest.eq(request.length), length.eq(0)]
+                m.d.sync += [
+                    index.eq(0),
+                    reason.eq(request.reason),
+                    kind.eq(request.type),
+                    rest.eq(request.length),
+                    length.eq(0),
+                ]
                 with m.If(request.done):
                     m.next = "check"
             with m.State("check"):
@@ -246,7 +277,11 @@ class Shell(wiring.Component):
                     m.d.sync += index.eq(index + 1)
                     m.next = "fetch"
             with m.State("crc"):
-                m.d.comb += [byte.eq(crc.crc.word_select(index[:2], 8)), out.valid.eq(1), out.payload.last.eq(index == CRC - 1)]
+                m.d.comb += [
+                    byte.eq(crc.crc.word_select(index[:2], 8)),
+                    out.valid.eq(1),
+                    out.payload.last.eq(index == CRC - 1),
+                ]
                 with m.If(sent):
                     m.d.sync += index.eq(index + 1)
                     with m.If(index == CRC - 1):

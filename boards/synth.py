@@ -31,8 +31,8 @@ _GOWIN_FAMILIES = {"GW1N": "gw1n", "GW2A": "gw2a"}
 
 
 # synth_ice40 -dsp, but without its pass ice40_dsp, which packs registers and adders into SB_MAC16 and gets two cases
-# wrong (Yosys 0.70): a product followed by two registers becomes a constant, and where two registered products are added,
-# one of them is lost, without a word. SB_MAC16's own registers stay unused, so it runs at 50 MHz at most.
+# wrong (Yosys 0.70): a product followed by two registers becomes a constant, and where two registered products are
+# added, one of them is lost, without a word. SB_MAC16's own registers stay unused, so it runs at 50 MHz at most.
 _ICE40_DSP = """\
 synth_ice40 -top {top} -run begin:coarse
 opt_expr

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 import bfthw
-import rtl_gen
 import sim
 from bfthw.chain import bft
 

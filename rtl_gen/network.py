@@ -35,7 +35,9 @@ class NetworkSpec:
         simd = tuple(self.simd or [None] * len(factors))
         for name, numbers in (("lanes", lanes), ("simd", simd)):
             if len(numbers) != len(factors):
-                raise ValueError(f"NetworkSpec.{name} needs a number for each of {len(factors)} factors, got {len(numbers)}")
+                raise ValueError(
+                    f"NetworkSpec.{name} needs a number for each of {len(factors)} factors, got {len(numbers)}"
+                )
         for name, f, l, s in zip(self.network.names, factors, lanes, simd):
             check_parallelism(f.pattern, l, s or 1, f"stage {name}")
         # the interval that no choice of SIMD can better
@@ -176,11 +178,13 @@ class Network(wiring.Component):
     def __init__(self, spec: NetworkSpec):
         self.spec = spec
         first, last = spec.stages[0], spec.stages[-1]
-        super().__init__({
-            "i": In(stream.Signature(beat(first.factor.input.width, first.lanes))),
-            "o": Out(stream.Signature(beat(last.factor.output.width, last.lanes))),
-            "saturated": Out(range(sum(spec.lanes) + 1)),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(beat(first.factor.input.width, first.lanes))),
+                "o": Out(stream.Signature(beat(last.factor.output.width, last.lanes))),
+                "saturated": Out(range(sum(spec.lanes) + 1)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -27,7 +27,9 @@ def check_parallelism(pattern, lanes, simd, owner):
         raise ValueError(f"{owner}: pattern {pattern} cannot have {lanes} lanes; lanes that fit: {fits}")
     if simd < 1 or pattern.c % simd:
         fits = ", ".join(map(str, divisors(pattern.c)))
-        raise ValueError(f"{owner}: pattern {pattern} cannot have SIMD {simd}, it must divide c; SIMD that fits: {fits}")
+        raise ValueError(
+            f"{owner}: pattern {pattern} cannot have SIMD {simd}, it must divide c; SIMD that fits: {fits}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

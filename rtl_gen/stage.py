@@ -58,13 +58,15 @@ class Buffer(wiring.Component):
     def __init__(self, spec: StageSpec):
         self.spec = spec
         self.shape = beat(spec.factor.input.width, spec.lanes)
-        super().__init__({
-            "i": In(Link(self.shape)),
-            "issue": In(1),
-            "available": Out(1),
-            "choice": Out(range(max(2, len(spec.select)))),
-            "seen": Out(spec.banks * self.shape.size),
-        })
+        super().__init__(
+            {
+                "i": In(Link(self.shape)),
+                "issue": In(1),
+                "available": Out(1),
+                "choice": Out(range(max(2, len(spec.select)))),
+                "seen": Out(spec.banks * self.shape.size),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -79,7 +81,11 @@ class Buffer(wiring.Component):
         _, row_end = counter(m, s.rows, self.i.valid & word_end & bank_end, "wr_row_count")
         next_row = Signal(range(depth))
         m.d.comb += next_row.eq(
-            Mux(row_end, Mux(wr_row == depth - block_words + s.rows - 1, 0, wr_row + block_words - s.rows + 1), wr_row + 1)
+            Mux(
+                row_end,
+                Mux(wr_row == depth - block_words + s.rows - 1, 0, wr_row + block_words - s.rows + 1),
+                wr_row + 1,
+            )
         )
         with m.If(self.i.valid):
             m.d.sync += wr.eq(wr + s.rows)
@@ -163,14 +169,20 @@ class Stage(wiring.Component):
         issue = Signal()
         step, last = counter(m, s.steps, issue, "step")
         may_end = self.o.ready & self.skip.valid if f.skip_input else self.o.ready
-        m.d.comb += [issue.eq(buffer.available & (may_end | ~last)), buffer.issue.eq(issue), self.o.take.eq(issue & last)]
+        m.d.comb += [
+            issue.eq(buffer.available & (may_end | ~last)),
+            buffer.issue.eq(issue),
+            self.o.take.eq(issue & last),
+        ]
         if f.skip_input:
             m.d.comb += self.skip.ready.eq(self.o.take)
         done = delay(m, self.o.take, s.depth, "done", reset=True)
         m.d.comb += self.o.valid.eq(done)
 
         # s1: memory and ROM outputs
-        m.submodules.weights = weights = Rom(to_bits(s.in_order_of_use(), f.weights.width), s.lanes * s.simd * f.weights.width)
+        m.submodules.weights = weights = Rom(
+            to_bits(s.in_order_of_use(), f.weights.width), s.lanes * s.simd * f.weights.width
+        )
         m.d.comb += weights.next.eq(issue)
         choice = delay(m, buffer.choice, 1, "choice") if len(s.select) > 1 else Const(0, 0)
         seen = [buffer.seen[n * f.input.width :][: f.input.width] for n in range(s.banks * s.lanes)]
@@ -211,7 +223,10 @@ class Stage(wiring.Component):
         m.d.comb += rom.next.eq(self.o.take)
         result = []
         for lane in slices:
-            lane = {n: (v := rom.data[at:][:w]).as_signed() if sign else rom.data[at:][:w] for n, (at, w, sign) in lane.items()}
+            lane = {
+                n: (v := rom.data[at:][:w]).as_signed() if sign else rom.data[at:][:w]
+                for n, (at, w, sign) in lane.items()
+            }
             lane.setdefault("bias", Const(half, signed(half.bit_length() + 1)))
             result.append(lane)
         return result
@@ -294,5 +309,8 @@ class Stage(wiring.Component):
             clipped = Mux(fits, y[: f.output.width].as_signed(), Mux(sign, f.output.lo, f.output.hi))
         out = Signal(signed(f.output.width), name=f"y{lane}", reset_less=True)
         clips = Signal(name=f"clips{lane}", reset_less=True)
-        m.d.sync += [out.eq(Mux(sign, 0, clipped) if f.relu else clipped), clips.eq(~(fits | sign) if f.relu else ~fits)]
+        m.d.sync += [
+            out.eq(Mux(sign, 0, clipped) if f.relu else clipped),
+            clips.eq(~(fits | sign) if f.relu else ~fits),
+        ]
         return out, clips

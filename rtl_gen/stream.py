@@ -108,10 +108,12 @@ class Gearbox(wiring.Component):
 
     def __init__(self, width, before, after):
         self.width, self.before, self.after = width, before, after
-        super().__init__({
-            "i": In(stream.Signature(beat(width, before))),
-            "o": Out(stream.Signature(beat(width, after))),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(beat(width, before))),
+                "o": Out(stream.Signature(beat(width, after))),
+            }
+        )
 
     @staticmethod
     def capacity(before, after):

@@ -23,13 +23,15 @@ class Framer(wiring.Component):
 
     def __init__(self, shape, beats):
         self.beats = beats
-        super().__init__({
-            "i": In(stream.Signature(shape)),
-            "i_last": In(1),
-            "o": Out(stream.Signature(shape)),
-            "end": Out(1),
-            "wrong": Out(1),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(shape)),
+                "i_last": In(1),
+                "o": Out(stream.Signature(shape)),
+                "end": Out(1),
+                "wrong": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -68,20 +70,23 @@ class AxiStream(wiring.Component):
         self.spec, self.clock = spec, clock
         q = spec.network
         self.bytes_in, self.bytes_out = lane_bytes(q.input.width), lane_bytes(q.output.width)
-        super().__init__(({"aclk": In(1), "aresetn": In(1)} if clock else {}) | {
-            "s_axis_tdata": In(8 * self.bytes_in * spec.lanes[0]),
-            "s_axis_tlast": In(1),
-            "s_axis_tvalid": In(1),
-            "s_axis_tready": Out(1),
-            "m_axis_tdata": Out(8 * self.bytes_out * spec.lanes[-1]),
-            "m_axis_tlast": Out(1),
-            "m_axis_tuser": Out(1),
-            "m_axis_tvalid": Out(1),
-            "m_axis_tready": In(1),
-            "frame_error": Out(1),
-            "frame_errors": Out(ERRORS_BITS),
-            "saturated": Out(range(sum(spec.lanes) + 1)),
-        })
+        super().__init__(
+            ({"aclk": In(1), "aresetn": In(1)} if clock else {})
+            | {
+                "s_axis_tdata": In(8 * self.bytes_in * spec.lanes[0]),
+                "s_axis_tlast": In(1),
+                "s_axis_tvalid": In(1),
+                "s_axis_tready": Out(1),
+                "m_axis_tdata": Out(8 * self.bytes_out * spec.lanes[-1]),
+                "m_axis_tlast": Out(1),
+                "m_axis_tuser": Out(1),
+                "m_axis_tvalid": Out(1),
+                "m_axis_tready": In(1),
+                "frame_error": Out(1),
+                "frame_errors": Out(ERRORS_BITS),
+                "saturated": Out(range(sum(spec.lanes) + 1)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

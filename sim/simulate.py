@@ -48,7 +48,9 @@ def check_plain(path):
     Generated Verilog has no compiler directive and no system function but $signed and $unsigned; neither has a file from
     a stranger that is let through.
     """
-    text = re.sub(r"\\[\w$.:\[\]]+", "", path.read_text(encoding="utf-8", errors="replace"))  # without escaped identifiers
+    text = re.sub(
+        r"\\[\w$.:\[\]]+", "", path.read_text(encoding="utf-8", errors="replace")
+    )  # without escaped identifiers
     for found in re.findall(r"`\w*|\$\w+|\bimport\b|\bverilator\b", text):
         if found not in ("$signed", "$unsigned"):
             raise ValueError(f"{path}: has {found!r}, which no generated core has; it is not simulated")
@@ -56,15 +58,22 @@ def check_plain(path):
 
 def check_ports(path, manifest, network):
     """ValueError where a manifest's ports are not those of its integers."""
-    for side, size, q in ((manifest.input, network.inputs, network.input), (manifest.output, network.outputs, network.output)):
+    for side, size, q in (
+        (manifest.input, network.inputs, network.input),
+        (manifest.output, network.outputs, network.output),
+    ):
         said = side.elements, side.format.qformat(), side.lanes * side.beats, side.lane_bytes
         if said != (size, q, size, (q.width + 7) // 8):
-            raise ValueError(f"{path}: {side.prefix}: elements, format, lanes or beats are not those of {manifest.name}.npz")
+            raise ValueError(
+                f"{path}: {side.prefix}: elements, format, lanes or beats are not those of {manifest.name}.npz"
+            )
     if [stage.name for stage in manifest.stages] != list(network.names):
         raise ValueError(f"{path}: stages: not those of {manifest.name}.npz, which are {', '.join(network.names)}")
 
 
-def simulate(path, *, inputs=None, vectors=64, stall=0.3, seed=0, simulator="verilator", waves=False, progress=None, netlist=()):
+def simulate(
+    path, *, inputs=None, vectors=64, stall=0.3, seed=0, simulator="verilator", waves=False, progress=None, netlist=()
+):
     """Play vectors to the core that a manifest describes and compare with the golden model.
 
     path: the manifest, or the Design that rtl_gen.write returned. inputs: (N, inputs), floats or integers, beside which
@@ -133,9 +142,16 @@ class _Bench:
                 latency, interval = self._measure(scenario, n, result)
             checks.append(scenario.name)
         return Result(
-            simulator=self.simulator, vectors=sum(len(s.vectors) for s in scenarios if s.cut is None),
-            cycles=int(result["cycles"]), seconds=seconds, latency=latency, interval=interval, outputs=outputs,
-            problems=tuple(self.problems), checks=tuple(checks), waves=wave_file,
+            simulator=self.simulator,
+            vectors=sum(len(s.vectors) for s in scenarios if s.cut is None),
+            cycles=int(result["cycles"]),
+            seconds=seconds,
+            latency=latency,
+            interval=interval,
+            outputs=outputs,
+            problems=tuple(self.problems),
+            checks=tuple(checks),
+            waves=wave_file,
         )
 
     def _build(self):
@@ -150,7 +166,9 @@ class _Bench:
         if not (stamp.exists() and stamp.read_text() == built):
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(parents=True)
-            simulators.build(sources, self.manifest.name, directory, self.simulator, self.waves, netlist=bool(self.netlist))
+            simulators.build(
+                sources, self.manifest.name, directory, self.simulator, self.waves, netlist=bool(self.netlist)
+            )
             stamp.write_text(built)
         return directory
 
@@ -163,19 +181,28 @@ class _Bench:
             busy = max(len(stimuli[f"data_{n}"]), len(scenario.vectors) * m.interval)
             expected = scenario.cut or int((busy + m.latency) / (1 - scenario.stall) ** 2)
             total += expected
-            table.append({
-                "frames": len(scenario.vectors), "stall": scenario.stall, "seed": scenario.seed, "reset": scenario.reset,
-                # far beyond what it can take: a core that hangs is stopped and reported
-                "cycles": scenario.cut or 4 * expected + 2000,
-            })
+            table.append(
+                {
+                    "frames": len(scenario.vectors),
+                    "stall": scenario.stall,
+                    "seed": scenario.seed,
+                    "reset": scenario.reset,
+                    # far beyond what it can take: a core that hangs is stopped and reported
+                    "cycles": scenario.cut or 4 * expected + 2000,
+                }
+            )
         np.savez(job / "stimuli.npz", **stimuli)
-        (job / "job.json").write_text(json.dumps({
-            "scenarios": table,
-            "input_bytes": m.input.lane_bytes,
-            "output_bytes": m.output.lane_bytes * m.output.lanes,
-            "watch": [stage.instance for stage in watched],
-            "watch_bytes": [(stage.output.width * stage.lanes + 7) // 8 for stage in watched],
-        }))
+        (job / "job.json").write_text(
+            json.dumps(
+                {
+                    "scenarios": table,
+                    "input_bytes": m.input.lane_bytes,
+                    "output_bytes": m.output.lane_bytes * m.output.lanes,
+                    "watch": [stage.instance for stage in watched],
+                    "watch_bytes": [(stage.output.width * stage.lanes + 7) // 8 for stage in watched],
+                }
+            )
+        )
         failure = []
 
         def start():
@@ -204,13 +231,19 @@ class _Bench:
         ends = np.flatnonzero(last)
         wanted_ends = np.arange(1, len(scenario.vectors) + 1) * beats - 1
         if not np.array_equal(ends, wanted_ends):
-            self.problems.append(f"{where}: TLAST on beats {ends[:8].tolist()}..., should be on {wanted_ends[:8].tolist()}...")
+            self.problems.append(
+                f"{where}: TLAST on beats {ends[:8].tolist()}..., should be on {wanted_ends[:8].tolist()}..."
+            )
         flags = user[wanted_ends[wanted_ends < len(user)]].astype(bool)
         if not np.array_equal(flags, scenario.wrong[: len(flags)]) or user.sum() != flags.sum():
-            self.problems.append(f"{where}: TUSER marks vectors {np.flatnonzero(flags)}, should mark {np.flatnonzero(scenario.wrong)}")
+            self.problems.append(
+                f"{where}: TUSER marks vectors {np.flatnonzero(flags)}, should mark {np.flatnonzero(scenario.wrong)}"
+            )
         errors = result[f"errors_{n}"].tolist()
         if errors != [int(scenario.wrong.any()), int(scenario.wrong.sum())]:
-            self.problems.append(f"{where}: frame_error and frame_errors are {errors}, {int(scenario.wrong.sum())} frames were wrong")
+            self.problems.append(
+                f"{where}: frame_error and frame_errors are {errors}, {int(scenario.wrong.sum())} frames were wrong"
+            )
         if len(y) != len(scenario.vectors):
             self.problems.append(f"{where}: {len(y)} vectors came out of {len(scenario.vectors)}")
         wanted = self.network(scenario.vectors)

@@ -52,7 +52,9 @@ def check_simulator(simulator):
     if missing:
         packages = {"iverilog": "iverilog", "vvp": "iverilog", "perl": "perl", "make": "make", "g++": "g++"}
         names = " ".join(sorted({packages[tool] for tool in missing}))
-        raise ValueError(f"{simulator} needs {', '.join(missing)}, not found on PATH; on Debian: apt-get install {names}")
+        raise ValueError(
+            f"{simulator} needs {', '.join(missing)}, not found on PATH; on Debian: apt-get install {names}"
+        )
 
 
 def _runner(simulator):
@@ -79,7 +81,12 @@ def build(verilog, top, directory, simulator="verilator", waves=False, netlist=F
     with _environment(simulator):
         try:
             runner.build(
-                sources=sources, hdl_toplevel=top, build_dir=directory, build_args=arguments, waves=waves, log_file=log,
+                sources=sources,
+                hdl_toplevel=top,
+                build_dir=directory,
+                build_args=arguments,
+                waves=waves,
+                log_file=log,
                 timescale=("1ns", "1ps"),
             )
         except (SystemExit, Exception) as error:  # the runner raises whatever it met
@@ -106,8 +113,15 @@ def start(top, directory, job, simulator="verilator", waves=False):
     with _environment(simulator):
         try:
             results = runner.test(
-                hdl_toplevel=top, test_module="sim.bench", build_dir=directory, test_dir=job, plusargs=plusargs,
-                waves=waves, log_file=log, results_xml=str(job / "results.xml"), hdl_toplevel_lang="verilog",
+                hdl_toplevel=top,
+                test_module="sim.bench",
+                build_dir=directory,
+                test_dir=job,
+                plusargs=plusargs,
+                waves=waves,
+                log_file=log,
+                results_xml=str(job / "results.xml"),
+                hdl_toplevel_lang="verilog",
             )
         except (SystemExit, Exception) as error:
             raise RuntimeError(f"{simulator} failed: {error}\n{_tail(log)}") from None

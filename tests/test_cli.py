@@ -87,8 +87,10 @@ def test_quantize_then_generate_equals_generate(butterfly, tmp_path):
 
 
 def test_settings_file_for_a_layer(butterfly, tmp_path):
-    (tmp_path / "s.toml").write_text('weight_bits = 7\n[layers.body]\nlanes = [4, 2]\nsimd = 2\nweight_bits = 5\n')
-    status, out, err = run("generate", butterfly, "-o", tmp_path / "out", "--name", "core", "--settings", tmp_path / "s.toml")
+    (tmp_path / "s.toml").write_text("weight_bits = 7\n[layers.body]\nlanes = [4, 2]\nsimd = 2\nweight_bits = 5\n")
+    status, out, err = run(
+        "generate", butterfly, "-o", tmp_path / "out", "--name", "core", "--settings", tmp_path / "s.toml"
+    )
     assert status == 0, err
     import rtl_gen
 
@@ -102,12 +104,27 @@ BAD = [
     (["inspect", "net.bin"], [".safetensors", ".bin"]),
     (["generate", "net.safetensors", "-o", "out", "--name", "module"], ["module", "keyword"]),
     (["generate", "net.safetensors", "-o", "out", "--name", "../up"], ["'../up'", "letters"]),
-    (["generate", "net.safetensors", "-o", "out", "--name", "core", "--lanes", "3"], ["3 lanes", "lanes that fit: 1, 2, 4"]),
-    (["generate", "net.safetensors", "-o", "out", "--name", "core", "--simd", "3"], ["SIMD 3", "SIMD that fits: 1, 2, 4"]),
+    (
+        ["generate", "net.safetensors", "-o", "out", "--name", "core", "--lanes", "3"],
+        ["3 lanes", "lanes that fit: 1, 2, 4"],
+    ),
+    (
+        ["generate", "net.safetensors", "-o", "out", "--name", "core", "--simd", "3"],
+        ["SIMD 3", "SIMD that fits: 1, 2, 4"],
+    ),
     (["generate", "net.safetensors", "-o", "out", "--name", "core", "--weight-bits", "99"], ["weight_bits", "99"]),
-    (["generate", "net.safetensors", "-o", "out", "--name", "core", "--calibration", "y.npy"], ["y.npy", "no such file"]),
-    (["generate", "net.safetensors", "-o", "out", "--name", "core", "--calibration", "wrong.npy"], ["(N, 16)", "(50, 3)"]),
-    (["generate", "net.safetensors", "-o", "out", "--name", "core", "--settings", "bad.toml"], ["bad.toml", "wieght_bits"]),
+    (
+        ["generate", "net.safetensors", "-o", "out", "--name", "core", "--calibration", "y.npy"],
+        ["y.npy", "no such file"],
+    ),
+    (
+        ["generate", "net.safetensors", "-o", "out", "--name", "core", "--calibration", "wrong.npy"],
+        ["(N, 16)", "(50, 3)"],
+    ),
+    (
+        ["generate", "net.safetensors", "-o", "out", "--name", "core", "--settings", "bad.toml"],
+        ["bad.toml", "wieght_bits"],
+    ),
     (["generate", "net.safetensors", "-o", "out", "--name", "core", "--settings", "none.toml"], ["none.toml"]),
     (["quantize", "net.safetensors", "-o", "q.txt"], ["q.txt", ".npz"]),
     (["quantize", "net.safetensors", "-o", "missing/q.npz"], ["missing"]),

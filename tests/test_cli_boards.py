@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-import rtl_gen
-from boards.session import compare
 from test_cli import run
 
 import bfthw
+import rtl_gen
 from bfthw.chain import bft
+from boards.session import compare
 
 
 @pytest.fixture(scope="module")

@@ -34,11 +34,17 @@ def test_manifest_and_integers_are_enough(tmp_path):
     rng = np.random.default_rng(5)
     layers = (
         bfthw.Layer(
-            chain=bfthw.Chain.random(bft(16, 4), seed=5), residual=True, scale=rng.uniform(-1, 1, 16),
-            bias=rng.normal(size=16), relu=True, name="a",
+            chain=bfthw.Chain.random(bft(16, 4), seed=5),
+            residual=True,
+            scale=rng.uniform(-1, 1, 16),
+            bias=rng.normal(size=16),
+            relu=True,
+            name="a",
         ),
         bfthw.Layer(chain=bfthw.Chain.random(bft(16, 2), seed=6), residual=True, name="b"),
-        bfthw.Layer(chain=bfthw.Chain.random(debut((2, 4, 1), (4, 2, 2), inputs=16), seed=7), bias=rng.normal(size=16), name="c"),
+        bfthw.Layer(
+            chain=bfthw.Chain.random(debut((2, 4, 1), (4, 2, 2), inputs=16), seed=7), bias=rng.normal(size=16), name="c"
+        ),
     )
     x = rng.normal(size=(20, 16))
     settings = bfthw.make_settings(row_exponents=3, weight_bits=5)
@@ -53,8 +59,14 @@ def test_manifest_and_integers_are_enough(tmp_path):
 def test_worked_example():
     text = (ROOT / "docs" / "manifest.md").read_text()
     factor = IntFactor(
-        values=np.array([[[[3], [-2]], [[1], [4]]]]), input=QFormat(8, 4), weights=QFormat(4, 2), output=QFormat(8, 3),
-        skip_input=QFormat(8, 4), bias=np.array([5, -40]), bias_width=8, relu=True,
+        values=np.array([[[[3], [-2]], [[1], [4]]]]),
+        input=QFormat(8, 4),
+        weights=QFormat(4, 2),
+        output=QFormat(8, 3),
+        skip_input=QFormat(8, 4),
+        bias=np.array([5, -40]),
+        bias_width=8,
+        relu=True,
     )
     network = IntNetwork(layers=(IntLayer(factors=(factor,)),))
     x = np.array([[10, 7]])

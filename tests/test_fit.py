@@ -1,16 +1,16 @@
 """Estimates against what Yosys makes, and what they say of boards."""
 
 import pytest
+from test_cli import DIGITS, run
+
+import bfthw
 import rtl_gen
+from bfthw.chain import bft, dense
 from boards import synth
 from boards.fit import block_rams, estimate, fit
 from boards.roms import find_roms, marks, replace_roms
 from boards.shell import Shell
 from boards.table import BOARDS, UP5K, find_board
-from test_cli import DIGITS, run
-
-import bfthw
-from bfthw.chain import bft, dense
 
 
 def network(pattern, **rest):
@@ -20,8 +20,19 @@ def network(pattern, **rest):
 
 @pytest.mark.parametrize(
     "words, bits, size, wanted",
-    [(256, 16, 4096, 1), (257, 16, 4096, 2), (512, 8, 4096, 1), (640, 8, 4096, 2), (64, 25, 4096, 2), (2048, 2, 4096, 1),
-     (1024, 18, 18432, 1), (512, 36, 18432, 1), (513, 36, 18432, 2), (16384, 1, 18432, 1), (4096, 32, 18432, 8)],
+    [
+        (256, 16, 4096, 1),
+        (257, 16, 4096, 2),
+        (512, 8, 4096, 1),
+        (640, 8, 4096, 2),
+        (64, 25, 4096, 2),
+        (2048, 2, 4096, 1),
+        (1024, 18, 18432, 1),
+        (512, 36, 18432, 1),
+        (513, 36, 18432, 2),
+        (16384, 1, 18432, 1),
+        (4096, 32, 18432, 8),
+    ],
 )
 def test_block_rams(words, bits, size, wanted):
     assert block_rams(words, bits, size) == wanted
@@ -29,13 +40,19 @@ def test_block_rams(words, bits, size, wanted):
 
 @pytest.mark.parametrize(
     "pattern, lanes, simd",
-    [(bft(16, 4), 1, 1), pytest.param(bft(64, 4), 1, 4, marks=pytest.mark.slow),
-     pytest.param(bft(64, 4), 2, 2, marks=pytest.mark.slow), pytest.param(dense(10, 64), 1, 8, marks=pytest.mark.slow)],
+    [
+        (bft(16, 4), 1, 1),
+        pytest.param(bft(64, 4), 1, 4, marks=pytest.mark.slow),
+        pytest.param(bft(64, 4), 2, 2, marks=pytest.mark.slow),
+        pytest.param(dense(10, 64), 1, 8, marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_estimate_is_near_synthesis(tmp_path, pattern, lanes, simd):
     settings = bfthw.make_settings(lanes=lanes, simd=simd)
-    design = rtl_gen.write(network(pattern, residual=pattern[0].inputs == pattern[-1].outputs), tmp_path, name="core", settings=settings)
+    design = rtl_gen.write(
+        network(pattern, residual=pattern[0].inputs == pattern[-1].outputs), tmp_path, name="core", settings=settings
+    )
     from amaranth.back import rtlil
 
     text = rtlil.convert(Shell(design, clock_hz=12_000_000, baud=1_000_000), name="top", emit_src=False)

@@ -75,7 +75,8 @@ def scale(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     """A butterfly that adds two products at a time."""
-    layer = bfthw.Layer(chain=bfthw.Chain.random(bft(4, 2), seed=1), residual=True, bias=np.array([0.5, 0.0, -0.25, 0.1]))
+    bias = np.array([0.5, 0.0, -0.25, 0.1])
+    layer = bfthw.Layer(chain=bfthw.Chain.random(bft(4, 2), seed=1), residual=True, bias=bias)
     network = bfthw.compile(bfthw.Network(layers=(layer,)))
     return rtl_gen.write(network, tmp_path_factory.mktemp("pairs"), name="pairs")
 

@@ -6,13 +6,13 @@ import zlib
 
 import numpy as np
 import pytest
-import rtl_gen
 from amaranth.sim import Simulator
-from boards.shell import Shell, buffer_bytes
 from cobs import cobs
 
 import bfthw
+import rtl_gen
 from bfthw.chain import bft, dense, mixed_radix
+from boards.shell import Shell, buffer_bytes
 
 CLOCK, BAUD = 4_000_000, 1_000_000  # four cycles a bit
 CYCLES = CLOCK // BAUD

@@ -4,9 +4,10 @@ import random
 
 import pytest
 from amaranth.sim import Simulator
+from cobs import cobs
+
 from boards.cobs import CobsDecoder, CobsEncoder
 from boards.uart import UartRx, UartTx, cycles_a_bit
-from cobs import cobs
 
 
 def line_bits(byte, stop=1):
@@ -56,7 +57,9 @@ def test_receive_from_a_clock_that_is_off(stretch):
 
 def test_break_is_one_error_and_then_bytes_come_again():
     cycles = 8
-    levels = [1] * 9 + [0] * 40 * cycles + [1] * 2 * cycles + [b for b in line_bits(0x42) for _ in range(cycles)] + [1] * 30
+    levels = (
+        [1] * 9 + [0] * 40 * cycles + [1] * 2 * cycles + [b for b in line_bits(0x42) for _ in range(cycles)] + [1] * 30
+    )
     assert receive(cycles, levels) == [None, 0x42]
 
 

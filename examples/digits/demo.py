@@ -42,7 +42,9 @@ def run(directory, *, simulator, console, progress, steps, bitstreams=True):
 
     with progress(f"[bold]4[/] {simulator}: building and running") as step:
         result = sim.simulate(design, inputs=images, vectors=16, simulator=simulator, progress=step)
-    console.print(f"[bold]4[/] simulation ({simulator}): {result.cycles} cycles, {result.cycles / result.seconds:.0f} a second")
+    console.print(
+        f"[bold]4[/] simulation ({simulator}): {result.cycles} cycles, {result.cycles / result.seconds:.0f} a second"
+    )
     for problem in result.problems:
         console.print(f"  differs: {problem}", markup=False)
 
@@ -56,7 +58,9 @@ def run(directory, *, simulator, console, progress, steps, bitstreams=True):
     for name, answers in accuracies.items():
         console.print(f"  {name:10} {100 * np.mean(answers == labels):6.2f} %")
     exact = result.ok and np.array_equal(result.outputs, integers(integers.input.quantise(images)))
-    console.print(f"  bit-exact  {'[green]ok[/]' if exact else '[red]NO[/]'}: every output of every image, simulated = golden")
+    console.print(
+        f"  bit-exact  {'[green]ok[/]' if exact else '[red]NO[/]'}: every output of every image, simulated = golden"
+    )
     if exact and bitstreams:
         build(design, directory, console=console, steps=steps)
     return exact
@@ -73,7 +77,8 @@ def build(design, directory, *, console, steps):
         with steps() as step:
             report = build(design, board, directory / board, progress=step)
         taken = ", ".join(
-            f"{r.synthesised if r.routed is None else r.routed} of {r.available} {name}" for name, r in report.resources.items()
+            f"{r.synthesised if r.routed is None else r.routed} of {r.available} {name}"
+            for name, r in report.resources.items()
         )
         slowest = min(report.clocks.values(), key=lambda clock: clock.maximum / clock.used)
         lines.append(

@@ -26,9 +26,7 @@ from bfthw.nn import Butterfly, parameter_groups, to_network
 from bfthw.qat import QuantisedNetwork
 from bfthw.quantize import prepare
 
-SETTINGS = Settings(
-    weight_bits=8, activation_bits=10, input_bits=INPUT.width, input_frac=INPUT.frac, percentile=100.0
-)
+SETTINGS = Settings(weight_bits=8, activation_bits=10, input_bits=INPUT.width, input_frac=INPUT.frac, percentile=100.0)
 BATCH, SMOOTHING, DECAY = 32, 0.1, 0.001
 ROTATION, SCALING, SHIFT = 8.0, 0.05, 0.5  # at most: degrees, share, pixels
 FLOAT_RATE, FINE_RATE = 0.01, 0.001

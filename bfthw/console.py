@@ -1,0 +1,54 @@
+"""What several commands print: progress, steps with their times, results."""
+
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+
+console = Console(highlight=False)
+
+
+def show_simulation(result):
+    interval = (
+        "not measured (6 vectors are needed)" if result.interval is None else f"{result.interval:g} cycles a vector"
+    )
+    console.print(f"latency {result.latency} cycles, interval {interval}")
+    console.print(f"{result.cycles} cycles in {result.seconds:.1f} s, {result.cycles / result.seconds:.0f} a second")
+    if result.waves:
+        console.print(f"waveforms: {result.waves}", markup=False)
+    for problem in result.problems:
+        console.print(f"[red]differs[/] {escape(problem)}")
+    if result.ok:
+        console.print(f"[green]ok[/] {result.vectors} vectors equal the golden model bit for bit ({result.simulator})")
+
+
+@contextmanager
+def progress(title):
+    """A progress bar; yields what takes the fraction done."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=1.0)
+        yield lambda fraction: bar.update(task, completed=fraction)
+
+
+def show_build(report):
+    from . import tables
+
+    console.print(tables.build(report))
+    for note in report.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def steps():
+    """Lines of the steps of a build, each with its time; yields what takes (title, seconds or None)."""
+    with console.status("") as status:
+
+        def step(title, seconds=None):
+            status.update(f"{title} ...")
+            if seconds is not None:
+                console.print(f"  {seconds:6.1f} s  {title}", markup=False)
+
+        yield step
