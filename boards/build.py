@@ -40,9 +40,10 @@ def build(
 
     design: rtl_gen.Design, or the path of its manifest. board: key or Board. clock_mhz: the board's own choice where
     not given. seeds: so many place and route runs, from `seed` up; the fastest is taken. tools: "yowasp" (PyPI) or
-    "system". progress(step, seconds): called with None when a step begins. check: simulate the core's mapped netlist
-    and compare it with the golden model, where Yosys models the family's cells (iCE40; needs a C++ compiler); the
-    report says so. shell: called with clock_hz and baud, makes what stands between line and core; boards.shell.Shell.
+    "system". progress(step, seconds): called with None when a step begins. check: simulate the whole mapped netlist,
+    or the core's alone where a PLL or another shell is in the way, and compare it with the golden model, where Yosys
+    models the family's cells (iCE40; needs a C++ compiler); the report says which. shell: called with clock_hz and
+    baud, makes what stands between line and core; boards.shell.Shell.
     Writes into `directory` NAME.bin, .bit or .fs, NAME.asc or .config, NAME.netlist.v, the logs, the core's own files
     and, last, report.json; all are made beside their places and renamed, so an error leaves what was there. Where the
     family has it, ROMs are placed with marks in them and filled afterwards; NAME.marked.* are kept for boards.patch.
@@ -131,7 +132,6 @@ class _Flow:
         # the slowest clock against what it has to run at
         best = max(found, key=lambda seed: min(c.maximum / c.used for c in found[seed].values()))
         self.check_timing(found[best], found)
-        netlist = self.simulate()
         text = _TEXT[self.device.family]
         if self.contents is None:
             os.replace(self.work / f"{best}.{text}", self.work / f"{name}.{text}")
@@ -142,6 +142,7 @@ class _Flow:
             self.step("contents of ROMs", fill)
             self.keep(f"{name}.marked.{text}", f"{name}.marked.json", f"{name}.{text}")
         self.step(f"bitstream ({_PACK[self.device.family]})", pack, board, name, self.work, self.kind)
+        netlist = self.simulate(top)
         self.keep(f"{name}.{board.suffix}", f"{name}.netlist.v")
         self.bring_core()
         self.products |= {"yosys.log": f"{name}.yosys.log", f"{best}.log": f"{name}.nextpnr.log"}
@@ -152,6 +153,11 @@ class _Flow:
 
     def keep(self, *files):
         self.products |= {file: file for file in files}
+
+    def hash_marked(self):
+        """File → sha256 of what boards.patch starts from."""
+        files = [file for file in self.products if file.startswith(f"{self.name}.marked.")]
+        return {file: hashlib.sha256((self.work / file).read_bytes()).hexdigest() for file in files}
 
     def bring_core(self):
         """Manifest, Verilog and integers go with the bitstream, the manifest last."""
@@ -200,22 +206,29 @@ class _Flow:
         tools.run(_PNR[self.device.family], arguments, directory=self.work, log=f"{seed}.log", kind=self.kind)
         return json.loads((self.work / f"{seed}.report.json").read_text(encoding="utf-8"))
 
-    def simulate(self):
-        """Simulate the core's netlist where that can be done; what was done, in words."""
-        from .netlist import SIMULATED, simulate
+    def simulate(self, top):
+        """Simulate the netlist that the bitstream was made of where that can be done; what was done, in words."""
+        from . import gatelevel, netlist
+        from .shell import Shell
 
-        if self.device.family not in SIMULATED:
+        if self.device.family not in netlist.SIMULATED:
             return f"netlist not simulated: Yosys has no models of the multipliers and memories of {self.device.family}"
         if not self.check:
             return "netlist not simulated: not asked for"
+        # there is no model of the PLL, and the host only knows how to talk to one shell
+        whole = top.pll is None and isinstance(top.shell, Shell)
 
         def check():
-            return simulate(self.design, device=self.device, tools=self.kind)
+            if not whole:
+                return netlist.simulate(self.design, device=self.device, tools=self.kind)
+            placed = self.work / f"{self.name}.netlist.v"
+            return gatelevel.compare(self.design, self.board, placed, clock_hz=top.clock_hz, tools=self.kind)
 
         result = self.step("netlist against golden model (Verilator)", check)
+        what = "whole netlist, shell and reset included," if whole else "core's netlist, mapped alike,"
         if not result.ok:
-            raise RuntimeError(f"the mapped netlist of the core differs from the golden model: {result.problems[0]}")
-        return f"core's netlist, mapped alike, simulated: {result.vectors} vectors equal the golden model"
+            raise RuntimeError(f"the {what.split(',')[0]} differs from the golden model: {result.problems[0]}")
+        return f"{what} simulated: {result.vectors} vectors equal the golden model"
 
     def clocks(self, report, made, mhz):
         """Clock name → Clock, from nextpnr's report and the primitives' limits."""
@@ -271,7 +284,7 @@ class _Flow:
             clock_mhz=top.clock_hz / 1e6, baud=board.baud, resources=resources, clocks=found[best], seed=best,
             seeds={seed: min(c.routed for c in found[seed].values()) if seed in found else None for seed in seeds},
             tools={tool: tools.version(tool, self.kind) for tool in self.needed} | {"from": self.kind},
-            structure=self.structure, notes=tuple(notes), netlist=netlist, steps=tuple(self.steps),
+            structure=self.structure, marked=self.hash_marked(), notes=tuple(notes), netlist=netlist, steps=tuple(self.steps),
         )
 
 

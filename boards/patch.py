@@ -48,6 +48,18 @@ def _line(patterns):
     return ", ".join(map(str, patterns))
 
 
+def check_marked(directory, marked):
+    """ValueError unless the marked files (name → sha256) are in a directory as `build` left them."""
+    if not marked:
+        raise ValueError(f"{directory / 'report.json'}: names no marked files, which a patch starts from; build anew")
+    for name, digest in marked.items():
+        file = directory / Path(name).name
+        if not file.is_file():
+            raise ValueError(f"{file} is missing, which a patch starts from; build anew")
+        if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            raise ValueError(f"{file} has changed since the build (its sha256 differs); build anew")
+
+
 def patch(directory, weights, *, progress=None):
     """Put the weights of a checkpoint into the bitstream that `build` left in `directory`; returns the new Design.
 
@@ -61,6 +73,7 @@ def patch(directory, weights, *, progress=None):
     name, family = report["name"], board.device.family
     if family not in roms.RAMS or not report.get("structure"):
         raise ValueError(f"{directory}: a bitstream for {board.key} cannot be patched; only iCE40 and ECP5 can")
+    check_marked(directory, report.get("marked"))
     old = rtl_gen.load_design(directory / f"{name}.json")
     say = progress or (lambda step: None)
     say("integers")
@@ -81,10 +94,11 @@ def patch(directory, weights, *, progress=None):
             "configuration": design.manifest.configuration,
             "sha256": hashlib.sha256((work / f"{name}.{suffix}").read_bytes()).hexdigest(),
             "patched": True,
-            "netlist": "netlist not simulated",
+            "netlist": "netlist not simulated since new weights were patched in",
         }
         (work / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         text = roms.TEXT_SUFFIX[family]
-        for file in (f"{name}.{suffix}", f"{name}.{text}", f"{name}.netlist.v", f"{name}.v", f"{name}.npz", f"{name}.json", "report.json"):
+        made = (f"{name}.{ending}" for ending in (suffix, text, "netlist.v", "v", "npz", "json"))
+        for file in (*made, "report.json"):
             os.replace(work / file, directory / file)
     return rtl_gen.load_design(directory / f"{name}.json")

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SHALLOWEST = 8  # words: a shallower ROM has too few different columns to be told apart, and stays logic
+SHALLOWEST = 8  # words: a shallower ROM has too few different columns to be told apart, and stays as it is
+SHORTEST = 16  # words of a column that a narrow block RAM spreads over several of its own
 
 _MODULE = re.compile(r"^module (\S+)\n(.*?)^end$", re.DOTALL | re.MULTILINE)
 _MEMORY = re.compile(r"^  memory width (\d+) size (\d+) (\S+)$", re.MULTILINE)
@@ -30,6 +31,11 @@ class Rom:
     bits: np.ndarray
 
 
+def _stride(width):
+    """Into how many pieces the narrowest block RAM of any family that holds words of `width` bits cuts a column."""
+    return next((16 // bits for bits in (1, 2, 4) if width <= bits), 2 if width <= 9 else 1)
+
+
 def find_roms(rtlil):
     """The memories of an RTLIL text that nothing writes, deep enough to be marked: [(Rom, slice of its DATA bits)]."""
     found = []
@@ -40,7 +46,8 @@ def find_roms(rtlil):
         for cell in _INIT.finditer(body):
             memory = cell[2]
             words, width = sizes[memory]
-            if memory in written or words < SHALLOWEST:
+            stride = _stride(width)
+            if memory in written or words < (SHALLOWEST if stride == 1 else SHORTEST * stride):
                 continue
             bits = np.frombuffer(cell[3].encode(), np.uint8)[::-1] == ord("1")
             rom = Rom(name=f"{module[1]}{memory}", bits=bits.reshape(words, width))
@@ -82,17 +89,22 @@ def structure(rtlil):
 
 
 def marks(roms):
-    """Name → random bits of the shape of each ROM, the same every time, no two columns of a ROM alike and none empty."""
+    """Name → random bits of the shape of each ROM, the same every time, no two columns of a ROM alike and none empty.
+
+    Nor are the pieces into which a narrow block RAM cuts them.
+    """
     contents = {}
     for rom in roms:
         rng = np.random.default_rng(list(hashlib.sha256(rom.name.encode()).digest()))
-        columns, seen = [], {bytes(len(rom.bits))}
+        stride, columns = _stride(rom.bits.shape[1]), []
+        seen = {bytes(len(range(n, len(rom.bits), stride))) for n in range(stride)}
         while len(columns) < rom.bits.shape[1]:
-            if len(seen) == 1 << min(len(rom.bits), 62):
+            if len(seen) >= 1 << min(len(rom.bits) // stride, 62):
                 raise ValueError(f"{rom.name}: {len(rom.bits)} words are too few to mark {rom.bits.shape[1]} columns")
             column = rng.random(len(rom.bits)) < 0.5
-            if column.tobytes() not in seen:
-                seen.add(column.tobytes())
+            pieces = {column[n::stride].tobytes() for n in range(stride)}
+            if len(pieces) == stride and not pieces & seen:
+                seen |= pieces
                 columns.append(column)
         contents[rom.name] = np.stack(columns, axis=1)
     return contents

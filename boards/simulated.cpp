@@ -1,6 +1,6 @@
 // A board in Verilator: its UART pins behind a pseudo-terminal, whose name is printed first.
 //
-//   board CYCLES_A_BIT IDLE_CYCLES
+//   board CYCLES_A_BIT IDLE_CYCLES RESET_CYCLES
 //
 // Standard input takes commands: "break BITS" holds the line to the board low, after what was already received;
 // "noise PPM SEED" inverts so many bits in a million, start and stop bits too, both ways. Each is answered with a line.
@@ -24,7 +24,6 @@
 
 static const size_t kHeld = 1 << 20;  // bytes kept for a host that does not read; what comes then is lost
 static const int kBreak = 256;        // in the queue of bytes: above it, a break of so many bits
-static const uint64_t kResetCycles = 16;
 
 static std::mt19937 rng;
 static uint32_t noise_ppm = 0;
@@ -99,7 +98,8 @@ static void command(const std::string &line, ToBoard &to) {
 }
 
 int main(int argc, char **argv) {
-    const unsigned cycles = argc == 3 ? atoi(argv[1]) : 0, idle = argc == 3 ? atoi(argv[2]) : 0;
+    const unsigned cycles = argc == 4 ? atoi(argv[1]) : 0, idle = argc == 4 ? atoi(argv[2]) : 0;
+    const uint64_t reset = argc == 4 ? atoi(argv[3]) : 0;  // until then nothing is sent to the board
     int master;
     if (!cycles || !idle || open_terminal(&master)) return perror("board: no pseudo-terminal, or wrong arguments"), 1;
     printf("%s\n", ptsname(master));
@@ -114,11 +114,11 @@ int main(int argc, char **argv) {
     uint64_t moved = 0;
     board.rx = 1;
     for (uint64_t cycle = 0;; cycle++) {
-        if (cycle % cycles == 0 && cycle > kResetCycles) {
+        if (cycle % cycles == 0 && cycle > reset) {
             if (to.left || !to.queue.empty()) moved = cycle;
             board.rx = to.step();
         }
-        board.rst = cycle < kResetCycles;
+        board.rst = cycle < reset;
         board.clk = 0;
         board.eval();
         board.clk = 1;

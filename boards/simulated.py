@@ -12,15 +12,16 @@ from amaranth.back import verilog
 
 from sim import simulators
 
-from .shell import Shell
+from .shell import Shell, buffer_bytes
 from .uart import cycles_a_bit
 
 MAIN = Path(__file__).with_name("simulated.cpp")
 FRAME_BITS = 10  # of a byte on the line
-# -O2 for the model, which runs millions of cycles; lint is the business of `bfthw simulate`
+RESET_CYCLES = 16
+# lint is the business of `bfthw simulate`
 ARGUMENTS = (
-    "--cc", "--exe", "--build", "-O3", "-Wno-lint", "--x-assign", "fast", "--x-initial", "fast", "-CFLAGS", "-O2",
-    "--top-module", "board", "--prefix", "Vboard", "--Mdir", "obj", "-o", "board",
+    "--cc", "--exe", "--build", "-O3", "-Wno-lint", "--x-assign", "fast", "--x-initial", "fast",
+    "--prefix", "Vboard", "--Mdir", "obj", "-o", "board", *simulators.SPLIT,
 )
 
 
@@ -64,15 +65,21 @@ def simulated_board(design, *, clock_hz=12_000_000, baud=1_000_000):
 def simulation(design, *, clock_hz=12_000_000, baud=1_000_000):
     """As `simulated_board`, but the Simulation, whose line can be disturbed."""
     simulators.check_simulator("verilator")
-    cycles_a_bit(clock_hz, baud)
-    shell = Shell(design, clock_hz=clock_hz, baud=baud)
-    program = build(shell)
+    cycles = cycles_a_bit(clock_hz, baud)
+    with running(build(Shell(design, clock_hz=clock_hz, baud=baud)), design, cycles) as board:
+        yield board
+
+
+@contextmanager
+def running(program, design, cycles, reset_cycles=RESET_CYCLES):
+    """The Simulation of a program that `compile_board` made, `cycles` a bit; for `reset_cycles` nothing is sent to it."""
     m = design.manifest
     # no line moves while a request is computed, so that long a silence says nothing
-    vectors = shell.buffer // (m.input.elements * m.input.lane_bytes)
-    idle = 4 * (m.latency + vectors * m.interval) + 100 * FRAME_BITS * shell.cycles
+    vectors = buffer_bytes(m) // (m.input.elements * m.input.lane_bytes)
+    idle = 4 * (m.latency + vectors * m.interval) + 100 * FRAME_BITS * cycles
     process = subprocess.Popen(
-        [program, str(shell.cycles), str(idle)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [program, str(cycles), str(idle), str(reset_cycles)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
     try:
         port = process.stdout.readline().decode().strip()
@@ -101,25 +108,36 @@ def build(shell):
     """Path of the program that simulates a Shell, built unless it is there: in NAME.sim/board beside the manifest."""
     design = shell.design
     text = verilog.convert(shell, name="board", emit_src=False, strip_internal_attrs=True)
-    made_of = [text, MAIN.read_text(encoding="utf-8"), simulators.version("verilator") or "", *ARGUMENTS]
     folder = (design.path.parent / f"{design.manifest.name}.sim" / "board").resolve()
+    # -O2 for the model, which runs millions of cycles
+    arguments = ("--top-module", "board", "-CFLAGS", "-O2")
+    return compile_board(design.manifest.name, {"board.v": text}, folder, arguments)
+
+
+def compile_board(name, files, folder, arguments):
+    """Path of the program, in `folder`, that simulates a board with clk, rst, rx and tx; built unless it is there.
+
+    name: of the core, for messages. files: name → Verilog text. arguments: for Verilator, the top module among them.
+    """
+    main, version = MAIN.read_text(encoding="utf-8"), simulators.version("verilator") or ""
+    made_of = [*files.values(), main, version, *ARGUMENTS, *arguments]
     program = folder / hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:32]
     if program.exists():
         return program
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as made:
         made = Path(made)
-        (made / "board.v").write_text(text, encoding="utf-8")
-        (made / MAIN.name).write_bytes(MAIN.read_bytes())
+        for file, text in {**files, MAIN.name: main}.items():
+            (made / file).write_text(text, encoding="utf-8")
         variables = simulators.verilator_variables()
-        command = [Path(variables["VERILATOR_ROOT"]) / "bin" / "verilator", *ARGUMENTS, *simulators.SPLIT]
+        command = [Path(variables["VERILATOR_ROOT"]) / "bin" / "verilator", *ARGUMENTS, *arguments]
         result = subprocess.run(
-            [*command, "board.v", MAIN.name],
+            [*command, *files, MAIN.name],
             cwd=made, env=os.environ | variables, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             errors="replace", check=False,
         )
         if result.returncode:
             log = "\n".join((result.stdout + result.stderr).splitlines()[-25:])
-            raise RuntimeError(f"verilator could not build the board of {design.manifest.name}:\n{log}")
+            raise RuntimeError(f"verilator could not build the board of {name}:\n{log}")
         os.replace(made / "obj" / "board", program)
     return program

@@ -18,12 +18,12 @@ def large(directory):
     layer = bfthw.Layer(chain=bfthw.Chain.random(bft(1024, 4), seed=0), residual=True, relu=True)
     bfthw.save(bfthw.Network(layers=(layer,)), directory / "large.safetensors")
     np.save(directory / "x.npy", rng.uniform(-1, 1, (64, 1024)))
-    command = ["generate", "large.safetensors", "-o", ".", "--name", "large", "--calibration", "x.npy"]
+    command = ["generate", "large.safetensors", "-o", ".", "--name", "bft1024", "--calibration", "x.npy"]
     bfthw_command = Path(sys.executable).with_name("bfthw")
     begin = time.monotonic()
     subprocess.run([bfthw_command, *command], cwd=directory, check=True, stdout=subprocess.DEVNULL)
     print(f"generate n = 1024, k = 4, the whole command: {time.monotonic() - begin:.1f} s")
-    result = sim.simulate(directory / "large.json", vectors=200)
+    result = sim.simulate(directory / "bft1024.json", vectors=200)
     assert result.ok, result.problems
     print(f"simulate it: {result.cycles} cycles, {result.cycles / result.seconds:.0f} a second (start included)")
 

@@ -1,0 +1,137 @@
+"""The whole board in gates: the mapped netlist that a bitstream was made of, simulated, and the real host before it."""
+
+import json
+import re
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import rtl_gen
+from sim import scenarios, simulators
+
+from .flash import bitstream
+from .frames import Info
+from .host import Board, BoardError
+from .netlist import cell_models
+from .simulated import compile_board, running
+from .table import find_board
+from .top import RESET_SECONDS
+from .uart import cycles_a_bit
+
+TIMEOUT = 60  # seconds of silence: a simulated board is slow, and a request sent again would hide a fault
+WRAPPER = """\
+module {module}(input clk, input rst, input rx, output tx);
+  wire clock_pin = clk, rx_pin = rx, tx_pin;
+  assign tx = tx_pin;
+  {top} top(.{clock}(clock_pin), .{uart}__rx__io(rx_pin), .{uart}__tx__io(tx_pin));
+endmodule
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a simulation showed. outputs: integers (N, outputs), None where none came. problems: one line each."""
+
+    vectors: int
+    seconds: float
+    outputs: np.ndarray | None
+    problems: tuple = ()
+
+    @property
+    def ok(self):
+        return not self.problems
+
+
+@contextmanager
+def simulation(design, board, netlist, *, clock_hz, tools="yowasp"):
+    """A running boards.simulated.Simulation of a board's mapped netlist, as long as the context lasts.
+
+    design: rtl_gen.Design. board: key or Board. netlist: Verilog of the board's top, whose ports are the board's pins;
+    its own reset after configuration is what starts it. Raises ValueError for a family whose cells Yosys does not model,
+    a netlist with a PLL, or one without the pins; RuntimeError where Verilator fails.
+    """
+    board, name = find_board(board), design.manifest.name
+    models = cell_models(board.device.family, tools).read_text(encoding="utf-8")
+    simulators.check_simulator("verilator")
+    text = Path(netlist).read_text(encoding="utf-8")
+    module = f"pins_of_{name}"
+    files = {"cells.v": _without_z(models), "netlist.v": text, "pins.v": wrapper(text, name, board, module)}
+    # the compiler's time counts more than the model's: a few hundred thousand cycles
+    arguments = ("--top-module", module, "-Wno-COMBDLY", "-CFLAGS", "-O1")
+    with tempfile.TemporaryDirectory(prefix="bfthw-board-") as folder:
+        program = compile_board(name, files, Path(folder), arguments)
+        cycles = cycles_a_bit(clock_hz, board.baud)
+        with running(program, design, cycles, 2 * int(RESET_SECONDS * clock_hz)) as simulated:
+            yield simulated
+
+
+def _without_z(models):
+    """Yosys' models of cells, but for the question whether a pad's clock enable is open, which Verilator cannot ask."""
+    return models.replace(" || CLOCK_ENABLE === 1'bz", "")
+
+
+def wrapper(netlist, name, board, module):
+    """Verilog of `module`, clk, rst (open), rx and tx, around the top `name` of a netlist with a board's pins.
+
+    ValueError where a pin is missing, or where the clock comes from a PLL.
+    """
+    if found := re.search(r"^ *(SB_PLL40\w*)", netlist, re.MULTILINE):
+        raise ValueError(f"the netlist of {name} has a PLL ({found[1]}), for which there is no model: it is not simulated")
+    header = re.search(rf"^module {re.escape(name)}\((.*?)\);", netlist, re.MULTILINE | re.DOTALL)
+    ports = re.findall(r"\w+", header[1]) if header else []
+    clock, uart = f"{board.clock}_0__io", f"{board.uart[0]}_{board.uart[1]}"
+    for pin in (clock, f"{uart}__rx__io", f"{uart}__tx__io"):
+        if pin not in ports:
+            raise ValueError(f"the netlist of {name} on {board.key} has no pin {pin}; it has {', '.join(ports) or 'none'}")
+    return WRAPPER.format(module=module, top=name, clock=clock, uart=uart)
+
+
+def compare(design, board, netlist, *, clock_hz, inputs=None, count=10, tools="yowasp"):
+    """Vectors through the netlist of a whole board, by the real host over its serial line, against the golden model.
+
+    inputs: integers (N, inputs), or floats; without them `count` random vectors, corners first. Beside the outputs, what
+    the board says about itself must be right and the line without error. Returns a Result; raises as `simulation` does.
+    """
+    board, network, begin = find_board(board), design.spec.network, time.monotonic()
+    x = scenarios.random_vectors(network, count, 0) if inputs is None else scenarios.to_integers(network, inputs)
+    problems, y = [], None
+    with simulation(design, board, netlist, clock_hz=clock_hz, tools=tools) as simulated:
+        try:
+            with Board(simulated.port, design, baud=board.baud, timeout=TIMEOUT, retries=0) as host:
+                wanted = Info.of(design, clock_hz=clock_hz, baud=board.baud, buffer=host.info.buffer)
+                if host.info != wanted:
+                    problems.append(f"the board says {host.info}, should say {wanted}")
+                y = host.run(x)
+                counted = host.counters()
+                if counted.wrong_crc or counted.framing or counted.too_long:
+                    problems.append(f"the board counts errors on a line that has none: {counted}")
+        except BoardError as error:
+            problems.append(str(error))
+    if y is not None:
+        wanted = network(x)
+        different = np.argwhere(y != wanted)
+        if len(different):
+            v, n = different[0]
+            problems.append(f"vector {v}, output {n} is {y[v, n]}, should be {wanted[v, n]}")
+    return Result(vectors=len(x), seconds=time.monotonic() - begin, outputs=y, problems=tuple(problems))
+
+
+def check(directory, *, inputs=None, count=10):
+    """`compare` for what `build` or `patch` left in a directory, with its own report and manifest; a Result."""
+    directory = Path(directory)
+    _, board = bitstream(directory, None)
+    report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
+    name = report["name"]
+    design = rtl_gen.load_design(directory / f"{name}.json")
+    if report["configuration"] != (there := design.manifest.configuration):
+        raise ValueError(
+            f"{directory / 'report.json'}: configuration is {report['configuration'][:12]}, {name}.json has {there[:12]}"
+        )
+    return compare(
+        design, board, directory / f"{name}.netlist.v", clock_hz=round(report["clock_mhz"] * 1e6), inputs=inputs,
+        count=count, tools=report["tools"]["from"],
+    )
