@@ -238,6 +238,7 @@ def build(
     seed: Annotated[int, typer.Option(help="First seed of place and route")] = 1,
     seeds: Annotated[int, typer.Option(help="Seeds to try, the fastest is taken")] = 1,
     tools: Annotated[str, typer.Option(help="yowasp (from PyPI) or system (what is installed)")] = "yowasp",
+    check: Annotated[bool, typer.Option(help="Simulate the mapped netlist (iCE40), half a minute")] = True,
 ):
     """Make a bitstream: synthesis, place and route, packing, each with its time. Needs no board and no programmer."""
     from boards.build import build as build_bitstream
@@ -245,7 +246,7 @@ def build(
     console.print(f"{board}: a tool's first run here takes longer, its WebAssembly is compiled", style="dim")
     with steps() as step:
         report = build_bitstream(
-            manifest, board, output, clock_mhz=clock, seed=seed, seeds=seeds, tools=tools, progress=step
+            manifest, board, output, clock_mhz=clock, seed=seed, seeds=seeds, tools=tools, check=check, progress=step
         )
     show_build(report)
     console.print(
@@ -337,12 +338,20 @@ def flash(
 def patch(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of `bfthw build`", show_default=False)],
     weights: Annotated[Path, typer.Option(metavar="CKPT", help="Weights of the same shapes, for the same formats")],
+    check: Annotated[bool, typer.Option("--check", help="Simulate the patched netlist as well (iCE40)")] = False,
 ):
     """Put new weights into a bitstream (iCE40, ECP5) in seconds, without place and route."""
     from boards.patch import patch as patch_bitstream
 
     with steps() as step:
         design = patch_bitstream(directory, weights, progress=step)
+        if check:
+            from boards import gatelevel
+
+            step("netlist against golden model (Verilator)")
+            problems = gatelevel.check(directory).problems
+            if problems:
+                raise ValueError(f"{directory}: the patched netlist differs from the golden model: {problems[0]}")
     console.print(f"[green]ok[/] {directory} holds {weights.name}; configuration {design.manifest.configuration[:12]}")
 
 
