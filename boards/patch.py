@@ -28,7 +28,7 @@ def integers_like(old, path):
         if quantize.formats_of(new) != quantize.formats_of(old):
             raise ValueError(f"{path}: its formats are not those of the bitstream; give float weights, or build anew")
     else:
-        network = bfthw.load(path, order=None).network
+        network = bfthw.load(path).network
         formats = quantize.formats_of(old)
         try:
             quantize.check_fits(network, formats)

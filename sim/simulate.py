@@ -13,6 +13,7 @@ import numpy as np
 
 from bfthw import load_integers
 from rtl_gen.manifest import read_manifest, sha256
+from rtl_gen.top import lane_bytes
 
 from . import simulators
 from .scenarios import random_vectors, to_integers, whole, wrong_frames
@@ -63,7 +64,7 @@ def check_ports(path, manifest, network):
         (manifest.output, network.outputs, network.output),
     ):
         said = side.elements, side.format.qformat(), side.lanes * side.beats, side.lane_bytes
-        if said != (size, q, size, (q.width + 7) // 8):
+        if said != (size, q, size, lane_bytes(q.width)):
             raise ValueError(
                 f"{path}: {side.prefix}: elements, format, lanes or beats are not those of {manifest.name}.npz"
             )
