@@ -1,0 +1,218 @@
+"""Lattice ECP5: MULT18X18D, DP16KD with its output register, distributed RAM.
+
+Sources: Lattice FPGA-TN-02205 (sysDSP), FPGA-TN-02204 (memory); the arrangement of ports and of INITVAL is the one that
+Yosys maps to.
+"""
+
+from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Signal, signed, unsigned
+from amaranth.lib import memory
+
+from . import READ, Technology
+from .plain import TECHNOLOGY as PLAIN
+from .plain import registered
+
+WIDEST = 18  # bits of an operand of MULT18X18D
+SHALLOW = 16  # words: what is no deeper goes into distributed RAM, or into tables
+CHUNKS = 2048  # of 9 bits, in a block RAM
+DEEPEST = 16384  # words of a block RAM
+
+
+def shape(depth):
+    """Data bits of a DP16KD port that has `depth` words, or the narrowest."""
+    return next((bits for bits, words in ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192)) if depth <= words), 1)
+
+
+def initial(words, width):
+    """The 64 INITVAL parameters: rows of two chunks of 9 bits, 20 bits apart; below 9 bits a chunk holds 8 data bits."""
+    if width < 9:
+        each = 8 // width
+        chunks = [sum(w << n * width for n, w in enumerate(words[at : at + each])) for at in range(0, len(words), each)]
+    else:
+        chunks = [word >> at & 0x1FF for word in words for at in range(0, width, 9)]
+    chunks += [0] * (CHUNKS - len(chunks))
+    rows = [low | high << 9 for low, high in zip(chunks[::2], chunks[1::2])]
+    return {
+        f"p_INITVAL_{n:02X}": Const(sum(row << 20 * k for k, row in enumerate(rows[16 * n :][:16])), 320)
+        for n in range(64)
+    }
+
+
+def block_ram(m, name, width, r_address, *, words=(), enable=(), w_address=None, w_data=None):
+    """A DP16KD that writes by port A and reads by port B, `width` bits of data; returns the word read.
+
+    enable: of each 9 bits (of the whole word below 18 bits).
+    """
+    low = {36: 5, 18: 4, 9: 3, 4: 2, 2: 1, 1: 0}[width]
+    data = Signal(width, name=f"{name}_do")
+    byte_enable = Cat(*enable) if width >= 18 else Const(0, 0)
+    ports = {"CLKA": ClockSignal(), "CLKB": ClockSignal(), "CEA": 1, "CEB": 1, "OCEA": 1, "OCEB": 1, "RSTA": 0, "RSTB": 0}
+    ports |= {"WEA": Const(1 if width >= 18 else 0) if len(enable) != 1 else enable[0], "WEB": 0}
+    ports |= {f"CS{port}{n}": 0 for port in "AB" for n in range(3)}
+    inputs = {
+        "ADA": Cat(byte_enable, Const(0, low - len(byte_enable)), w_address if enable else Const(0, 14 - low)),
+        "ADB": Cat(Const(0, low), r_address),
+        "DIA": w_data[:18] if enable else Const(0, 18),
+        "DIB": w_data[18:] if enable and width == 36 else Const(0, 18),
+    }
+    bits = 14, 14, 18, 18
+    for (port, value), size in zip(inputs.items(), bits):
+        value = Cat(value, Const(0, size))[:size]
+        ports |= {f"{port}{n}": value[n] for n in range(size)}
+    outputs = {"DOB": data} if width < 36 else {"DOA": data[:18], "DOB": data[18:]}
+    m.submodules[name] = Instance(
+        "DP16KD",
+        p_DATA_WIDTH_A=width,
+        p_DATA_WIDTH_B=width,
+        p_REGMODE_A="OUTREG",
+        p_REGMODE_B="OUTREG",
+        p_GSR="DISABLED",
+        p_RESETMODE="SYNC",
+        p_ASYNC_RESET_RELEASE="SYNC",
+        **initial(words, width),
+        **{f"i_{port}": value for port, value in ports.items()},
+        **{f"o_{port}{n}": bit for port, value in outputs.items() for n, bit in enumerate(value)},
+    )
+    return data
+
+
+class Ecp5(Technology):
+    name = "ecp5"
+
+    def products(self, m, name, xs, ws, *, lut=False):
+        if lut:
+            from . import ecp5_carry
+
+            return ecp5_carry.products(m, name, xs, ws)
+        if max(len(xs[0]), len(ws[0])) > WIDEST:
+            return PLAIN.products(m, name, xs, ws)
+        result = []
+        for n, (x, w) in enumerate(zip(xs, ws)):
+            p = Signal(36, name=f"{name}_m{n}")
+            ports = {"SIGNEDA": 1, "SIGNEDB": 1, "SOURCEA": 0, "SOURCEB": 0}
+            ports |= {f"CLK{k}": ClockSignal() if k == 0 else 0 for k in range(4)}
+            ports |= {f"CE{k}": 1 for k in range(4)} | {f"RST{k}": 0 for k in range(4)}
+            for port, value in (("A", x), ("B", w)):
+                extended = Signal(signed(WIDEST), name=f"{name}_{port.lower()}{n}")
+                m.d.comb += extended.eq(value)
+                ports |= {f"{port}{k}": extended[k] for k in range(WIDEST)}
+            # the third register stands in the fabric, so that the way from the block to the adder is cut in two; without
+            # the pipeline register the block itself still reaches 290 MHz at speed grade 6
+            m.submodules[f"{name}_mult{n}"] = Instance(
+                "MULT18X18D",
+                p_REG_INPUTA_CLK="CLK0",
+                p_REG_INPUTB_CLK="CLK0",
+                p_REG_PIPELINE_CLK="NONE",
+                p_REG_OUTPUT_CLK="CLK0",
+                p_GSR="DISABLED",
+                **{f"i_{port}": value for port, value in ports.items()},
+                **{f"o_P{k}": p[k] for k in range(36)},
+            )
+            result.append(registered(m, p[: len(x) + len(w)].as_signed(), f"{name}_p{n}"))
+        return result
+
+    def rom(self, m, name, words, width, address):
+        if len(words) <= 2 * SHALLOW:
+            return self._table(m, name, words, width, address)
+        if len(words) > DEEPEST:
+            # as many block RAMs one behind the other as it takes
+            parts = [
+                self.rom(m, f"{name}_from{at}", words[at : at + DEEPEST], width, address[: DEEPEST.bit_length() - 1])
+                for at in range(0, len(words), DEEPEST)
+            ]
+            which = address[DEEPEST.bit_length() - 1 :]
+            for n in range(READ):
+                which = registered(m, which, f"{name}_which{n}")
+            return Array(parts)[which]
+        size, parts = shape(len(words)), []
+        for at in range(0, width, size):
+            column = [word >> at & ((1 << size) - 1) for word in words]
+            parts.append(block_ram(m, f"{name}_{at // size}", size, address, words=column))
+        return Cat(*parts)[:width]
+
+    def _table(self, m, name, words, width, address):
+        data = Signal(width, name=f"{name}_word", reset_less=True)
+        with m.Switch(registered(m, address, f"{name}_address")):
+            for n, word in enumerate(words):
+                with m.Case(n):
+                    m.d.sync += data.eq(word)
+            with m.Default():
+                m.d.sync += data.eq(words[-1])
+        return data
+
+    def ram(self, m, name, *, depth, width, enable, w_address, w_data, r_address):
+        if depth <= SHALLOW:
+            return self._distributed(m, name, depth, width, enable, w_address, w_data, r_address)
+        size = shape(depth)
+        each = -(-width // 9) * 9  # bits of a bank, in whole enables
+        words = []
+        if 2 * each <= size:
+            # several banks in one block RAM
+            together = size // each
+            for at in range(0, len(enable), together):
+                banks = enable[at : at + together]
+                lines = Cat(Cat(w_data, Const(0, each))[:each] for _ in banks)
+                word = block_ram(
+                    m, f"{name}_{at // together}", size, r_address, enable=self._bytes(banks, each, size),
+                    w_address=w_address, w_data=Cat(lines, Const(0, size))[:size],
+                )
+                words += [word[n * each :][:width] for n in range(len(banks))]
+            return words
+        for n, bank in enumerate(enable):
+            parts = []
+            for at in range(0, width, size):
+                parts.append(
+                    block_ram(
+                        m, f"{name}_{n}_{at // size}", size, r_address, enable=[bank] * max(1, size // 9),
+                        w_address=w_address, w_data=Cat(w_data[at:], Const(0, size))[:size],
+                    )
+                )
+            words.append(Cat(*parts)[:width])
+        return words
+
+    @staticmethod
+    def _bytes(banks, each, size):
+        enables = [bank for bank in banks for _ in range(each // 9)]
+        return enables + [Const(0)] * (size // 9 - len(enables))
+
+    def _distributed(self, m, name, depth, width, enable, w_address, w_data, r_address):
+        address, words = registered(m, r_address, f"{name}_address"), []
+        for n, bank in enumerate(enable):
+            m.submodules[f"{name}_{n}"] = store = memory.Memory(shape=unsigned(width), depth=depth, init=[])
+            write, read = store.write_port(), store.read_port(domain="comb")
+            m.d.comb += [
+                write.addr.eq(w_address), write.data.eq(w_data), write.en.eq(bank), read.addr.eq(address),
+            ]
+            words.append(registered(m, read.data, f"{name}_data{n}"))
+        return words
+
+    def products_cost(self, count, x_width, w_width, *, lut=False):
+        if lut:
+            from . import ecp5_carry
+
+            return ecp5_carry.cost(count, x_width, w_width)
+        blocks = -(-x_width // WIDEST) * -(-w_width // WIDEST)
+        return {"DSP": count * blocks, "FF": count * (x_width + w_width)}
+
+    def rom_cost(self, depth, width):
+        if depth <= 2 * SHALLOW:
+            tables = 1 if depth <= 16 else 2
+            return {"LUT": width * tables, "FF": width + (depth - 1).bit_length()}
+        if depth > DEEPEST:
+            whole, rest = divmod(depth, DEEPEST)
+            costs = [self.rom_cost(DEEPEST, width)] * whole + ([self.rom_cost(rest, width)] if rest else [])
+            total = {key: sum(cost.get(key, 0) for cost in costs) for key in ("LUT", "FF", "RAM")}
+            return total | {"LUT": total["LUT"] + width * (len(costs) - 1)}
+        return {"RAM": -(-width // shape(depth))}
+
+    def ram_cost(self, depth, width, banks):
+        if depth <= SHALLOW:
+            rows = -(-depth // 16)
+            lut = banks * (-(-width // 4) * 4 * rows + (width + 1 if rows > 1 else 0))
+            return {"LUT": lut, "FF": banks * width + (depth - 1).bit_length()}
+        size, each = shape(depth), -(-width // 9) * 9
+        if 2 * each <= size:
+            return {"RAM": -(-banks // (size // each))}
+        return {"RAM": banks * -(-width // size)}
+
+
+TECHNOLOGY = Ecp5()

@@ -1,0 +1,142 @@
+"""Gowin LittleBee and Arora (GW1N, GW2A): MULT9X9 and MULT18X18, block RAM, RAM16SDP4.
+
+Sources: Gowin UG287 (DSP), UG285 (block and shadow RAM). A byte of block RAM has 9 bits, and from two bytes a word on
+the lowest bits of the address to write are the enables of its bytes.
+"""
+
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Signal, signed
+
+from . import Technology, rows, small
+from .plain import TECHNOLOGY as PLAIN
+
+BYTE = 9
+SHALLOW = 32  # words: what is no deeper goes into shadow RAM, or into tables
+SHAPES = {512: 36, 1024: 18, 2048: 9, 4096: 4, 8192: 2, 16384: 1}  # words → bits of a block RAM
+
+
+def bits_of(depth):
+    """Data bits of a block RAM of that many words; ValueError beyond the deepest."""
+    if depth > max(SHAPES):
+        raise ValueError(f"a memory of {depth} words; the block RAMs of a Gowin FPGA have {max(SHAPES)} at most")
+    return next(bits for words, bits in SHAPES.items() if depth <= words)
+
+
+def _address(value, bits, enable=()):
+    """The 14 bits of an address port: the enables of the bytes, or zeros, below the word's address."""
+    low = 14 - next(words for words, size in SHAPES.items() if size == bits).bit_length() + 1
+    enable = Cat(*enable)
+    return Cat(enable, Const(0, low - len(enable)), value, Const(0, 14))[:14]
+
+
+class Gowin(Technology):
+    name = "gowin"
+
+    def products(self, m, name, xs, ws, *, lut=False):
+        if lut:
+            return rows.products(m, name, xs, ws)
+        widest = max(len(xs[0]), len(ws[0]))
+        size = next((size for size in (9, 18) if widest <= size), None)
+        if size is None:
+            return PLAIN.products(m, name, xs, ws)
+        result = []
+        for n, (x, w) in enumerate(zip(xs, ws)):
+            a, b = Signal(signed(size), name=f"{name}_a{n}"), Signal(signed(size), name=f"{name}_b{n}")
+            product, out = Signal(signed(len(x) + len(w)), name=f"{name}_p{n}"), Signal(2 * size, name=f"{name}_m{n}")
+            m.d.comb += [a.eq(x), b.eq(w), product.eq(out)]
+            m.submodules[f"{name}_mult{n}"] = Instance(
+                f"MULT{size}X{size}", p_AREG=Const(1), p_BREG=Const(1), p_PIPE_REG=Const(1), p_OUT_REG=Const(1),
+                i_A=a, i_B=b, i_SIA=Const(0, size), i_SIB=Const(0, size), i_ASIGN=1, i_BSIGN=1, i_ASEL=0, i_BSEL=0,
+                i_CLK=ClockSignal(), i_CE=1, i_RESET=0, o_DOUT=out,
+            )
+            result.append(product)
+        return result
+
+    def rom(self, m, name, words, width, address):
+        if len(words) <= SHALLOW:
+            return small.rom(m, name, words, width, address)
+        size, parts = bits_of(len(words)), []
+        for at in range(0, width, size):
+            content = sum((word >> at & (1 << size) - 1) << n * size for n, word in enumerate(words))
+            parts.append(
+                self._block(
+                    m, f"{name}_{at // size}", "pROM", size, content, p_BIT_WIDTH=size, i_CLK=ClockSignal(), i_CE=1,
+                    i_RESET=0, i_AD=_address(address, size),
+                )
+            )
+        return Cat(*parts)[:width]
+
+    @staticmethod
+    def _block(m, name, kind, size, content=0, **ports):
+        """A block RAM with its output register, `size` bits of it; the names of those with 9 bits a byte differ."""
+        nine = size >= BYTE
+        bus, each = (36, 288) if nine else (32, 256)
+        kind = {"pROM": "pROMX9", "SDPB": "SDPX9B"}[kind] if nine else kind
+        data = Signal(bus, name=f"{name}_do")
+        content = {f"p_INIT_RAM_{n:02X}": Const(content >> n * each & (1 << each) - 1, each) for n in range(64)}
+        if "i_DI" in ports:
+            ports["i_DI"] = Cat(ports["i_DI"], Const(0, bus))[:bus]
+        m.submodules[name] = Instance(
+            kind, p_READ_MODE=Const(1), p_RESET_MODE="SYNC", i_OCE=1, o_DO=data, **content, **ports
+        )
+        return data[:size]
+
+    def ram(self, m, name, *, depth, width, enable, w_address, w_data, r_address):
+        if depth <= SHALLOW:
+            return small.ram(
+                m, name, "distributed", depth=depth, width=width, enable=enable, w_address=w_address, w_data=w_data,
+                r_address=r_address,
+            )
+        size, bytes_of_bank = bits_of(depth), -(-width // BYTE)
+        each = bytes_of_bank * BYTE
+        together = max(1, size // each)  # banks in a block RAM
+        result = []
+        for first in range(0, len(enable), together):
+            banks = [enable[n] for n in range(first, min(first + together, len(enable)))]
+            parts = []
+            for at in range(0, width, size):
+                lines = Cat(Cat(w_data[at : at + size], Const(0, each))[:each] for _ in banks)
+                enables = [bank for bank in banks for _ in range(bytes_of_bank if together > 1 else size // BYTE)]
+                parts.append(
+                    self._block(
+                        m, f"{name}_{first}_{at}", "SDPB", size, p_BIT_WIDTH_0=size, p_BIT_WIDTH_1=size,
+                        p_BLK_SEL_0=Const(0, 3), p_BLK_SEL_1=Const(0, 3), i_BLKSELA=Const(0, 3), i_BLKSELB=Const(0, 3),
+                        i_CLKA=ClockSignal(), i_CLKB=ClockSignal(), i_RESETA=0, i_RESETB=0, i_CEB=1,
+                        i_CEA=1 if len(banks) > 1 else banks[0], i_DI=lines[:size],
+                        i_ADA=_address(w_address, size, enables if size > BYTE else ()),
+                        i_ADB=_address(r_address, size),
+                    )
+                )
+            result += [Cat(*parts)[n * each :][:width] for n in range(len(banks))]
+        return result
+
+    def products_cost(self, count, x_width, w_width, *, lut=False):
+        if lut:
+            # an ALU cannot choose between a sum and an addend: that takes tables of its own
+            used = rows.cost(count, x_width, w_width)
+            used["LUT"] += count * (min(x_width, w_width) // 2) * (max(x_width, w_width) + 1)
+            return used
+        widest = max(x_width, w_width)
+        if widest <= 9:
+            return {"DSP": count / 2}  # in MULT18X18, which is two of them
+        if widest <= 18:
+            return {"DSP": count}
+        return {"DSP": count * -(-x_width // 18) * -(-w_width // 18), "FF": 3 * count * (x_width + w_width)}
+
+    def rom_cost(self, depth, width):
+        if depth <= SHALLOW:
+            return {"LUT": width * -(-depth // 16), "FF": width + (depth - 1).bit_length()}
+        return {"RAM": -(-width // bits_of(depth))}
+
+    def ram_cost(self, depth, width, banks):
+        if depth <= SHALLOW:
+            blocks = -(-depth // 16)
+            return {
+                "LUT": banks * (8 * -(-width // 4) * blocks + (width + 2) * (blocks > 1)),
+                "FF": banks * width + (depth - 1).bit_length(),
+            }
+        size = bits_of(depth)
+        together = size // (-(-width // BYTE) * BYTE)
+        return {"RAM": -(-banks // together) if together > 1 else banks * -(-width // size)}
+
+
+TECHNOLOGY = Gowin()

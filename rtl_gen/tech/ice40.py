@@ -1,0 +1,150 @@
+"""Lattice iCE40: SB_MAC16 (UltraPlus), SB_RAM40_4K, and small multipliers without DSP (HX, LP).
+
+Sources: Lattice FPGA-TN-02007 (DSP function usage guide), FPGA-TN-02002 (memory usage guide).
+"""
+
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Signal, signed
+
+from . import Technology, rows, small
+from .plain import TECHNOLOGY as PLAIN
+from .plain import registered
+
+HALF, WHOLE = 8, 16  # bits of an operand, of two products in a SB_MAC16 or of one
+TABLE = 16  # words: a ROM no deeper goes into tables
+WORDS = 4  # a RAM no deeper goes into registers; there is no distributed RAM
+MASKED = 256  # words of the mode that writes bits by a mask
+# words → mode of SB_RAM40_4K, its data bits in WDATA and RDATA
+MODES = {256: (0, range(16)), 512: (1, range(0, 16, 2)), 1024: (2, range(1, 16, 4)), 2048: (3, range(3, 16, 8))}
+
+
+def bits_of(depth):
+    """Data bits of a block RAM of that many words; ValueError beyond the deepest."""
+    if depth > max(MODES):
+        raise ValueError(f"a memory of {depth} words; the block RAMs of an iCE40 have {max(MODES)} at most")
+    return len(next(places for words, (_, places) in MODES.items() if depth <= words))
+
+
+class Ice40(Technology):
+    name = "ice40"
+
+    def products(self, m, name, xs, ws, *, lut=False):
+        if lut:
+            return rows.products(m, name, xs, ws)
+        widest = max(len(xs[0]), len(ws[0]))
+        if widest > WHOLE:
+            return PLAIN.products(m, name, xs, ws)
+        together, bits = (2, HALF) if widest <= HALF else (1, WHOLE)
+        result = []
+        for at in range(0, len(xs), together):
+            some = list(zip(xs, ws))[at : at + together]
+            o = self._mac(m, f"{name}_mac{at}", *zip(*some), bits)
+            for n, (x, w) in enumerate(some):
+                product = Signal(signed(len(x) + len(w)), name=f"{name}_p{at + n}")
+                m.d.comb += product.eq(o[2 * bits * n :])
+                result.append(product)
+        return result
+
+    @staticmethod
+    def _mac(m, name, xs, ws, bits):
+        """Both outputs of a SB_MAC16: registers at the inputs, behind the 8 by 8 bit products, and at the output."""
+        o = Signal(2 * WHOLE, name=f"{name}_o")
+        inputs = {}
+        for port, values in (("A", xs), ("B", ws)):
+            inputs[port] = Signal(WHOLE, name=f"{name}_{port.lower()}")
+            for n, value in enumerate(values):
+                m.d.comb += inputs[port][bits * n :][:bits].eq(value.as_signed())
+        # 8 bits: the output register stands behind the adder, which adds 0; 16 bits: behind the sum of the products
+        half = bits == HALF
+        sides = {"ADDSUB_LOWERINPUT": 1, "ADDSUB_UPPERINPUT": 1, "OUTPUT_SELECT": 1} if half else {"OUTPUT_SELECT": 3}
+        zero = ["C", "D", *(f"{port}HOLD" for port in "ABCD"), "CI", "ACCUMCI", "SIGNEXTIN"]
+        zero += [f"{port}{side}" for port in ("IRST", "ORST", "OLOAD", "ADDSUB", "OHOLD") for side in ("TOP", "BOT")]
+        m.submodules[name] = Instance(
+            "SB_MAC16",
+            p_A_REG=1, p_B_REG=1, p_A_SIGNED=1, p_B_SIGNED=1, p_MODE_8x8=int(half),
+            p_TOP_8x8_MULT_REG=1, p_BOT_8x8_MULT_REG=1,
+            p_PIPELINE_16x16_MULT_REG1=int(not half), p_PIPELINE_16x16_MULT_REG2=int(not half),
+            **{f"p_{side}{parameter}": value for parameter, value in sides.items() for side in ("TOP", "BOT")},
+            i_CLK=ClockSignal(), i_CE=1, i_A=inputs["A"], i_B=inputs["B"],
+            **{f"i_{port}": Const(0, WHOLE if len(port) == 1 else 1) for port in zero}, o_O=o,
+        )
+        return o
+
+    def rom(self, m, name, words, width, address):
+        if len(words) <= TABLE:
+            return small.rom(m, name, words, width, address)
+        size, parts = bits_of(len(words)), []
+        for at in range(0, width, size):
+            column = [word >> at & (1 << size) - 1 for word in words]
+            data = self._block(m, f"{name}_{at // size}", len(words), address, min(size, width - at), words=column)
+            parts.append(registered(m, data, f"{name}_data{at // size}"))
+        return Cat(*parts)
+
+    def ram(self, m, name, *, depth, width, enable, w_address, w_data, r_address):
+        if depth <= WORDS:
+            return small.ram(
+                m, name, "registers", depth=depth, width=width, enable=enable, w_address=w_address, w_data=w_data,
+                r_address=r_address,
+            )
+        size, result = bits_of(depth), []
+        together = max(1, size // width) if depth <= MASKED else 1  # banks in a block RAM
+        for first in range(0, len(enable), together):
+            banks, parts = [enable[n] for n in range(first, min(first + together, len(enable)))], []
+            for at in range(0, width, size):
+                data = w_data[at : at + size]
+                word = self._block(
+                    m, f"{name}_{first}_{at}", depth, r_address, len(data),
+                    enable=banks, w_address=w_address, w_data=data,
+                )
+                parts.append(registered(m, word, f"{name}_{first}_{at}_data"))
+            result += [Cat(*parts)[n * width :][:width] for n in range(len(banks))]
+        return result
+
+    @staticmethod
+    def _block(m, name, depth, r_address, width, *, words=(), enable=(), w_address=0, w_data=0):
+        """A SB_RAM40_4K; the words of its banks, one for each bit of `enable`, one after the other."""
+        mode, places = next(value for deepest, value in MODES.items() if depth <= deepest)
+        used = list(places)[: width * max(1, len(enable))]
+        r_bus, w_bus, mask = (Signal(WHOLE, name=f"{name}_{port}") for port in ("rdata", "wdata", "mask"))
+        for n, place in enumerate(used if enable else ()):
+            m.d.comb += w_bus[place].eq(w_data[n % width])
+            if len(enable) > 1:
+                m.d.comb += mask[place].eq(~enable[n // width])
+        rows = [0] * 256
+        for n, word in enumerate(words):
+            for bit in range(width):
+                rows[n % 256] |= (word >> bit & 1) << (WHOLE // len(places) * bit + n // 256)
+        content = [sum(row << WHOLE * k for k, row in enumerate(rows[at : at + 16])) for at in range(0, 256, 16)]
+        m.submodules[name] = Instance(
+            "SB_RAM40_4K", p_READ_MODE=mode, p_WRITE_MODE=mode,
+            **{f"p_INIT_{n:X}": Const(value, 256) for n, value in enumerate(content)},
+            i_RCLK=ClockSignal(), i_RCLKE=1, i_RE=1, i_RADDR=Cat(r_address, Const(0, 11))[:11], o_RDATA=r_bus,
+            i_WCLK=ClockSignal(), i_WCLKE=1, i_WE=enable[0] if len(enable) == 1 else int(len(enable) > 1),
+            i_WADDR=Cat(w_address, Const(0, 11))[:11], i_MASK=mask, i_WDATA=w_bus,
+        )
+        return Cat(r_bus[place] for place in used)
+
+    def products_cost(self, count, x_width, w_width, *, lut=False):
+        if lut:
+            return rows.cost(count, x_width, w_width)
+        n = max(x_width, w_width)
+        if n > WHOLE:
+            blocks = -(-x_width // WHOLE) * -(-w_width // WHOLE)
+            return {"DSP": count * blocks, "FF": 3 * count * (x_width + w_width)}
+        return {"DSP": -(-count // 2) if n <= HALF else count}
+
+    def rom_cost(self, depth, width):
+        if depth <= TABLE:
+            return {"LUT": width, "FF": width + (depth - 1).bit_length()}
+        return {"RAM": -(-width // bits_of(depth)), "FF": width}
+
+    def ram_cost(self, depth, width, banks):
+        if depth <= WORDS:
+            registers = banks * width * (depth + 1) + (depth - 1).bit_length()
+            return {"LUT": banks * (depth + width * (depth - 1)), "FF": registers}
+        size = bits_of(depth)
+        if depth <= MASKED and 2 * width <= size:
+            return {"RAM": -(-banks // (size // width)), "LUT": banks, "FF": banks * width}
+        return {"RAM": banks * -(-width // size), "FF": banks * width}
+
+
+TECHNOLOGY = Ice40()
