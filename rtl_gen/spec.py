@@ -8,6 +8,8 @@ import numpy as np
 
 from bfthw import IntFactor, Pattern
 
+from .datapath import LEAD, Arithmetic
+
 
 def divisors(n):
     return tuple(i for i in range(1, n + 1) if n % i == 0)
@@ -37,9 +39,11 @@ class StageSpec:
     """One factor as a pipelined engine.
 
     factor: the numbers. lanes: outputs a beat, and elements of an input beat (PE). simd: inputs of a dot product taken a
-    cycle, a divisor of c. flight: cycles between the moment an input beat is granted room and its arrival.
+    cycle, a divisor of c. vectors: whole vectors side by side, which share weights and control. flight: cycles between the
+    moment an input beat is granted room and its arrival. target: of the technology layer; lut: multipliers of tables.
+    positive: inputs are never negative, behind a ReLU, and are kept without their sign.
 
-    A beat is `lanes` elements in natural order. The input buffer holds whole blocks of `block_beats` beats, `slots` of
+    A beat is `lanes` elements in natural order, each of them once for every vector. The input buffer holds whole blocks of `block_beats` beats, `slots` of
     them. A block is read in `issues` cycles, in the order (pass, word, row, part): `banks` beats are seen at once.
 
     - Banked, where a block is a whole number of beats at both ends: a beat covers one k and `lanes` neighbouring l
@@ -51,7 +55,11 @@ class StageSpec:
     factor: IntFactor
     lanes: int = 1
     simd: int | None = None
+    vectors: int = 1
     flight: int = 0
+    target: str = "plain"
+    lut: bool = False
+    positive: bool = False
 
     def __post_init__(self):
         if not isinstance(self.factor, IntFactor):
@@ -124,11 +132,6 @@ class StageSpec:
         """Cycles that read one block."""
         return self.group * self.pattern.b * self.pattern.d // self.lanes * self.steps
 
-    @property
-    def first_need(self):
-        """Beats of a block that must have arrived before its first read."""
-        return (self.banks - 1) * self.words + 1
-
     @cached_property
     def select(self):
         """Positions, in the banks*lanes elements seen at once, of the operands: int (choices, lanes, simd).
@@ -153,15 +156,25 @@ class StageSpec:
 
     # cycles
 
-    @property
-    def depth(self):
-        """Cycles from the read of a dot product's last operands to the arrival of its output: memory, operand, product,
-        adder tree, accumulator where needed, total, saturation."""
-        return 5 + self.tree + (self.steps > 1)
+    @cached_property
+    def arithmetic(self):
+        return Arithmetic((self.factor,), self.simd, self.steps)
 
     @property
-    def tree(self):
-        return (self.simd - 1).bit_length()
+    def direct(self):
+        """Whether a block is gathered in registers, without a memory: each beat in is a beat out, all seen at once."""
+        return self.words == 1 and self.pattern.b == self.simd == self.pattern.c and not self.factor.skip_input
+
+    @property
+    def depth(self):
+        """Cycles from the read of a dot product's last operands (direct: from its turn, which comes at the earliest with the
+        arrival of its block's last beat) to its output."""
+        return (not self.direct) + LEAD + self.arithmetic.depth
+
+    @property
+    def output_flight(self):
+        """Cycles from the grant of room for an output beat to its arrival."""
+        return self.depth + (self.flight + self.block_beats - 1 if self.direct else 0)
 
     @property
     def beats_in(self):
@@ -188,16 +201,68 @@ class StageSpec:
         """Blocks in the buffer, so that the promised interval is kept.
 
         In the slowest schedule that keeps it, a block's slot is taken for the flight of its first beat, the wait, the
-        time of its reads and four cycles of hand-over.
+        time of its reads and six cycles of hand-over.
         """
         time = self.interval // self.blocks
-        return -(-(self.flight + self.wait(time) + time + 4) // time)
+        slots = -(-(self.flight + self.wait(time) + time + 6) // time)
+        return 1 << (slots - 1).bit_length() if self.powers_of_two else slots
+
+    @property
+    def powers_of_two(self):
+        """Whether all of a vector's counts are: then a power of two of slots lets one counter address buffer and weights."""
+        sizes = self.parts, self.rows, self.words, self.passes, self.blocks
+        return all(size & (size - 1) == 0 for size in sizes)
+
+    @property
+    def cycles(self):
+        """Reads of a vector."""
+        return self.blocks * self.issues
+
+    def output_times(self, arrivals, skip=None):
+        """Cycles of a first vector's output beats, given those of its input beats and of the residual's beats."""
+        return self.reads(arrivals, skip)[self.steps - 1 :: self.steps] + self.depth
+
+    def keeps(self, interval):
+        """Cycles from an input beat to the read of the output at its place, at most, at an interval."""
+        return self.wait(interval // self.blocks) + self.depth + 8
+
+    @property
+    def holds(self):
+        """Vectors (frames) that are inside at once, at most."""
+        return (2 if self.direct else self.slots) / self.blocks + (self.depth + 8) / self.beats_out
+
+    @property
+    def factors(self):
+        return (self.factor,)
+
+    @property
+    def lanes_in(self):
+        return self.lanes
+
+    @property
+    def lanes_out(self):
+        return self.lanes
+
+    @property
+    def takes_skip(self):
+        """Whether the residual comes from outside."""
+        return self.factor.skip_input is not None
+
+    def skip_times(self, arrivals, outputs):
+        """Cycles in which the residual's beats are taken, given those of input and output beats."""
+        return outputs - self.depth
 
     def reads(self, arrivals, skip=None):
         """Cycle of each read of a vector, int64 (blocks*issues,), given those of its input beats and residual beats."""
-        block, _, word, row, _ = np.indices((self.blocks, self.passes, self.words, self.rows, self.parts))
-        needed = block * self.block_beats + ((row + 1) * self.banks - 1) * self.words + word
-        earliest = np.asarray(arrivals)[needed.ravel()] + 1
+        if self.direct:
+            # a block's turns begin with its last beat, and behind those of the block before
+            complete = np.asarray(arrivals)[self.block_beats - 1 :: self.block_beats]
+            step = self.block_beats * np.arange(self.blocks)
+            begin = np.maximum.accumulate(complete - step) + step
+            return (begin[:, None] + np.arange(self.block_beats)).ravel()
+        block, _, word, _, _ = np.indices((self.blocks, self.passes, self.words, self.rows, self.parts))
+        needed = block * self.block_beats + (self.rows * self.banks - 1) * self.words + word
+        earliest = np.asarray(arrivals)[needed.ravel()] + 2
         if skip is not None:
             last = slice(self.steps - 1, None, self.steps)
             earliest[last] = np.maximum(earliest[last], skip)
@@ -208,21 +273,30 @@ class StageSpec:
 
     @property
     def multipliers(self):
-        skip = self.lanes if self.factor.skip is not None else 0
-        return self.lanes * self.simd + skip
+        skip = 1 if self.factor.skip is not None else 0
+        return self.lanes * self.vectors * (self.simd + skip)
 
     @property
-    def bias_bits(self):
-        """Bits of a bias with the rounding constant added to it, as it is stored; 0 without a bias."""
-        f = self.factor
-        return 0 if f.bias is None else max(f.bias_width, f.shift + 1) + 1
+    def word_bits(self):
+        """Bits of the weights used in a cycle: a word of their ROM."""
+        return self.lanes * self.simd * self.factor.weights.width
 
     @property
     def rom_bits(self):
-        f = self.factor
-        per_output = (f.skip_weights.width if f.skip_weights else 0) + self.bias_bits + f.max_exponent.bit_length()
-        return self.pattern.weights * f.weights.width + self.pattern.outputs * per_output
+        return self.pattern.weights * self.factor.weights.width + self.pattern.outputs * self.arithmetic.field_bits
+
+    @property
+    def bank_depth(self):
+        """Words of a bank: word and row in whole bits each, so that an address is put together from counters."""
+        return self.slots << ((self.words - 1).bit_length() + (self.rows - 1).bit_length())
+
+    @property
+    def kept_width(self):
+        """Bits of an input in the buffer."""
+        return self.factor.input.width - self.positive
 
     @property
     def buffer_bits(self):
-        return self.slots * self.block_beats * self.lanes * self.factor.input.width
+        if self.direct:
+            return 0
+        return self.banks * self.bank_depth * self.lanes * self.vectors * self.kept_width

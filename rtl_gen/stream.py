@@ -1,11 +1,15 @@
 """Small stream parts: links with granted room, FIFOs behind them, and a change of lanes."""
 
-from math import gcd
+from math import gcd, prod
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+SMALL = 16  # values of a counter that is a table rather than an adder
+ENTRY = 1  # cycles from a grant at a `FromStream` to the beat's arrival
+ENTER = 4  # cycles through a `Pad`
+QUEUE = 2  # places of a `LinkFifo` beyond those on their way, so that beats come without a gap
 FIFO_LATENCY = 2  # cycles from a write into an empty `LinkFifo` to valid at its output
 
 
@@ -26,38 +30,99 @@ class Link(wiring.Signature):
         self.shape = shape
 
 
-def counter(m, size, step, name):
+def counter(m, size, step, name, init=0):
     """A counter of 0..size-1 that advances with `step`; returns (value, whether it is at its last value)."""
     if size == 1:
         return Const(0, 0), Const(1, 1)
-    value = Signal(range(size), name=name)
+    value = Signal(range(size), name=name, init=init)
     last = value == size - 1
+    if size > SMALL:
+        last = Signal(name=f"{name}_last", init=init == size - 1)
     with m.If(step):
-        m.d.sync += value.eq(Mux(last, 0, value + 1))
+        if size > SMALL:
+            m.d.sync += last.eq(value == size - 2)
+        if size <= SMALL:
+            with m.Switch(value):
+                for n in range(size):
+                    with m.Case(n):
+                        m.d.sync += value.eq((n + 1) % size)
+        elif size & (size - 1) == 0:
+            m.d.sync += value.eq(value + 1)
+        else:
+            m.d.sync += value.eq(Mux(last, 0, value + 1))
     return value, last
 
 
-def room(m, places, take, freed, by=1, name="room"):
-    """Count free places, `places` at first; returns whether there is one. `freed` gives `by` of them back."""
-    # one less than what is free, so that the sign bit is the answer
-    spare = Signal(signed(places.bit_length() + 1), name=name, init=places - 1)
-    m.d.sync += spare.eq(spare - take + Mux(freed, by, 0))
-    return spare >= 0
+def credit(m, size, given, taken, name, init=0, reserve=0):
+    """Count what `given` adds and `taken` takes, 0 to `size`, `init` at first; returns whether there are more than `reserve`.
+
+    Few are kept in unary, many as a number less what is asked for, so that its sign is the answer.
+    """
+    if size <= SMALL // 2:
+        held = Signal(size, name=name, init=(1 << init) - 1)
+        with m.If(given ^ taken):
+            m.d.sync += held.eq(Mux(taken, held[1:], Cat(1, held)))
+        return held[reserve]
+    held = Signal(signed(size.bit_length() + 1), name=name, init=init - 1 - reserve)
+    with m.If(given ^ taken):
+        # one more, or one less, with one adder: 1 or -1 in two's complement
+        m.d.sync += held.eq(held + Cat(1, taken.replicate(len(held) - 1)).as_signed())
+    return ~held[-1]
+
+
+def count(m, values, name):
+    """The sum of many small numbers, an adder and a register a level."""
+    level = 0
+    while len(values) > 1:
+        sums = []
+        for n in range(0, len(values), 2):
+            value = sum(values[n + 1 : n + 2], values[n])
+            sums.append(Signal.like(value, name=f"{name}_{level}_{n // 2}", reset_less=True))
+            m.d.sync += sums[-1].eq(value)
+        values, level = sums, level + 1
+    return values[0]
+
+
+def digits(m, sizes, step, name):
+    """Nested counters, the first one fastest, that advance with `step`: values, and whether each is at its last value.
+
+    Neighbours whose sizes are powers of two share one counter.
+    """
+    values, lasts, n = [], [], 0
+    while n < len(sizes):
+        group = [sizes[n]]
+        while n + len(group) < len(sizes) and all(size & (size - 1) == 0 for size in (*group, sizes[n + len(group)])):
+            group.append(sizes[n + len(group)])
+        size = prod(group)
+        enable = step
+        for last in lasts:
+            enable = enable & last
+        value, _ = counter(m, size, enable, f"{name}_{n}")
+        at = 0
+        for part in group:
+            bits = (part - 1).bit_length()
+            digit = value[at : at + bits] if bits else Const(0, 0)
+            values.append(digit)
+            lasts.append(digit == part - 1 if bits else Const(1, 1))
+            at += bits
+        n += len(group)
+    return values, lasts
 
 
 class FromStream(wiring.Component):
-    """A stream with back-pressure to a link: a beat is granted and arrives in the same cycle."""
+    """A stream with back-pressure to a link: a beat arrives ENTRY cycles after it is granted."""
 
     def __init__(self, shape):
         super().__init__({"i": In(stream.Signature(shape)), "o": Out(Link(shape))})
 
     def elaborate(self, platform):
         m = Module()
+        payload = Signal.like(self.i.payload.as_value(), name="payload", reset_less=True)
+        m.d.sync += [self.o.valid.eq(self.o.take), payload.eq(self.i.payload)]
         m.d.comb += [
             self.i.ready.eq(self.o.ready),
             self.o.take.eq(self.i.valid & self.o.ready),
-            self.o.valid.eq(self.o.take),
-            self.o.payload.eq(self.i.payload),
+            self.o.payload.eq(payload),
         ]
         return m
 
@@ -76,30 +141,86 @@ class Fork(wiring.Component):
         return m
 
 
-class LinkFifo(wiring.Component):
-    """Where a free-running producer ends: a FIFO of `depth` beats, a stream with back-pressure behind it.
+class Queue(wiring.Component):
+    """A FIFO that is never written when it is full: `write`, and `payload` to the stream `o`, FIFO_LATENCY cycles later.
 
-    Raises ValueError for a depth below 3: with a single word of memory behind its output register, SyncFIFOBuffered
-    cannot take two beats in a row.
+    Whoever writes counts the places, the next power of two from `depth` up; `pop` gives one back. A word more waits in the output register.
     """
 
     def __init__(self, shape, depth):
-        if depth < 3:
-            raise ValueError(f"LinkFifo.depth must be 3 or more, got {depth}")
+        self.depth = 1 << (depth - 1).bit_length()
+        super().__init__({"write": In(1), "payload": In(shape), "pop": Out(1), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+        width = len(self.payload.as_value())
+        m.submodules.store = store = memory.Memory(shape=unsigned(width), depth=self.depth, init=[])
+        write, read = store.write_port(), store.read_port(domain="sync")
+        head, _ = counter(m, self.depth, self.write, "head")
+        tail, _ = counter(m, self.depth, self.pop, "tail")
+        m.d.comb += [
+            write.addr.eq(head),
+            write.data.eq(self.payload),
+            write.en.eq(self.write),
+            self.pop.eq(credit(m, self.depth, self.write, self.pop, "held") & (self.o.ready | ~self.o.valid)),
+            read.addr.eq(tail),
+            read.en.eq(self.pop),
+            self.o.payload.eq(read.data),
+        ]
+        m.d.sync += self.o.valid.eq(self.pop | (self.o.valid & ~self.o.ready))
+        return m
+
+
+class LinkFifo(wiring.Component):
+    """Where a free-running producer ends: a FIFO of `depth` beats or more, a stream with back-pressure behind it.
+
+    """
+
+    def __init__(self, shape, depth):
         self.depth = depth
         super().__init__({"i": In(Link(shape)), "o": Out(stream.Signature(shape))})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.fifo = queue = fifo.SyncFIFOBuffered(width=len(self.i.payload.as_value()), depth=self.depth)
+        m.submodules.queue = queue = Queue(self.i.payload.shape(), self.depth)
+        wiring.connect(m, queue.o, wiring.flipped(self.o))
+        freed = queue.pop
+        if queue.depth > self.depth:
+            # there are places for the time that a register takes
+            freed = Signal()
+            m.d.sync += freed.eq(queue.pop)
         m.d.comb += [
-            self.i.ready.eq(room(m, self.depth, self.i.take, self.o.valid & self.o.ready)),
-            queue.w_en.eq(self.i.valid),
-            queue.w_data.eq(self.i.payload),
-            self.o.valid.eq(queue.r_rdy),
-            self.o.payload.eq(queue.r_data),
-            queue.r_en.eq(self.o.ready),
+            self.i.ready.eq(credit(m, queue.depth, freed, self.i.take, "room", init=queue.depth)),
+            queue.write.eq(self.i.valid),
+            queue.payload.eq(self.i.payload),
         ]
+        return m
+
+
+class Pad(wiring.Component):
+    """Where a stream comes from far away: registers on all its wires, and a FIFO; a beat a cycle, ENTER cycles later.
+
+    Not ready in the first cycle.
+    """
+
+    DEPTH = 8  # ENTER, what the FIFO's answer takes, and some
+
+    def __init__(self, shape):
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+        ready = Signal()
+        payload, valid = self.i.payload.as_value(), self.i.valid & ready
+        for n in range(ENTER - FIFO_LATENCY):
+            was, payload, valid = (payload, valid), Signal.like(payload, name=f"payload{n}", reset_less=True), Signal(name=f"valid{n}")
+            m.d.sync += [payload.eq(was[0]), valid.eq(was[1])]
+        m.submodules.queue = queue = Queue(self.i.payload.shape(), self.DEPTH)
+        wiring.connect(m, queue.o, wiring.flipped(self.o))
+        left = Signal()
+        room = credit(m, self.DEPTH, left, self.i.valid & ready, "room", init=self.DEPTH, reserve=1)
+        m.d.sync += [ready.eq(room), left.eq(queue.pop)]
+        m.d.comb += [self.i.ready.eq(ready), queue.write.eq(valid), queue.payload.eq(payload)]
         return m
 
 

@@ -1,11 +1,13 @@
 """The AXI4-Stream top: bytes in and out, and one output frame of the right length for each input frame."""
 
 from amaranth.hdl import Cat, ClockDomain, Module, Mux, ResetSignal, Signal
-from amaranth.lib import fifo, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .network import Network, NetworkSpec
-from .stream import beat, counter
+from .datapath import delay
+from .netspec import NetworkSpec
+from .network import Pipeline
+from .stream import LinkFifo, Pad, beat, counter
 
 ERRORS_BITS = 16
 
@@ -73,18 +75,18 @@ class AxiStream(wiring.Component):
         super().__init__(
             ({"aclk": In(1), "aresetn": In(1)} if clock else {})
             | {
-                "s_axis_tdata": In(8 * self.bytes_in * spec.lanes[0]),
+                "s_axis_tdata": In(8 * self.bytes_in * spec.lanes_in * spec.vectors),
                 "s_axis_tlast": In(1),
                 "s_axis_tvalid": In(1),
                 "s_axis_tready": Out(1),
-                "m_axis_tdata": Out(8 * self.bytes_out * spec.lanes[-1]),
+                "m_axis_tdata": Out(8 * self.bytes_out * spec.lanes_out * spec.vectors),
                 "m_axis_tlast": Out(1),
                 "m_axis_tuser": Out(1),
                 "m_axis_tvalid": Out(1),
                 "m_axis_tready": In(1),
                 "frame_error": Out(1),
                 "frame_errors": Out(ERRORS_BITS),
-                "saturated": Out(range(sum(spec.lanes) + 1)),
+                "saturated": Out(range(sum(stage.lanes_out for stage in spec.stages) * spec.vectors + 1)),
             }
         )
 
@@ -96,38 +98,59 @@ class AxiStream(wiring.Component):
             m.d.comb += domain.rst.eq(~self.aresetn)
         q, spec = self.spec.network, self.spec
 
-        m.submodules.framer = framer = Framer(beat(q.input.width, spec.lanes[0]), spec.beats_in)
-        m.submodules.network = network = Network(spec)
-        # a bit a vector, on its way beside it: whether its frame was wrong
-        m.submodules.wrong = wrong = fifo.SyncFIFOBuffered(width=1, depth=spec.vectors_in_flight)
-        # nothing is accepted in reset, so that nothing can be lost there
-        go = (self.aresetn if self.clock else ~ResetSignal()) & wrong.w_rdy
+        shape = beat(q.input.width, spec.lanes_in * spec.vectors)
+        entry_shape = data.StructLayout({"beat": shape, "last": 1})
+        m.submodules.entry = entry = Pad(entry_shape)
+        m.submodules.framer = framer = Framer(shape, spec.beats_in)
+        m.submodules.network = network = Pipeline(spec)
         wiring.connect(m, framer.o, network.i)
-        lanes_in = [self.s_axis_tdata.word_select(n, 8 * self.bytes_in) for n in range(spec.lanes[0])]
+        lanes_in = [self.s_axis_tdata.word_select(n, 8 * self.bytes_in) for n in range(spec.lanes_in * spec.vectors)]
         m.d.comb += [
-            framer.i.payload.as_value().eq(Cat(lane[: q.input.width] for lane in lanes_in)),
-            framer.i_last.eq(self.s_axis_tlast),
-            framer.i.valid.eq(self.s_axis_tvalid & go),
-            self.s_axis_tready.eq(framer.i.ready & go),
-            wrong.w_en.eq(framer.end),
+            entry.i.payload.beat.as_value().eq(Cat(lane[: q.input.width] for lane in lanes_in)),
+            entry.i.payload.last.eq(self.s_axis_tlast),
+            entry.i.valid.eq(self.s_axis_tvalid),
+            # nothing is accepted in reset, so that nothing can be lost there
+            self.s_axis_tready.eq(entry.i.ready & (self.aresetn if self.clock else ~ResetSignal())),
             self.saturated.eq(network.saturated),
-            wrong.w_data.eq(framer.wrong),
         ]
-        with m.If(framer.end & framer.wrong):
+        # beside each frame goes a bit, whether it was wrong; there is room for twice what can be inside at once
+        _, last = counter(m, spec.beats_out, network.o.valid, "out_beat")
+        ends, depth = network.o.valid & last, 1 << (2 * spec.frames_in_flight - 1).bit_length()
+        m.submodules.wrong = wrong = memory.Memory(shape=1, depth=depth, init=[])
+        write, read = wrong.write_port(), wrong.read_port(domain="comb")
+        ended, was_wrong = delay(m, framer.end, 1, "ended", reset=True), delay(m, framer.wrong, 1, "was_wrong")
+        m.d.comb += [
+            write.addr.eq(counter(m, depth, ended, "wrong_write")[0]),
+            write.en.eq(ended),
+            write.data.eq(was_wrong),
+            read.addr.eq(counter(m, depth, ends, "wrong_read")[0]),
+            framer.i.payload.eq(entry.o.payload.beat),
+            framer.i_last.eq(entry.o.payload.last),
+            framer.i.valid.eq(entry.o.valid),
+            entry.o.ready.eq(framer.i.ready),
+        ]
+        with m.If(delay(m, ended & was_wrong, 1, "error", reset=True)):
             m.d.sync += self.frame_error.eq(1)
             with m.If(~self.frame_errors.all()):
                 m.d.sync += self.frame_errors.eq(self.frame_errors + 1)
 
-        moved = self.m_axis_tvalid & self.m_axis_tready
-        _, last = counter(m, spec.beats_out, moved, "out_beat")
-        lanes_out = [network.o.payload[n].as_signed() for n in range(spec.lanes[-1])]
+        exit_shape = data.StructLayout({"beat": network.o.payload.shape(), "last": 1, "user": 1})
+        m.submodules.exit = leave = LinkFifo(exit_shape, spec.exit_depth)
+        m.d.comb += [
+            network.o.ready.eq(leave.i.ready),
+            leave.i.take.eq(network.o.take),
+            leave.i.valid.eq(network.o.valid),
+            leave.i.payload.beat.eq(network.o.payload),
+            leave.i.payload.last.eq(last),
+            leave.i.payload.user.eq(last & read.data),
+        ]
+        lanes_out = [leave.o.payload.beat[n].as_signed() for n in range(spec.lanes_out * spec.vectors)]
         for n, lane in enumerate(lanes_out):
             m.d.comb += self.m_axis_tdata.word_select(n, 8 * self.bytes_out).eq(lane)
         m.d.comb += [
-            self.m_axis_tvalid.eq(network.o.valid),
-            network.o.ready.eq(self.m_axis_tready),
-            self.m_axis_tlast.eq(last),
-            self.m_axis_tuser.eq(last & wrong.r_data),
-            wrong.r_en.eq(moved & last),
+            self.m_axis_tvalid.eq(leave.o.valid),
+            self.m_axis_tlast.eq(leave.o.payload.last),
+            self.m_axis_tuser.eq(leave.o.payload.user),
+            leave.o.ready.eq(self.m_axis_tready),
         ]
         return m

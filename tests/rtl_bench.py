@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
 from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
-from rtl_gen import Network, NetworkSpec, fitting_lanes
+from rtl_gen import NetworkSpec, fitting_lanes
 from rtl_gen.spec import divisors
 from rtl_gen.stream import FromStream, LinkFifo
 
@@ -28,6 +28,16 @@ def unpack(words, width, lanes):
     """The inverse of `pack`: int64 (beats, lanes)."""
     half, mask = 1 << (width - 1), (1 << width) - 1
     return np.array([[((w >> n * width & mask) ^ half) - half for n in range(lanes)] for w in words], np.int64)
+
+
+def side_by_side(x, vectors):
+    """Vectors (N, size), so many at a time, as (N / vectors, size * vectors): beats have all their elements 0 first."""
+    return x.reshape(-1, vectors, x.shape[-1]).swapaxes(1, 2).reshape(len(x) // vectors, -1)
+
+
+def one_by_one(rows, vectors):
+    """The inverse of `side_by_side`."""
+    return rows.reshape(len(rows), -1, vectors).swapaxes(1, 2).reshape(len(rows) * vectors, -1)
 
 
 # random numbers of every kind
@@ -124,13 +134,14 @@ def random_network(seed, **limits):
 
 
 def random_spec(seed, **limits):
-    """A NetworkSpec of a random network with any lanes and SIMD that fit; now and then the same lanes throughout."""
+    """A NetworkSpec of a random network with any lanes, SIMD and vectors; now and then the same lanes throughout."""
     network, rng = random_network(seed, **limits), np.random.default_rng(seed + 10_000)
     lanes = [int(rng.choice(fitting_lanes(f.pattern))) for f in network.factors]
     if rng.random() < 0.3:
         lanes = [lanes[0] if lanes[0] in fitting_lanes(f.pattern) else n for n, f in zip(lanes, network.factors)]
     simd = [int(rng.choice(divisors(f.pattern.c))) if rng.random() < 0.8 else None for f in network.factors]
-    return NetworkSpec(network=network, lanes=tuple(lanes), simd=tuple(simd))
+    vectors = int(rng.choice([1, 1, 2, 3]))
+    return NetworkSpec(network=network, lanes=tuple(lanes), simd=tuple(simd), vectors=vectors)
 
 
 # the simulator
@@ -169,27 +180,49 @@ class Flow:
     seen: list = field(default_factory=list)
 
 
-def play(dut, sources, sinks, *, stall=0.0, seed=0, reset_after=None, limit=20_000, tally=()):
+def simulate(dut, testbench):
+    """Run testbench(ctx, domain) on a part as it is when switched on; the simulator is made once for each."""
+    if hasattr(dut, "simulator"):
+        dut.simulator.reset()
+    else:
+        m = Module()
+        m.domains.sync = domain = ClockDomain("sync")
+        m.submodules.dut = dut
+        dut.simulator, dut.bench = Simulator(m), []
+
+        async def run(ctx):
+            await dut.bench[-1](ctx, domain)
+
+        dut.simulator.add_clock(1e-6)
+        dut.simulator.add_testbench(run)
+    dut.bench.append(testbench)
+    dut.simulator.run()
+
+
+LINGER = 24  # cycles that are played on after the last beat where signals are watched
+
+
+def play(dut, sources, sinks, *, stall=0.0, seed=0, reset_after=None, limit=20_000, watch=()):
     """Play streams: sources are (port, beats), sinks (port, number of beats). Returns a Flow for each, sources first.
 
     stall: probability that a source does not offer, or a sink not take, in a cycle; a pair for the two kinds.
     reset_after: cycles of play before a reset of one cycle, after which everything starts anew and is recorded.
-    tally: signals to sum up over all cycles; the sums follow the flows.
+    watch: signals; a list of each one's values, cycle by cycle and some cycles on, follows the flows. May be a list
+    that `dut` fills as it is built.
     The stream law is held against every sink: a beat that is not taken stays as it is.
     """
     rng = random.Random(seed)
     hold, refuse = stall if isinstance(stall, tuple) else (stall, stall)
-    m = Module()
-    m.domains.sync = domain = ClockDomain("sync")
-    m.submodules.dut = dut
-    flows, sums = [Flow() for _ in (*sources, *sinks)], [0] * len(tally)
+    flows, watched = [Flow() for _ in (*sources, *sinks)], []
 
     async def run(ctx, cycles=None):
         """Until every sink has what it waits for, or for so many cycles."""
+        watched[:] = [[] for _ in watch]
         places, offered = [0] * len(sources), [False] * len(sources)
         waiting = [None] * len(sinks)
         ports = [port for port, _ in (*sources, *sinks)]
         values = [v for port in ports for v in (port.valid, port.ready, port.payload.as_value())]
+        tick = ctx.tick().sample(*values, *watch)
         wanted = [*zip(flows[len(sources) :], (count for _, count in sinks))]
         cycle = 0
         while cycle != cycles and any(len(flow.beats) < count for flow, count in wanted):
@@ -202,8 +235,9 @@ def play(dut, sources, sinks, *, stall=0.0, seed=0, reset_after=None, limit=20_0
                         ctx.set(port.payload.as_value(), beats[places[n]])
             for port, _ in sinks:
                 ctx.set(port.ready, rng.random() >= refuse)
-            _, _, *sampled = await ctx.tick().sample(*values, *tally)
-            sums[:] = [s + new for s, new in zip(sums, sampled[len(values) :])]
+            _, _, *sampled = await tick
+            for shown, value in zip(watched, sampled[len(values) :]):
+                shown.append(value)
             for n, flow in enumerate(flows):
                 valid, ready, payload = sampled[3 * n : 3 * n + 3]
                 sink = n - len(sources)
@@ -225,35 +259,35 @@ def play(dut, sources, sinks, *, stall=0.0, seed=0, reset_after=None, limit=20_0
             ctx.set(port.valid, 0)
         for port, _ in sinks:
             ctx.set(port.ready, 0)
+        for _ in range(LINGER if watch and cycle != cycles else 0):
+            _, _, *sampled = await tick
+            for shown, value in zip(watched, sampled[len(values) :]):
+                shown.append(value)
 
-    async def testbench(ctx):
+    async def testbench(ctx, domain):
         if reset_after is not None:
             await run(ctx, reset_after)
             ctx.set(domain.rst, 1)
             await ctx.tick()
             ctx.set(domain.rst, 0)
-            sums[:] = [0] * len(tally)
             for flow in flows:
                 flow.beats, flow.moved, flow.seen = [], [], []
         await run(ctx)
 
-    simulator = Simulator(m)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(testbench)
-    simulator.run()
-    return [*flows, *sums]
+    simulate(dut, testbench)
+    return [*flows, *watched]
 
 
 @dataclass(frozen=True)
 class Played:
-    """Outputs (N, outputs) and the measured figures; interval is None for less than 6 vectors."""
+    """Outputs (N, outputs) and the measured figures; interval is None for less than 6 in a row."""
 
     outputs: np.ndarray
     latency: int
     interval: float | None
 
 
-def measured(flow_in, flow_out, width, lanes, outputs):
+def measured(flow_in, flow_out, width, lanes, vectors, outputs):
     """A Played from the flows of a component with one input and one output."""
     firsts = flow_out.seen[:: outputs // lanes]
     interval = None
@@ -261,13 +295,19 @@ def measured(flow_in, flow_out, width, lanes, outputs):
         # filled up by the middle of the run
         half = firsts[len(firsts) // 2 :]
         interval = (half[-1] - half[0]) / (len(half) - 1)
-    y = unpack(flow_out.beats, width, lanes).reshape(-1, outputs)
+    y = one_by_one(unpack(flow_out.beats, width, lanes * vectors).reshape(len(firsts), -1), vectors)
     return Played(y, flow_out.seen[0] - flow_in.moved[0], interval)
 
 
-def play_network(spec, x, **rest):
+def beats_of(x, lanes, vectors, width):
+    """Vectors (N, size), N a multiple of `vectors`, as beats."""
+    return pack(side_by_side(x, vectors).reshape(-1, lanes * vectors), width)
+
+
+def play_network(network, x, **rest):
     """Vectors (N, inputs) through a Network."""
-    network, q = Network(spec), spec.network
-    words = pack(x.reshape(-1, spec.lanes[0]), q.input.width)
-    flow_in, flow_out = play(network, [(network.i, words)], [(network.o, len(x) * spec.beats_out)], **rest)
-    return measured(flow_in, flow_out, q.output.width, spec.lanes[-1], q.outputs)
+    spec, q = network.spec, network.spec.network
+    words = beats_of(x, spec.lanes_in, spec.vectors, q.input.width)
+    wanted = len(x) // spec.vectors * spec.beats_out
+    flow_in, flow_out = play(network, [(network.i, words)], [(network.o, wanted)], **rest)
+    return measured(flow_in, flow_out, q.output.width, spec.lanes_out, spec.vectors, q.outputs)

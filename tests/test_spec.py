@@ -13,6 +13,7 @@ from bfthw import Chain, IntFactor, IntLayer, IntNetwork, Layer, QFormat, chain,
 from bfthw import Network as FloatNetwork
 from rtl_gen import Network, NetworkSpec, Stage, StageSpec, fitting_lanes
 from rtl_gen.spec import divisors
+from rtl_gen.stream import ENTER, ENTRY
 
 Q = QFormat(8, 0)
 
@@ -109,26 +110,63 @@ def test_reads_come_after_their_operands():
             table = terms(spec).reshape(spec.beats_out * spec.steps, -1, 3)
             latest = arrivals[table[:, :, 2].max(axis=1) // spec.lanes]
             reads = spec.reads(arrivals)
-            assert (reads > latest).all() and (np.diff(reads) > 0).all()
-            if spec.banked and spec.rows_a_beat == 1:
-                # nothing but the operands and the read before is waited for
-                cycle = -1
-                for time, there in zip(reads, latest):
-                    cycle = max(cycle + 1, there + 1)
+            if spec.direct:
+                # nothing but the block's last beat and the block before is waited for
+                begin = -1
+                for n, complete in enumerate(arrivals[spec.block_beats - 1 :: spec.block_beats]):
+                    begin = max(begin, complete)
+                    turns = reads[n * spec.block_beats :][: spec.block_beats]
+                    assert turns.tolist() == list(range(begin, begin + spec.block_beats))
+                    begin += spec.block_beats
+                continue
+            assert (reads > latest + 1).all() and (np.diff(reads) > 0).all()
+            if spec.banked:
+                # nothing but a dot product's operands and the read before is waited for
+                cycle, whole = -1, latest.reshape(-1, spec.steps).max(axis=1).repeat(spec.steps)
+                for time, there in zip(reads, whole):
+                    cycle = max(cycle + 1, there + 2)
                     assert time == cycle
+
+
+def test_direct_is_what_gives_a_beat_for_each_beat_of_a_block_seen_at_once():
+    """A stage without a buffer: a block's beats are in registers, and as many outputs are made of them, one a cycle."""
+    for pattern in grid(a=(1, 6), b=(1, 2, 3, 4), c=(1, 2, 3, 4), d=(1, 2, 3)):
+        for spec in every_spec(pattern):
+            seen_at_once = spec.banks == spec.block_beats
+            even = spec.issues == spec.block_beats and spec.steps == 1
+            assert spec.direct == (seen_at_once and even), f"{pattern}, {spec.lanes} lanes, SIMD {spec.simd}"
+            assert (spec.buffer_bits == 0) == spec.direct
+    residual = factor_of((4, 4, 4, 1), skip="one")
+    assert not StageSpec(factor=residual, lanes=4).direct and StageSpec(factor=counted((4, 4, 4, 1)), lanes=4).direct
+
+
+def test_slots_hold_a_block_from_grant_to_its_last_read():
+    """Blocks that are granted while the first one is still held, at the promised interval."""
+    for pattern, flight in product(grid(a=(1, 6, 8), c=(1, 3, 4), d=(1, 2, 6)), (1, 30)):
+        for lanes in fitting_lanes(counted(pattern).pattern):
+            spec = StageSpec(factor=counted(pattern), lanes=lanes, flight=flight)
+            time = spec.interval / spec.blocks
+            assert time == spec.interval // spec.blocks and spec.slots >= 2
+            # arrivals at an even pace, seen two cycles on; the slot may be granted anew two cycles after the last read
+            arrivals = np.arange(spec.beats_in) * spec.interval // spec.beats_in + flight
+            held = spec.reads(arrivals)[spec.issues - 1] + 2 + 1
+            assert spec.direct or spec.slots * time >= held
+            sizes = (spec.parts, spec.rows, spec.words, spec.passes, spec.blocks)
+            assert spec.powers_of_two == all(size in (1, 2, 4, 8, 16, 32, 64) for size in sizes)
+            assert not spec.powers_of_two or spec.slots.bit_count() == 1
 
 
 # what is built
 
 
 def memories(component):
-    """Bits of the memories of a component, by the RTLIL module that holds them."""
+    """Bits of the memories of a component, by RTLIL module and name."""
     bits, module = {}, None
     for line in rtlil.convert(component, emit_src=False, name="top").splitlines():
         if match := re.match(r"module (\S+)", line):
             module = match[1].lstrip("\\")
-        elif match := re.match(r"\s*memory width (\d+) size (\d+) ", line):
-            bits[module] = bits.get(module, 0) + int(match[1]) * int(match[2])
+        elif match := re.match(r"\s*memory width (\d+) size (\d+) \\(\S+)", line):
+            bits[f"{module}.{match[3]}"] = int(match[1]) * int(match[2])
     return bits
 
 
@@ -147,41 +185,50 @@ STAGES = [
     (dict(pattern=(2, 4, 4, 2), skip=QFormat(5, 2), bias=9, exponents=2), 4, 4),
     (dict(pattern=(4, 4, 4, 2), skip=QFormat(5, 2), bias=3, drop=-2), 16, 2),
     (dict(pattern=(1, 1, 1, 24), bias=20, drop=12), 8, 1),
+    (dict(pattern=(4, 3, 3, 2), skip=QFormat(5, 2), bias=9, exponents=2), 4, 3, 2),
+    (dict(pattern=(2, 6, 3, 4)), 2, 1, 3),
+    (dict(pattern=(4, 4, 4, 1), bias=9, exponents=3), 4, 4, 2),
 ]
+
+
+def is_rom(name):
+    return re.fullmatch(r"weights|fields\d+", name.rsplit(".", 1)[-1])
 
 
 @pytest.mark.parametrize("number", range(len(STAGES)))
 def test_bits_are_those_of_the_memories(number):
-    options, lanes, simd = STAGES[number]
-    spec = StageSpec(factor=factor_of(**options), lanes=lanes, simd=simd)
+    options, lanes, simd, *vectors = STAGES[number]
+    vectors = vectors[0] if vectors else 1
+    spec = StageSpec(factor=factor_of(**options), lanes=lanes, simd=simd, vectors=vectors, flight=ENTRY)
     bits = memories(Stage(spec))
-    assert sum(n for module, n in bits.items() if "buffer" in module) == spec.buffer_bits
-    roms = {module.rsplit(".")[-1]: n for module, n in bits.items() if "buffer" not in module}
-    assert set(roms) <= {"weights", "per_output"}
-    assert sum(roms.values()) == spec.rom_bits
-    assert multiplications(Stage(spec)) == spec.multipliers == lanes * simd + lanes * (spec.factor.skip is not None)
+    assert sum(n for name, n in bits.items() if ".buffer.bank_" in name) == spec.buffer_bits
+    assert sum(n for name, n in bits.items() if is_rom(name)) == spec.rom_bits
+    assert all(".buffer.bank_" in name or is_rom(name) for name in bits)
+    wanted = lanes * vectors * (simd + (spec.factor.skip is not None))
+    assert multiplications(Stage(spec)) == spec.multipliers == wanted
 
 
 @pytest.mark.parametrize("seed", range(6), ids="seed-{}".format)
 def test_resources_of_networks_are_those_built(seed):
     spec = random_spec(seed)
+    print(f"seed {seed}, vectors {spec.vectors}:", [(str(s.pattern), s.lanes, s.simd) for s in spec.stages])
     network = Network(spec)
     bits = memories(network)
-    assert sum(n for module, n in bits.items() if module.endswith(".buffer")) == sum(s.buffer_bits for s in spec.stages)
+    buffers = sum(n for name, n in bits.items() if ".buffer.bank_" in name)
+    assert buffers == sum(s.buffer_bits for s in spec.stages)
     # a one-word ROM is a constant
-    roms = sum(n for module, n in bits.items() if module.rsplit(".", 1)[-1] in ("weights", "per_output"))
     constants = 0
     for s in spec.stages:
         weights = s.pattern.weights * s.factor.weights.width
         constants += weights * (s.beats_out * s.steps == 1) + (s.rom_bits - weights) * (s.beats_out == 1)
-    assert roms + constants == spec.rom_bits
+    assert sum(n for name, n in bits.items() if is_rom(name)) + constants == spec.rom_bits
     assert multiplications(network) == spec.multipliers
-    # SyncFIFOBuffered keeps one of its words in a register
-    beats = [max(layer[0].lanes, layer[-1].lanes) * layer[0].factor.input.width for layer in spec.layers]
-    held = sum(n for module, n in bits.items() if re.search(r"\.skip_\d+\.", module))
-    assert held == sum(bits * (depth - 1) for bits, depth in zip(beats, spec.skip_depths) if depth)
-    skips = sum(bits * depth for bits, depth in zip(beats, spec.skip_depths) if depth)
-    assert spec.buffer_bits == sum(s.buffer_bits for s in spec.stages) + skips
+    lanes = [max(layer[0].lanes, layer[-1].lanes) * spec.vectors for layer in spec.layers]
+    beats = [n * layer[0].factor.input.width for n, layer in zip(lanes, spec.layers)]
+    held = sum(n for name, n in bits.items() if re.search(r"\.skip_\d+\.", name))
+    # the memory of a FIFO is a power of two deep
+    assert held == sum(bits << (depth - 1).bit_length() for bits, depth in zip(beats, spec.skip_depths) if depth)
+    assert spec.buffer_bits == buffers + held
 
 
 # networks
@@ -251,10 +298,12 @@ def test_errors_name_what_fits():
         NetworkSpec(network=network, lanes=(1, 3))
     with pytest.raises(ValueError, match="stage 0.factors.0: .*SIMD 3"):
         NetworkSpec(network=network, simd=(3, 4))
-    with pytest.raises(ValueError, match="NetworkSpec.lanes needs a number for each of 2 factors, got 3"):
+    with pytest.raises(ValueError, match="NetworkSpec.lanes needs an entry for each of 2 factors, got 3"):
         NetworkSpec(network=network, lanes=(1, 1, 1))
-    with pytest.raises(ValueError, match="NetworkSpec.simd needs a number for each of 2 factors, got 1"):
+    with pytest.raises(ValueError, match="NetworkSpec.simd needs an entry for each of 2 factors, got 1"):
         NetworkSpec(network=network, simd=(4,))
+    with pytest.raises(ValueError, match="vectors must be 1 or more, got 0"):
+        NetworkSpec(network=network, vectors=0)
 
 
 def test_large_network_is_known_without_building(monkeypatch):
@@ -267,8 +316,9 @@ def test_large_network_is_known_without_building(monkeypatch):
     monkeypatch.setattr(wiring.Component, "__init__", never)
     spec = NetworkSpec(network=network)
     assert spec.interval == 4096
+    assert spec.latency == ENTER + spec.pipeline_latency
     # a block's last row has to arrive before its first read: three quarters of every stage's stride
     assert spec.latency > 3 * (4096 // 4 + 1024 // 4 + 256 // 4 + 64 // 4 + 16 // 4 + 1)
     assert spec.multipliers == 6 * 4
     assert spec.rom_bits == 6 * 4 * 4096 * 8
-    assert spec.buffer_bits > 0 and spec.vectors_in_flight > 0
+    assert spec.buffer_bits > 0 and spec.frames_in_flight > 0

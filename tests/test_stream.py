@@ -1,6 +1,6 @@
 """The small stream parts, each one: values, cycles, stalls, reset in flight."""
 
-import gc
+import re
 
 import numpy as np
 import pytest
@@ -10,9 +10,27 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 from rtl_bench import Bench, pack, play, unpack
 
-from rtl_gen.network import convert_times
-from rtl_gen.stage import Rom, delay, to_bits
-from rtl_gen.stream import FIFO_LATENCY, Fork, FromStream, Gearbox, Link, LinkFifo, beat, counter, room
+from rtl_gen.datapath import LEAD, delay, ordered, to_bits
+from rtl_gen.netspec import convert_times
+from rtl_gen.stream import (
+    ENTER,
+    ENTRY,
+    FIFO_LATENCY,
+    QUEUE,
+    SMALL,
+    Fork,
+    FromStream,
+    Gearbox,
+    Link,
+    LinkFifo,
+    Pad,
+    beat,
+    count,
+    counter,
+    credit,
+    digits,
+)
+from rtl_gen.tech import technology
 
 pairs = pytest.mark.parametrize("before, after", [(b, a) for b in range(1, 9) for a in range(1, 9)])
 
@@ -49,7 +67,7 @@ def words(count, bits, seed=0):
     return np.random.default_rng(seed).integers(0, 1 << bits, count).tolist()
 
 
-@pytest.mark.parametrize("cycles, depth", [(0, 3), (0, 4), (1, 5), (5, 9), (2, 3)])
+@pytest.mark.parametrize("cycles, depth", [(0, 1), (0, 3), (1, 4), (2, 5), (5, 8), (5, 16), (2, 3)])
 @pytest.mark.parametrize("stall", [0, 0.4, (0.9, 0), (0, 0.9)])
 @pytest.mark.parametrize("reset_after", [None, 1, 17])
 def test_link_fifo_loses_and_repeats_nothing(cycles, depth, stall, reset_after):
@@ -58,26 +76,19 @@ def test_link_fifo_loses_and_repeats_nothing(cycles, depth, stall, reset_after):
     came, left = play(part, [(part.i, sent)], [(part.o, 60)], stall=stall, seed=1, reset_after=reset_after)
     assert left.beats == sent
     if not stall:
-        assert left.seen[0] - came.moved[0] == cycles + FIFO_LATENCY
-    if not stall and depth >= cycles + 4:
+        assert left.seen[0] - came.moved[0] == ENTRY + cycles + FIFO_LATENCY
+    if not stall and depth >= ENTRY + cycles + QUEUE:
         # no bubbles at either end
         assert came.moved == list(range(60)) and np.ptp(np.diff(left.moved)) == 0
 
 
-def test_link_fifo_takes_exactly_its_depth():
-    """With a sink that never takes, `depth` beats are granted and no more."""
-    for depth in (3, 4, 7):
+def test_link_fifo_takes_exactly_what_it_holds():
+    """With a sink that never takes: the next power of two from `depth` up, and one more for the output register."""
+    for depth in (1, 3, 4, 9):
         part = Bench(Wire(beat(4, 1), 2), depth)
-        with pytest.raises(AssertionError, match=rf"hangs: \[{depth}, 0\] beats"):
-            play(part, [(part.i, words(20, 4))], [(part.o, 1)], stall=(0, 1), limit=100)
-
-
-@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
-def test_link_fifo_refuses_what_would_lose_beats():
-    for depth in (0, 1, 2):
-        with pytest.raises(ValueError, match=f"LinkFifo.depth must be 3 or more, got {depth}"):
-            LinkFifo(beat(4, 1), depth)
-    gc.collect()  # what was never finished is reported here
+        places = 1 << (depth - 1).bit_length()
+        with pytest.raises(AssertionError, match=rf"hangs: \[{places + 1}, 0\] beats"):
+            play(part, [(part.i, words(40, 4))], [(part.o, 1)], stall=(0, 1), limit=100)
 
 
 @pairs
@@ -85,8 +96,8 @@ def test_gearbox(before, after):
     width, elements = 5, before * after * 6
     x = np.random.default_rng(before * 9 + after).integers(-16, 16, elements)
     sent = pack(x.reshape(-1, before), width)
+    part = Gearbox(width, before, after)
     for stall, reset_after in ((0, None), (0.4, None), ((0.8, 0), None), ((0, 0.8), None), (0.3, 5), (0, 4)):
-        part = Gearbox(width, before, after)
         came, left = play(
             part, [(part.i, sent)], [(part.o, elements // after)], stall=stall, seed=3, reset_after=reset_after
         )
@@ -150,40 +161,80 @@ def test_fork_gives_both_everything(stall, reset_after):
     )
     assert a.beats == sent and b.beats == sent
     if not stall:
-        assert a.seen[0] == b.seen[0] == came.moved[0] + FIFO_LATENCY
+        assert a.seen[0] == b.seen[0] == came.moved[0] + ENTRY + FIFO_LATENCY
 
 
 def test_from_stream_is_ready_where_there_is_room():
     part = FromStream(beat(8, 1))
 
     async def bench(ctx):
-        for valid, ready in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        for n in range(8):
+            valid, ready = n & 1, n >> 1 & 1
             ctx.set(part.i.valid, valid)
-            ctx.set(part.i.payload.as_value(), 7 + valid)
+            ctx.set(part.i.payload.as_value(), 7 + n)
             ctx.set(part.o.ready, ready)
-            assert ctx.get(part.i.ready) == ready
-            assert ctx.get(part.o.take) == ctx.get(part.o.valid) == (valid and ready)
-            assert ctx.get(part.o.payload.as_value()) == 7 + valid
+            assert ctx.get(part.i.ready) == ready and ctx.get(part.o.take) == (valid and ready)
+            for _ in range(ENTRY):
+                await ctx.tick()
+            assert ctx.get(part.o.valid) == (valid and ready)
+            assert not ctx.get(part.o.valid) or ctx.get(part.o.payload.as_value()) == 7 + n
 
     clocked(part, bench)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 8])
-def test_rom_gives_its_words_in_order(size):
-    rom, rng = Rom(words(size, 9, size), 9), np.random.default_rng(size)
+@pytest.mark.parametrize("stall", [0, 0.4, (0.9, 0), (0, 0.9)])
+@pytest.mark.parametrize("reset_after", [None, 0, 1, 3, 17])
+def test_pad_loses_nothing_and_passes_a_beat_a_cycle(stall, reset_after):
+    part, sent = Pad(beat(8, 2)), words(60, 16)
+    came, left = play(part, [(part.i, sent)], [(part.o, 60)], stall=stall, seed=1, reset_after=reset_after)
+    assert left.beats == sent
+    if not stall:
+        # not ready in the first cycle
+        assert came.moved == list(range(1, 61)) and left.moved == [cycle + ENTER for cycle in came.moved]
+
+
+def test_pad_fills_up_and_is_registered():
+    """With a sink that never takes it fills all its places and a register; `ready` and `valid` wait for nobody."""
+    part = Pad(beat(4, 1))
+    with pytest.raises(AssertionError, match=rf"hangs: \[{Pad.DEPTH + 1}, 0\] beats"):
+        play(part, [(part.i, words(40, 4))], [(part.o, 1)], stall=(0, 1), limit=100)
+    part, rng = Pad(beat(4, 1)), np.random.default_rng(1)
 
     async def bench(ctx):
-        place = 0
-        for _ in range(5 * size + 10):
-            step = int(rng.integers(2))
-            ctx.set(rom.next, step)
+        for _ in range(200):
+            shown = set()
+            for i_valid, o_ready in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                ctx.set(part.i.valid, i_valid)
+                ctx.set(part.o.ready, o_ready)
+                shown.add((ctx.get(part.i.ready), ctx.get(part.o.valid)))
+            assert len(shown) == 1
+            ctx.set(part.i.valid, int(rng.integers(2)))
+            ctx.set(part.o.ready, int(rng.integers(2)))
             await ctx.tick()
-            # the word that `next` of the cycle before was for
-            if step:
-                assert ctx.get(rom.data) == rom.words[place]
-                place = (place + 1) % size
 
-    clocked(rom, bench)
+    clocked(part, bench)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 20])
+def test_words_in_order(size):
+    """A ROM's word comes LEAD cycles after its address."""
+    rng, table = np.random.default_rng(size), words(size, 9, size)
+    m, step, shown = Module(), Signal(), Signal(9)
+    address, _ = counter(m, size, step, "n")
+    m.d.comb += shown.eq(ordered(m, technology("plain"), "rom", table, 9, address))
+
+    async def bench(ctx):
+        place, wanted = 0, []
+        for _ in range(5 * size + 10):
+            wanted.append(table[place])
+            advance = int(rng.integers(2))
+            ctx.set(step, advance)
+            if len(wanted) > LEAD:
+                assert ctx.get(shown) == wanted[-1 - LEAD]
+            await ctx.tick()
+            place = (place + advance) % size
+
+    clocked(m, bench)
 
 
 def test_words_of_bits():
@@ -191,16 +242,17 @@ def test_words_of_bits():
     assert to_bits(np.array([[[1], [2]], [[-1], [0]]]), 3) == [0b010_001, 0b000_111]
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 8])
+@pytest.mark.parametrize("size", [1, 2, 5, 8, SMALL, SMALL + 1, 23, 2 * SMALL])
 def test_counter(size):
     m, rng = Module(), np.random.default_rng(size)
     step, shown, shown_last = Signal(), Signal(8), Signal()
     value, last = counter(m, size, step, "n")
     m.d.comb += [shown.eq(value), shown_last.eq(last)]
+    assert (repr(last) == "(sig n_last)") == (size > SMALL)  # a register of its own
 
     async def bench(ctx):
         count = 0
-        for _ in range(60):
+        for _ in range(8 * size + 40):
             assert (ctx.get(shown), ctx.get(shown_last)) == (count, count == size - 1)
             advance = int(rng.integers(2))
             ctx.set(step, advance)
@@ -210,25 +262,89 @@ def test_counter(size):
     clocked(m, bench)
 
 
-@pytest.mark.parametrize("places, by", [(1, 1), (2, 1), (4, 1), (8, 4), (12, 4), (15, 5), (16, 16)])
-def test_room_counts_places(places, by):
-    m, rng = Module(), np.random.default_rng(places)
-    take, freed, shown = Signal(), Signal(), Signal()
-    m.d.comb += shown.eq(room(m, places, take, freed, by=by))
+@pytest.mark.parametrize(
+    "sizes, owners",
+    [
+        ((1,), "-"),
+        ((5,), "0"),
+        ((1, 1), "--"),
+        ((2, 4, 8), "000"),
+        ((2, 1, 4), "0-0"),
+        ((1, 2, 1), "-0-"),
+        ((2, 3, 4, 2), "0122"),
+        ((2, 4, 3, 2, 2), "00233"),
+        ((3, 1, 2), "0-1"),
+        ((3, 5), "01"),
+        ((2, 2, 3, 1, 4), "002-3"),
+        ((17, 2), "01"),
+    ],
+)
+def test_digits(sizes, owners):
+    """The digits of a number that counts up, and which are full; neighbours of powers of two share a counter."""
+    m, rng = Module(), np.random.default_rng(len(sizes))
+    step, values, lasts = Signal(), [Signal(8) for _ in sizes], [Signal() for _ in sizes]
+    got, full = digits(m, sizes, step, "n")
+    m.d.comb += [shown.eq(value) for shown, value in zip([*values, *lasts], [*got, *full])]
+    assert [re.findall(r"sig n_(\d)", repr(digit)) for digit in got] == [[n] if n != "-" else [] for n in owners]
 
     async def bench(ctx):
-        free = places
-        seen = set()
-        for n in range(400):
-            seen.add(free)
-            assert ctx.get(shown) == (free > 0), free
-            # mostly taking, then mostly giving back, so that both ends are met
-            may_take = free > 0 and rng.random() < (0.9, 0.2)[n // 50 % 2]
-            may_free = free + by <= places and rng.random() < (0.1, 0.9)[n // 50 % 2]
-            ctx.set(take, may_take)
-            ctx.set(freed, may_free)
+        number = 0
+        for _ in range(3 * int(np.prod(sizes)) + 10):
+            place = number
+            for size, value, last in zip(sizes, values, lasts):
+                place, digit = divmod(place, size)
+                assert (ctx.get(value), ctx.get(last)) == (digit, digit == size - 1)
+            advance = int(rng.random() < 0.8)
+            ctx.set(step, advance)
             await ctx.tick()
-            free += by * may_free - may_take
-        assert {0, places} <= seen
+            number += advance
+
+    clocked(m, bench)
+
+
+@pytest.mark.parametrize("numbers", [1, 2, 3, 5, 8, 13])
+@pytest.mark.parametrize("width", [1, 3])
+def test_count(numbers, width):
+    """The sum of all numbers of a cycle, a cycle a level later."""
+    m, rng = Module(), np.random.default_rng(numbers)
+    values, total, cycles = [Signal(width) for _ in range(numbers)], Signal(8), (numbers - 1).bit_length()
+    m.d.comb += total.eq(count(m, values, "n"))
+
+    async def bench(ctx):
+        wanted = []
+        for n in range(40):
+            row = rng.integers(0, 1 << width, numbers) if n else np.full(numbers, (1 << width) - 1)
+            wanted.append(int(row.sum()))
+            for value, number in zip(values, row):
+                ctx.set(value, int(number))
+            if len(wanted) > cycles:
+                assert ctx.get(total) == wanted[-1 - cycles]
+            await ctx.tick()
+
+    clocked(m, bench)
+
+
+@pytest.mark.parametrize("empty, reserve", [(False, 0), (True, 0), (False, 1)])
+@pytest.mark.parametrize("size", [2, 3, 4, SMALL // 2, SMALL // 2 + 1, 12, 15, 16])
+def test_credit(size, empty, reserve):
+    """What is given and taken, in unary and as a number, from none or all; more than the reserve or not."""
+    m, rng = Module(), np.random.default_rng(size)
+    given, taken, shown = Signal(), Signal(), Signal()
+    init = 0 if empty else size
+    m.d.comb += shown.eq(credit(m, size, given, taken, "n", init=init, reserve=reserve))
+
+    async def bench(ctx):
+        held, seen = init, set()
+        for n in range(400):
+            seen.add(held)
+            assert ctx.get(shown) == (held > reserve), held
+            # mostly taking, then mostly giving back, so that both ends are met
+            take = held > 0 and rng.random() < (0.9, 0.2)[n // 50 % 2]
+            give = (held < size or take) and rng.random() < (0.1, 0.9)[n // 50 % 2]
+            ctx.set(taken, take)
+            ctx.set(given, give)
+            await ctx.tick()
+            held += give - take
+        assert seen == set(range(size + 1))
 
     clocked(m, bench)

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
-from rtl_bench import extremes, factor_of, pack
+from rtl_bench import extremes, factor_of, one_by_one, pack, random_spec, side_by_side
 
 from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
 from rtl_gen import AxiStream, NetworkSpec
@@ -13,14 +13,14 @@ from rtl_gen import top as top_module
 from rtl_gen.top import lane_bytes
 
 
-def spec_of(shape=((1, 2, 2, 4), (4, 2, 2, 1)), lanes=(2, 2), x=QFormat(6, 3), out=9, skip="one"):
+def spec_of(shape=((1, 2, 2, 4), (4, 2, 2, 1)), lanes=(2, 2), x=QFormat(6, 3), out=9, skip="one", vectors=1):
     factors, q = [], x
     for m, pattern in enumerate(shape):
         last = m == len(shape) - 1
         rest = {"skip": skip, "skip_input": x} if last and skip else {}
         factors.append(factor_of(pattern, m, x=q, drop=3, out=out if last else 8, **rest))
         q = factors[-1].output
-    return NetworkSpec(network=IntNetwork(layers=(IntLayer(factors=tuple(factors)),)), lanes=lanes)
+    return NetworkSpec(network=IntNetwork(layers=(IntLayer(factors=tuple(factors)),)), lanes=lanes, vectors=vectors)
 
 
 def tdata(beats, width, noise=None):
@@ -82,12 +82,18 @@ class Axi:
         ctx.set(top.s_axis_tvalid, 0)
         ctx.set(top.aresetn, 1)
 
-    async def play(self, frames, count, stall=0.0, seed=0, limit=20_000):
-        """Frames are lists of words; returns output frames as lists of (tdata, tuser)."""
+    async def play(self, frames, count, stall=0.0, seed=0, limit=20_000, wait=0):
+        """Frames are lists of words; returns output frames as lists of (tdata, tuser).
+
+        wait: cycles in which the sink takes nothing at first.
+        Cycles in which beats went in are in `taken`, those in which beats went out in `given`, the sum of what was
+        clipped in `clipped`.
+        """
         ctx, top, rng = self.ctx, self.top, random.Random(seed)
         beats = [(word, n == len(frame) - 1) for frame in frames for n, word in enumerate(frame)]
         place, offered, result, frame, held = 0, False, [], [], None
-        for _ in range(limit):
+        self.taken, self.given, self.clipped = [], [], 0
+        for cycle in range(limit):
             if len(result) == count:
                 break
             if not offered and place < len(beats) and rng.random() >= stall:
@@ -95,13 +101,14 @@ class Axi:
                 ctx.set(top.s_axis_tlast, beats[place][1])
                 offered = True
             ctx.set(top.s_axis_tvalid, offered)
-            ready = rng.random() >= stall
+            ready = rng.random() >= stall and cycle >= wait
             ctx.set(top.m_axis_tready, ready)
             if ctx.get(top.m_axis_tvalid):
                 shown = (ctx.get(top.m_axis_tdata), ctx.get(top.m_axis_tuser), ctx.get(top.m_axis_tlast))
                 assert held in (None, shown), "a beat did not hold"
                 held = None if ready else shown
                 if ready:
+                    self.given.append(cycle)
                     frame.append(shown[:2])
                     if shown[2]:
                         result.append(frame)
@@ -110,6 +117,8 @@ class Axi:
                 assert held is None
             if offered and ctx.get(top.s_axis_tready):
                 place, offered = place + 1, False
+                self.taken.append(cycle)
+            self.clipped += ctx.get(top.saturated)
             await self.edge()
         assert len(result) == count, f"{len(result)} frames of {count} came out"
         ctx.set(top.s_axis_tvalid, 0)
@@ -120,23 +129,22 @@ class Axi:
         return self.ctx.get(self.top.frame_error), self.ctx.get(self.top.frame_errors)
 
 
-def check_frames(spec, frames, stall=0.0, seed=0):
+def check_frames(spec, frames, stall=0.0, seed=0, wait=0):
     """Frames of any length (integers, whole beats) through a top, against the contract; returns the top."""
-    q, lanes, axi = spec.network, spec.lanes, Axi(spec)
-    vectors, wrong = [], []
-    for frame in frames:
-        vectors.append(np.concatenate([frame, np.zeros(q.inputs, int)])[: q.inputs])
-        wrong.append(len(frame) != q.inputs)
-    wanted = q(np.array(vectors))
+    q, axi, size = spec.network, Axi(spec), spec.network.inputs * spec.vectors
+    lanes_in, lanes_out = spec.lanes_in * spec.vectors, spec.lanes_out * spec.vectors
+    whole = np.array([np.concatenate([frame, np.zeros(size, int)])[:size] for frame in frames])
+    wrong = [len(frame) != size for frame in frames]
+    wanted = side_by_side(q(one_by_one(whole, spec.vectors)), spec.vectors)
     noise = random.Random(seed)
-    words = [tdata(np.reshape(frame, (-1, lanes[0])), q.input.width, noise) for frame in frames]
+    words = [tdata(np.reshape(frame, (-1, lanes_in)), q.input.width, noise) for frame in frames]
 
     async def body():
         await axi.reset()
-        got = await axi.play(words, len(frames), stall, seed)
+        got = await axi.play(words, len(frames), stall, seed, wait=wait)
         for n, frame in enumerate(got):
             assert len(frame) == spec.beats_out, f"frame {n}"
-            values = [v for word, _ in frame for v in lanes_of(word, q.output.width, lanes[-1])]
+            values = [v for word, _ in frame for v in lanes_of(word, q.output.width, lanes_out)]
             assert values == wanted[n].tolist(), f"frame {n}"
             assert [user for _, user in frame] == [0] * (len(frame) - 1) + [wrong[n]], f"frame {n}"
         assert axi.errors() == (any(wrong), sum(wrong))
@@ -152,13 +160,41 @@ def check_frames(spec, frames, stall=0.0, seed=0):
 
 
 def vectors_of(spec, count, seed=0):
-    return list(extremes(np.random.default_rng(seed), spec.network.input, (count, spec.network.inputs)))
+    """Frames of right length: a vector each, or some side by side."""
+    return list(extremes(np.random.default_rng(seed), spec.network.input, (count, spec.network.inputs * spec.vectors)))
 
 
 @pytest.mark.parametrize("stall", [0, 0.4])
 def test_right_frames(stall):
-    spec = spec_of()
-    check_frames(spec, vectors_of(spec, 8), stall)
+    for vectors in (1, 3):
+        spec = spec_of(vectors=vectors)
+        check_frames(spec, vectors_of(spec, 8), stall)
+
+
+@pytest.mark.parametrize("seed", range(4), ids="seed-{}".format)
+def test_latency_interval_and_saturations(seed):
+    """Those of the specification and of the golden model, at full speed."""
+    spec = random_spec(seed, largest=32, weights=100)
+    print(f"seed {seed}, vectors {spec.vectors}:", [(str(s.pattern), s.lanes, s.simd) for s in spec.stages])
+    q, axi = spec.network, Axi(spec)
+    frames = vectors_of(spec, max(10, 2 * spec.latency // spec.interval), seed)
+    words = [tdata(np.reshape(frame, (-1, spec.lanes_in * spec.vectors)), q.input.width) for frame in frames]
+    x = one_by_one(np.array(frames), spec.vectors)
+    clipped = sum(int(factor.saturated(acc).sum()) for factor, acc, _ in q.accumulators(x))
+
+    async def body():
+        await axi.reset()
+        await axi.play(words, len(frames))
+        firsts = axi.given[:: spec.beats_out]
+        half = firsts[len(firsts) // 2 :]
+        assert firsts[0] - axi.taken[0] == spec.latency
+        assert half[-1] - half[0] == spec.interval * (len(half) - 1)
+        for _ in range(24):
+            axi.clipped += axi.ctx.get(axi.top.saturated)
+            await axi.edge()
+        assert axi.clipped == clipped
+
+    axi.run(body)
 
 
 @pytest.mark.parametrize("length", range(1, 4))
@@ -183,12 +219,24 @@ def test_surplus_of_a_long_frame_is_dropped(extra):
 def test_frames_of_any_length(seed):
     rng = np.random.default_rng(seed)
     lanes = [(1, 1), (2, 4), (4, 2), (8, 8), (1, 8), (8, 1)][seed % 6]
-    spec = spec_of(lanes=lanes, skip=[None, "one"][seed % 2])
+    spec = spec_of(lanes=lanes, skip=[None, "one"][seed % 2], vectors=1 + seed % 5 // 4)
     frames = []
     for vector in vectors_of(spec, 20, seed):
         beats = spec.beats_in if rng.random() < 0.4 else int(rng.integers(1, 2 * spec.beats_in + 3))
-        frames.append(np.resize(vector, beats * lanes[0]))
+        frames.append(np.resize(vector, beats * lanes[0] * spec.vectors))
     check_frames(spec, frames, float(rng.choice([0, 0.3, 0.6])), seed)
+
+
+@pytest.mark.parametrize("seed", [0, 2, 3], ids="seed-{}".format)
+def test_everything_full(seed):
+    """A sink that waits until nothing more goes in, while wrong frames and right ones are inside."""
+    spec = random_spec(seed, largest=16, weights=60) if seed else spec_of(lanes=(8, 8), skip=None)
+    print(f"seed {seed}, vectors {spec.vectors}:", [(str(s.pattern), s.lanes, s.simd) for s in spec.stages])
+    count = 2 * spec.frames_in_flight + 2 * spec.exit_depth // spec.beats_out + 8
+    frames = vectors_of(spec, count, seed)
+    for n in np.flatnonzero(np.random.default_rng(seed).integers(2, size=count)):
+        frames[n] = np.concatenate([frames[n], frames[n][: spec.lanes_in * spec.vectors]])
+    check_frames(spec, frames, wait=count * (max(spec.interval, spec.beats_in) + 1) + 2 * spec.latency)
 
 
 @pytest.mark.parametrize("seed", range(4), ids="seed-{}".format)
@@ -236,7 +284,7 @@ def test_counter_stays_at_its_largest_value(monkeypatch):
     axi.run(body)
 
 
-@pytest.mark.parametrize("cycles", [1, 3, 6, 11, 18, 25])
+@pytest.mark.parametrize("cycles", [1, 3, 6, 11, 18, 25, 40])
 def test_reset_in_flight(cycles):
     """After a reset in the middle of frames, even of wrong ones, nothing of them is left."""
     spec = spec_of()

@@ -1,0 +1,307 @@
+"""A factor as a pipeline of adders: a vector a cycle, every weight a constant, no multiplier and no memory."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from bfthw import IntFactor
+
+from .adders import OVERHEAD, solve, width
+from .stream import Link, beat
+
+SKIP = 3  # cycles from a vector's arrival to that of its residual, at least
+COUNTED = 8  # clipped values that are counted in a cycle
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpatialSpec:
+    """One factor with a constant multiplier for each weight.
+
+    factor: the numbers. vectors: vectors side by side in a beat, each with adders of its own. flight: cycles between
+    the moment an input beat is granted room and its arrival; it changes nothing here. A beat is whole vectors: element
+    n of vector e is at n * vectors + e.
+    Raises TypeError for a factor that is none, ValueError for less than one vector.
+    """
+
+    factor: IntFactor
+    vectors: int = 1
+    flight: int = 0
+
+    def __post_init__(self):
+        if not isinstance(self.factor, IntFactor):
+            raise TypeError(f"SpatialSpec.factor must be an IntFactor, got {type(self.factor).__name__}")
+        if self.vectors < 1:
+            raise ValueError(f"SpatialSpec.vectors must be 1 or more, got {self.vectors}")
+
+    beats_in = beats_out = interval = 1
+    multipliers = rom_bits = buffer_bits = 0
+
+    @property
+    def pattern(self):
+        return self.factor.pattern
+
+    @property
+    def lanes_in(self):
+        return self.pattern.inputs
+
+    @property
+    def lanes_out(self):
+        return self.pattern.outputs
+
+    @property
+    def factors(self):
+        return (self.factor,)
+
+    @property
+    def takes_skip(self):
+        """Whether the residual comes from outside."""
+        return self.factor.skip_input is not None
+
+    @property
+    def output_flight(self):
+        """Cycles from the grant of room for an output beat to its arrival."""
+        return self.flight + self.depth
+
+    def output_times(self, arrivals, skip=None):
+        """Cycles of output beats, given those of input beats."""
+        return np.asarray(arrivals) + self.depth
+
+    def skip_times(self, arrivals, outputs):
+        """Cycles in which the residual's beats are taken."""
+        return np.asarray(arrivals) + SKIP
+
+    def keeps(self, interval):
+        """Cycles from an input beat to its output, at most."""
+        return self.depth + 1
+
+    @property
+    def holds(self):
+        """Vectors (frames) that are inside at once, at most."""
+        return self.depth + 1
+
+    @cached_property
+    def graphs(self):
+        """(i, l) -> the Graph of that block: its accumulators, rounding constant included.
+
+        They are linear in the block's inputs and, with a residual, in x0 of its outputs. Row exponents and a negative
+        shift of the requantisation are in the weights.
+        """
+        f = self.factor
+        a, b, c, d = f.values.shape
+        up = max(0, -f.shift)
+        rows = f.values << np.broadcast_to(f.dot_shift, self.lanes_out).reshape(a, b, 1, d)
+        constants = np.full(self.lanes_out, 1 << f.shift - 1 if f.shift > 0 else 0) + (0 if f.bias is None else f.bias)
+        ranges, levels = [(f.input.lo, f.input.hi)] * c, [0] * c
+        if f.skip_input:
+            skip = np.broadcast_to(1 if f.skip is None else f.skip, self.lanes_out) << f.skip_shift
+            skip = skip.reshape(a, b, d)
+            ranges, levels = ranges + [(f.skip_input.lo, f.skip_input.hi)] * b, levels + [SKIP] * b
+        constants = constants.reshape(a, b, d) << up
+        result = {}
+        for i, l in np.ndindex(a, d):
+            matrix = rows[i, :, :, l]
+            if f.skip_input:
+                matrix = np.concatenate([matrix, np.diag(skip[i, :, l])], 1)
+            result[i, l] = solve(matrix << up, ranges, constants[i, :, l], levels)
+        return result
+
+    def inputs(self, i, l):
+        """Elements that a block takes, as numbers of x."""
+        _, _, c, d = self.pattern
+        return [(i * c + k) * d + l for k in range(c)]
+
+    def outputs(self, i, l):
+        """Elements that a block gives, as numbers of y and of x0."""
+        _, b, _, d = self.pattern
+        return [(i * b + j) * d + l for j in range(b)]
+
+    @property
+    def shift(self):
+        """Bits that are dropped from an accumulator of `graphs`."""
+        return max(0, self.factor.shift)
+
+    @cached_property
+    def bounds(self):
+        """Exact (lo, hi) of each output before saturation."""
+        ends = [None] * self.lanes_out
+        for block, graph in self.graphs.items():
+            for j, n in enumerate(self.outputs(*block)):
+                ends[n] = tuple(end >> self.shift for end in graph.output_range(j))
+        return ends
+
+    def clips(self, n):
+        """Whether output n can be above, below the format; below is nothing to saturate before a ReLU."""
+        (lo, hi), f = self.bounds[n], self.factor
+        return hi > f.output.hi, lo < f.output.lo and not f.relu
+
+    @cached_property
+    def counted(self):
+        """Values of a beat that can clip at all."""
+        return sum(any(self.clips(n)) for n in range(self.lanes_out)) * self.vectors
+
+    # cycles
+
+    @cached_property
+    def adder_depth(self):
+        """Cycles until every accumulator is complete."""
+        return max(graph.depth for graph in self.graphs.values())
+
+    @property
+    def count_depth(self):
+        """Cycles that counting the clipped values takes beyond its last additions."""
+        levels, n = 0, self.counted
+        while n > COUNTED:
+            levels, n = levels + 1, -(-n // COUNTED)
+        return levels
+
+    @property
+    def depth(self):
+        """Cycles from `i.valid` to `o.valid`: adders, saturation, counting."""
+        return self.adder_depth + 1 + self.count_depth
+
+    # size
+
+    @property
+    def adders(self):
+        return sum(len(graph.nodes) for graph in self.graphs.values()) * self.vectors
+
+    @property
+    def lut(self):
+        """Estimate of TRELLIS_COMB on ECP5: carry chains, in pairs of bits, with what nextpnr puts at their ends; a
+        table a bit of each output; three for each value that can clip (its flag, its part of the count)."""
+        cells = sum(2 * -(-node.cells // 2) + OVERHEAD for graph in self.graphs.values() for node in graph.nodes)
+        return (cells + self.lanes_out * self.factor.output.width) * self.vectors + 3 * self.counted
+
+    @property
+    def ff(self):
+        """Estimate of TRELLIS_FF: values for as long as they are needed, outputs, flags of values that clip."""
+        bits = sum(graph.registers(self.adder_depth, self.shift) for graph in self.graphs.values()) * self.vectors
+        outputs = self.lanes_out * self.vectors * self.factor.output.width * (1 + self.count_depth)
+        return bits + outputs + 2 * self.counted + self.depth
+
+
+class Late:
+    """A value and its copies a number of cycles later, made where they are asked for; a reset is for control bits."""
+
+    def __init__(self, m, value, name, cycle=0, reset=False):
+        self.m, self.name, self.cycle, self.reset, self.copies = m, name, cycle, reset, [value]
+
+    def at(self, cycle):
+        while len(self.copies) <= cycle - self.cycle:
+            name = f"{self.name}_s{self.cycle + len(self.copies)}"
+            copy = Signal.like(self.copies[-1], name=name, reset_less=not self.reset)
+            self.m.d.sync += copy.eq(self.copies[-1])
+            self.copies.append(copy)
+        return self.copies[cycle - self.cycle]
+
+
+class Spatial(wiring.Component):
+    """A factor: `i` and `o` are links of whole vectors; with a residual, `skip` is the layer's input.
+
+    Nothing is ever held: room at `o` is room at `i`. A beat of `skip` is taken `SKIP` cycles after the `i.valid` it
+    belongs to and has to be there by then. `saturated` counts the values of the beat in `o` that were clipped.
+    """
+
+    def __init__(self, spec: SpatialSpec):
+        self.spec = spec
+        f = spec.factor
+        ports = {
+            "i": In(Link(beat(f.input.width, spec.lanes_in * spec.vectors))),
+            "o": Out(Link(beat(f.output.width, spec.lanes_out * spec.vectors))),
+            "saturated": Out(range(spec.lanes_out * spec.vectors + 1)),
+        }
+        if f.skip_input:
+            ports["skip"] = In(stream.Signature(beat(f.skip_input.width, spec.lanes_out * spec.vectors)))
+        super().__init__(ports)
+
+    def elaborate(self, platform):
+        m = Module()
+        s = self.spec
+        valid = Late(m, self.i.valid, "valid", reset=True)
+        m.d.comb += [
+            self.i.ready.eq(self.o.ready),
+            self.o.take.eq(self.i.take),
+            self.o.valid.eq(valid.at(s.depth)),
+        ]
+        if s.factor.skip_input:
+            m.d.comb += self.skip.ready.eq(valid.at(SKIP))
+        done, flags = s.adder_depth + 1, []
+        for (i, l), graph in s.graphs.items():
+            for e in range(s.vectors):
+                name = f"b{i}_{l}" if s.vectors == 1 else f"b{i}_{l}v{e}"
+                sources = [self.i.payload[n * s.vectors + e] for n in s.inputs(i, l)]
+                if s.factor.skip_input:
+                    sources += [self.skip.payload[n * s.vectors + e] for n in s.outputs(i, l)]
+                for n, total in zip(s.outputs(i, l), self._totals(m, graph, sources, name)):
+                    y, clips = self._saturate(m, total, n, f"{name}_{n}")
+                    m.d.comb += self.o.payload[n * s.vectors + e].eq(Late(m, y, f"y{n}v{e}", done).at(s.depth))
+                    if clips is not None:
+                        flags.append(clips & valid.at(done))
+        while len(flags) > COUNTED:
+            sums = [sum(flags[n + 1 : n + COUNTED], flags[n]) for n in range(0, len(flags), COUNTED)]
+            flags = [Late(m, value, f"count{len(sums)}_{n}").at(1) for n, value in enumerate(sums)]
+        m.d.comb += self.saturated.eq(sum(flags[1:], flags[0]) if flags else 0)
+        return m
+
+    def _totals(self, m, graph, sources, name):
+        """The accumulators of a block, all in cycle `adder_depth`."""
+        values = [Late(m, x, f"{name}_x{n}", level) for n, (x, level) in enumerate(zip(sources, graph.levels))]
+        for n, node in enumerate(graph.nodes):
+            a, b = (None if v is None else values[v].at(node.level - 1) for v in (node.a, node.b))
+            value = Signal(signed(node.width), name=f"{name}_n{n}", reset_less=True)
+            m.d.sync += value.eq(add(node, a, b))
+            values.append(Late(m, value, f"{name}_n{n}", node.level))
+        for n, out in enumerate(graph.outputs):
+            total = Const(out.constant, signed(width(out.constant, out.constant)))
+            if out.source is not None:
+                source = values[out.source].at(self.spec.adder_depth)
+                total = Cat(Const(out.constant, out.shift), source).as_signed() if out.shift else source
+            yield ~total if out.invert else total
+
+    def _saturate(self, m, total, n, name):
+        """The requantisation's end, one register: the output and whether it was clipped, None where it cannot be."""
+        f, (over, under) = self.spec.factor, self.spec.clips(n)
+        w, y = f.output.width, Signal(signed(width(*self.spec.bounds[n])), name=f"{name}_total")
+        m.d.comb += y.eq(total >> self.spec.shift)
+        value, sign, clips = y, y[-1], Const(0, 1)
+        if under:
+            below = sign & ~y[w - 1 :].all()
+            value, clips = Mux(below, Const(f.output.lo, signed(w)), value), below
+        if over:
+            above = ~sign & y[w - 1 :].any()
+            value, clips = Mux(above, Const(f.output.hi, signed(w)), value), clips | above
+        if f.relu:
+            value = Mux(sign, 0, value)
+        out = Signal(signed(w), name=f"{name}_y", reset_less=True)
+        m.d.sync += out.eq(value)
+        return out, Late(m, clips, f"{name}_clips").at(1) if over or under else None
+
+
+def add(node, a, b):
+    """The value of a Node, of its operands: bits of `a` that pass, and a carry chain of `node.cells` bits."""
+    if node.a is None:
+        constant = node.constant >> node.start
+        low, left, right, carry = b, cut(b, node.start), Const(constant, signed(width(constant, constant))), 0
+    elif node.minus and node.a_shift:
+        low, left, right, carry = a, Cat(Const(max(0, node.constant), node.a_shift), a), b, node.constant < 0
+    else:
+        constant = -node.constant if node.minus else node.constant
+        carry = constant == 1 << node.b_shift
+        zeros = Const(0 if carry else constant >> node.start, node.b_shift - node.start)
+        low, left, right = a, cut(a, node.start), Cat(zeros, b)
+    left, right = left.as_signed(), right.as_signed()
+    if carry:
+        # a bit below makes the carry, or the borrow
+        left, right = Cat(not node.minus, left).as_signed(), Cat(1, right).as_signed()
+    total = left - right if node.minus else left + right
+    return Cat(cut(low, 0, node.start), total[carry:]).as_signed()
+
+
+def cut(value, start, size=None):
+    """Bits `start` and on, sign-extended to `size` bits where that is given."""
+    value = value[min(start, len(value) - 1) :]
+    return value if size is None else Cat(value, value[-1].replicate(max(0, size - len(value))))[:size]
