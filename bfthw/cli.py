@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from . import options as given
 from .console import console, progress, show_build, show_simulation, steps
 
 app = typer.Typer(
@@ -18,25 +19,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Trained butterfly networks to FPGA hardware: checkpoint, integers, Verilog, bit-exact simulation.",
 )
-
-Checkpoint = Annotated[
-    Path, typer.Argument(metavar="CKPT", help="Checkpoint: .safetensors, .pt, .pth or .npz", show_default=False)
-]
-Order = Annotated[str, typer.Option(metavar="A,B,...", help="Order of the layers, where the file does not tell")]
-Manifest = Annotated[
-    Path, typer.Argument(metavar="DIR/NAME.json", help="Manifest that `generate` wrote", show_default=False)
-]
-WeightBits = Annotated[int, typer.Option(help="Bits of a weight", show_default="8")]
-ActivationBits = Annotated[int, typer.Option(help="Bits between stages", show_default="10")]
-InputBits = Annotated[int, typer.Option(help="Bits of an input value", show_default="8")]
-InputFrac = Annotated[int, typer.Option(help="Fraction bits of an input value", show_default="input bits - 1")]
-RowExponents = Annotated[int, typer.Option(help="Fraction bits, at most, that a row of weights has of its own")]
-Calibration = Annotated[
-    Path, typer.Option(metavar="X.npy", help="Inputs (N, n), float, as the network was trained on; formats follow them")
-]
-SettingsFile = Annotated[
-    Path, typer.Option("--settings", metavar="FILE.toml", help="All settings, also for each layer")
-]
 
 
 def _read(path, order=None):
@@ -93,7 +75,7 @@ def doctor():
 
 
 @app.command()
-def inspect(ckpt: Checkpoint, order: Order = None):
+def inspect(ckpt: given.Checkpoint, order: given.Order = None):
     """Show the layers of a checkpoint, their patterns and weights, against dense layers of the same sizes."""
     from . import tables
 
@@ -109,16 +91,16 @@ def inspect(ckpt: Checkpoint, order: Order = None):
 
 @app.command()
 def quantize(
-    ckpt: Checkpoint,
+    ckpt: given.Checkpoint,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.npz", help="Where to write the integers")],
-    order: Order = None,
-    weight_bits: WeightBits = None,
-    activation_bits: ActivationBits = None,
-    input_bits: InputBits = None,
-    input_frac: InputFrac = None,
-    row_exponents: RowExponents = None,
-    calibration: Calibration = None,
-    settings_file: SettingsFile = None,
+    order: given.Order = None,
+    weight_bits: given.WeightBits = None,
+    activation_bits: given.ActivationBits = None,
+    input_bits: given.InputBits = None,
+    input_frac: given.InputFrac = None,
+    row_exponents: given.RowExponents = None,
+    calibration: given.Calibration = None,
+    settings_file: given.SettingsFile = None,
 ):
     """Turn float weights into integers and write them as .npz, which `generate` takes as well."""
     import bfthw
@@ -138,25 +120,29 @@ def quantize(
 
 @app.command()
 def generate(
-    ckpt: Checkpoint,
+    ckpt: given.Checkpoint,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files, made if missing")
     ],
     name: Annotated[str, typer.Option(help="Name of the Verilog module and of the files")],
-    order: Order = None,
-    lanes: Annotated[
-        int, typer.Option(help="Elements a beat, outputs a cycle (PE) of every factor", show_default="1")
-    ] = None,
-    simd: Annotated[
-        int, typer.Option(help="Inputs of a dot product a cycle", show_default="the fewest that slow nothing down")
-    ] = None,
-    weight_bits: WeightBits = None,
-    activation_bits: ActivationBits = None,
-    input_bits: InputBits = None,
-    input_frac: InputFrac = None,
-    row_exponents: RowExponents = None,
-    calibration: Calibration = None,
-    settings_file: SettingsFile = None,
+    order: given.Order = None,
+    lanes: given.Lanes = None,
+    simd: given.Simd = None,
+    engine: given.Engine = None,
+    vectors: given.Vectors = None,
+    paired: given.Paired = None,
+    products: given.Products = None,
+    target: given.Target = None,
+    interval: given.Interval = None,
+    multipliers: given.Multipliers = None,
+    fit: given.FitBoard = None,
+    weight_bits: given.WeightBits = None,
+    activation_bits: given.ActivationBits = None,
+    input_bits: given.InputBits = None,
+    input_frac: given.InputFrac = None,
+    row_exponents: given.RowExponents = None,
+    calibration: given.Calibration = None,
+    settings_file: given.SettingsFile = None,
     rtlil: Annotated[
         bool, typer.Option("--rtlil", help="Write NAME.il, Yosys' own format, beside the Verilog")
     ] = False,
@@ -177,28 +163,49 @@ def generate(
         row_exponents=row_exponents,
         lanes=lanes,
         simd=simd,
+        engine=engine,
+        vectors=vectors,
+        paired=paired,
+        products=products,
+        target=target,
     )
+    room = None
+    if fit:
+        from boards.fit import on_board
+
+        settings, room = on_board(fit, settings)
     integers = _integers(ckpt, order, settings, calibration)
-    with console.status("writing Verilog ..."):
-        design = rtl_gen.write(integers, output, name=name, settings=settings, with_rtlil=rtlil)
+    with console.status("choosing and writing Verilog ..."):
+        if (interval, multipliers, fit) == (None, None, None):
+            spec = rtl_gen.make_spec(integers, settings)
+        else:
+            choice = rtl_gen.choose_for(integers, settings, interval=interval, multipliers=multipliers, room=room)
+            spec = choice.spec
+            console.print(f"chosen: {choice.why}", markup=False, soft_wrap=True)
+        design = rtl_gen.write_spec(spec, output, name=name, with_rtlil=rtlil)
     console.print(tables.hardware(design.spec))
     m = design.manifest
+    frame = "vector" if m.vectors == 1 else f"frame of {m.vectors} vectors"
     console.print(
-        f"latency {m.latency} cycles, interval {m.interval} cycles a vector, {m.resources.multipliers} multipliers"
+        f"latency {m.latency} cycles, interval {m.interval} cycles a {frame}, {m.resources.multipliers} multipliers",
+        soft_wrap=True,
     )
+    if m.resources.estimated:
+        needs = ", ".join(f"{n} {resource}" for resource, n in m.resources.estimated.model_dump().items())
+        console.print(f"estimated, without board and line: {needs}")
     console.print(f"wrote {output / name}.v, .json, .npz{', .il' if rtlil else ''}", markup=False)
 
 
 @app.command()
 def simulate(
-    manifest: Manifest,
+    manifest: given.Manifest,
     vectors: Annotated[int, typer.Option(help="Random vectors, corners of the range first")] = 64,
     input_: Annotated[
         Path, typer.Option("--input", metavar="X.npy", help="Vectors (N, n) for the unstalled run, floats or integers")
     ] = None,
     stall: Annotated[float, typer.Option(help="Probability of a stall, each side and cycle")] = 0.3,
     seed: Annotated[int, typer.Option(help="Seed of vectors and stalls")] = 0,
-    simulator: Annotated[str, typer.Option(help="verilator or icarus")] = "verilator",
+    simulator: Annotated[str, typer.Option(help="verilator, icarus, or compiled: fast, without waves")] = "verilator",
     waves: Annotated[
         bool, typer.Option("--waves", help="Write NAME.vcd (Icarus: NAME.fst) beside the manifest")
     ] = False,
@@ -229,7 +236,7 @@ def simulate(
 
 @app.command()
 def build(
-    manifest: Manifest,
+    manifest: given.Manifest,
     board: Annotated[str, typer.Option(help="Board, as `bfthw boards` names it")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files, made if missing")
@@ -256,7 +263,7 @@ def build(
 
 @app.command()
 def run(
-    manifest: Manifest,
+    manifest: given.Manifest,
     input_: Annotated[Path, typer.Option("--input", metavar="X.npy", help="Vectors (N, n), floats or integers")],
     port: Annotated[str, typer.Option(help="Serial port of the board, /dev/ttyUSB0 for example")] = None,
     simulate: Annotated[bool, typer.Option("--simulate", help="A simulated board instead of a port")] = False,
@@ -295,7 +302,7 @@ def run(
 
 
 @app.command()
-def fit(ckpt: Checkpoint, order: Order = None, settings_file: SettingsFile = None):
+def fit(ckpt: given.Checkpoint, order: given.Order = None, settings_file: given.SettingsFile = None):
     """Estimate which boards a network fits, and how; nothing is built."""
     import bfthw
     from boards.fit import fit as fit_board
@@ -309,7 +316,7 @@ def fit(ckpt: Checkpoint, order: Order = None, settings_file: SettingsFile = Non
         integers = bfthw.compile(network, settings=settings if settings.chooses_formats else None)
     console.print(tables.fits([fit_board(integers, board) for board in BOARDS.values()]))
     console.print(
-        "estimates, by the formulas in docs/boards.md; the serial line may be slower than the core", style="dim"
+        "estimates, see docs/hardware.md; the serial line may be slower than the core", style="dim"
     )
 
 

@@ -2,12 +2,17 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Lanes = Annotated[int, Field(ge=1, le=4096)]
 Simd = Annotated[int, Field(ge=1, le=65536)]
+Engine = Literal["pipelined", "folded", "spatial"]
+Products = Literal["dsp", "lut"]
+# what is chosen for the hardware: of a factor, and of the whole network
+FOLDING = frozenset({"engine", "lanes", "simd", "vectors", "paired"})
+HARDWARE = FOLDING | {"products", "target"}
 
 
 class _Strict(BaseModel):
@@ -15,13 +20,18 @@ class _Strict(BaseModel):
 
 
 class LayerSettings(_Strict):
-    """Settings of one layer; a list has one entry for each factor. None: the network's setting."""
+    """Settings of one layer; a list has one entry for each factor. None: the network's setting.
+
+    engine, lanes, simd: as in rtl_gen.NetworkSpec. products: multipliers of DSP blocks or of tables.
+    """
 
     weight_bits: Annotated[int, Field(ge=2, le=24)] | None = None
     activation_bits: Annotated[int, Field(ge=2, le=24)] | None = None
     row_exponents: Annotated[int, Field(ge=0, le=8)] | None = None
     lanes: Lanes | list[Lanes] | None = None
     simd: Simd | list[Simd] | None = None
+    engine: Engine | list[Engine] | None = None
+    products: Products | list[Products] | None = None
 
 
 class Settings(LayerSettings):
@@ -29,6 +39,8 @@ class Settings(LayerSettings):
 
     row_exponents: extra fraction bits, at most, that a row of weights may have of its own.
     percentile: a format holds what lies between the percentiles 100 - p and p of the calibration data.
+    vectors: whole vectors side by side in a beat. target: whose primitives the Verilog instances; plain: none.
+    paired: folded engines make two products a multiplier.
     """
 
     weight_bits: Annotated[int, Field(ge=2, le=24)] = 8
@@ -38,17 +50,24 @@ class Settings(LayerSettings):
     input_frac: Annotated[int, Field(ge=-64, le=64)] | None = None
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     equalise: bool | None = None
+    vectors: Annotated[int, Field(ge=1, le=4096)] = 1
+    target: Literal["plain", "ecp5", "ice40", "gowin"] = "plain"
+    paired: bool = False
     layers: dict[str, LayerSettings] = {}
 
     @property
+    def given(self):
+        """Keys that were set, for the network or for a layer."""
+        own = (layer.model_fields_set for layer in self.layers.values())
+        return frozenset(self.model_fields_set - {"layers"}).union(*own)
+
+    @property
     def chooses_formats(self):
-        """Whether anything but the hardware's lanes and SIMD was set."""
-        hardware = {"lanes", "simd"}
-        own = (layer.model_fields_set - hardware for layer in self.layers.values())
-        return bool(self.model_fields_set - hardware - {"layers"}) or any(own)
+        """Whether anything but the hardware was set."""
+        return bool(self.given - HARDWARE)
 
     def layer(self, name):
-        """The settings of a layer, every number filled in (lanes and simd may stay None: chosen later)."""
+        """The settings of a layer, every number filled in (those of the hardware may stay None: chosen later)."""
         own = self.layers.get(name, LayerSettings())
         given = own.model_dump(exclude_none=True)
         return LayerSettings(**{key: given.get(key, getattr(self, key)) for key in LayerSettings.model_fields})
@@ -74,9 +93,10 @@ def make_settings(path=None, **given):
     try:
         return Settings(**table)
     except ValidationError as error:
-        # of the ways to read `int or list`, the one that came furthest; pydantic puts their names into the location
+        # of the ways to read `one or list`, the one that came furthest; pydantic puts their names into the location
         first = max(error.errors(), key=lambda e: len(e["loc"]))
-        key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("constrained-", "list[")))
+        ways = "constrained-", "list[", "literal["
+        key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(ways))
         if first["type"] == "extra_forbidden":
             known = LayerSettings.model_fields if "." in key else Settings.model_fields
             raise ValueError(f"{where}: unknown key {key!r}; the keys are {', '.join(known)}") from None

@@ -80,18 +80,20 @@ def formats(network, reports=()):
 
 
 def hardware(spec):
-    """The stages of a NetworkSpec with what was chosen for each."""
+    """The engines of a NetworkSpec, with what was chosen for each factor."""
     table = _table(
-        "Hardware (ROM and buffer in bits)",
-        *("stage", ">(a, b, c, d)", ">lanes", ">SIMD", ">interval", ">mult", ">ROM", ">buffer"),
+        f"Hardware, {spec.target} (ROM and buffer in bits)",
+        *("stage", ">(a, b, c, d)", "engine", ">lanes", ">SIMD", ">interval", ">mult", ">ROM", ">buffer"),
     )
-    for name, s in zip(spec.network.names, spec.stages):
-        figures = s.lanes, s.simd, s.interval, s.multipliers, s.rom_bits, s.buffer_bits
-        table.add_row(name, str(s.pattern), *map(str, figures))
+    for engine, (_, start, stop, _) in zip(spec.stages, spec.groups):
+        figures = engine.interval, engine.multipliers, engine.rom_bits, engine.buffer_bits
+        for n in range(start, stop):
+            f, kind = spec.network.factors[n], spec.engines[n] + ", LUT" * spec.lut[n]
+            row = spec.network.names[n], str(f.pattern), kind, str(spec.lanes[n]), str(spec.simd[n])
+            table.add_row(*row, *(map(str, figures) if n == start else ["″"] * len(figures)))
     table.add_section()
-    table.add_row(
-        "all", "", "", "", str(spec.interval), str(spec.multipliers), str(spec.rom_bits), str(spec.buffer_bits)
-    )
+    figures = spec.interval, spec.multipliers, spec.rom_bits, spec.buffer_bits
+    table.add_row("all", "", "", "", "", *map(str, figures))
     return table
 
 
@@ -118,10 +120,11 @@ def fits(found):
     table = _table("Estimated", "board", ">LUT", ">mult", ">RAM", ">MHz", ">interval", ">vectors/s", "how")
     for fit in found:
         device = fit.board.device
+        needs = fit.needs or {"LUT": 0, "DSP": 0, "RAM": 0}
         shares = [
-            f"{100 * fit.needs['LUT'] / device.lut:.0f} %",
-            f"{fit.needs['DSP']}/{device.dsp}",
-            f"{fit.needs['RAM']}/{device.ram}",
+            f"{100 * needs['LUT'] / device.lut:.0f} %",
+            f"{needs['DSP']}/{device.dsp}",
+            f"{needs['RAM']}/{device.ram}",
         ]
         speed = ["", ""] if fit.spec is None else [str(fit.spec.interval), f"{fit.vectors_per_second:.3g}"]
         table.add_row(fit.board.key, *shares, f"{fit.board.clock_mhz:g}", *speed, fit.how)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from amaranth._toolchain.yosys import find_yosys
 from amaranth.back import rtlil, verilog
 
 import bfthw
 from bfthw import IntNetwork, Settings, load_integers, save_integers
 
 from . import manifest as mf
-from .network import NetworkSpec
+from .netspec import NetworkSpec
+from .resources import estimate
 from .top import AxiStream, lane_bytes
 
 # IEEE 1364-2005, annex B, and the words that SystemVerilog readers of .v files trip over
@@ -31,6 +33,17 @@ KEYWORDS = frozenset(
     wait wand weak0 weak1 while wire with within wor xnor xor""".split()
 )
 
+# as amaranth.back.verilog, but flat
+_ATTRIBUTES = "-remove generator -remove top -remove src -remove hdlname -remove amaranth.*"
+FLATTEN = (
+    "proc -nomux -norom",
+    "flatten",
+    "memory_collect",
+    f"attrmap {_ATTRIBUTES}",
+    f"attrmap -modattr {_ATTRIBUTES}",
+    "write_verilog -norename",
+)
+
 
 def check_name(name):
     """ValueError unless `name` can name a Verilog module and its files."""
@@ -41,27 +54,62 @@ def check_name(name):
     return name
 
 
-def make_spec(network, settings=None):
-    """A NetworkSpec with the lanes and SIMD of the settings; a number for a layer counts for each of its factors."""
-    settings = settings or Settings()
+def choices(network, settings):
+    """Arguments of NetworkSpec that the settings choose; what a layer has one of counts for each of its factors."""
     settings.check_layers([layer.name for layer in network.layers])
-    chosen = {"lanes": [], "simd": []}
+    chosen = {"engine": [], "lanes": [], "simd": [], "products": []}
     for layer in network.layers:
         own = settings.layer(layer.name)
-        for key, numbers in chosen.items():
+        for key, entries in chosen.items():
             value = getattr(own, key)
             if isinstance(value, list) and len(value) != len(layer.factors):
                 raise ValueError(
-                    f"settings: {key} of layer {layer.name!r} needs {len(layer.factors)} numbers, got {len(value)}"
+                    f"settings: {key} of layer {layer.name!r} needs an entry for each of {len(layer.factors)} factors, "
+                    f"got {len(value)}"
                 )
-            numbers += value if isinstance(value, list) else [value] * len(layer.factors)
-    return NetworkSpec(network=network, lanes=tuple(n or 1 for n in chosen["lanes"]), simd=tuple(chosen["simd"]))
+            entries += value if isinstance(value, list) else [value] * len(layer.factors)
+    return {
+        "engines": tuple(engine or "pipelined" for engine in chosen["engine"]),
+        "lanes": tuple(chosen["lanes"]),
+        "simd": tuple(chosen["simd"]),
+        "lut": tuple(products == "lut" for products in chosen["products"]),
+        "vectors": settings.vectors,
+        "target": settings.target,
+        "paired": settings.paired,
+    }
+
+
+def make_spec(network, settings=None):
+    """The NetworkSpec of Settings. Raises ValueError for what does not fit, also for settings that would do nothing."""
+    settings = settings or Settings()
+    given = choices(network, settings)
+    check_lut(given)
+    if "pipelined" not in given["engines"] and (idle := sorted(settings.given & {"lanes", "simd"})):
+        raise ValueError(
+            f"settings: {' and '.join(idle)}: of pipelined engines alone, and here is none; vectors make the others wider"
+        )
+    if settings.paired and "folded" not in given["engines"]:
+        raise ValueError("settings: paired: of folded engines alone, and here is none")
+    spec = NetworkSpec(network=network, **given)
+    for _, start, stop, _ in spec.groups:
+        if len(set(spec.lut[start:stop])) > 1:
+            raise ValueError(f"settings: products of stage {network.names[start]}: factors folded together need one kind")
+    return spec
+
+
+def check_lut(given):
+    """ValueError where arguments of NetworkSpec ask for products of tables in plain HDL."""
+    if given["target"] == "plain" and any(given["lut"]):
+        raise ValueError("settings: products = 'lut': target 'plain' leaves that to synthesis; name ecp5, ice40 or gowin")
 
 
 def to_verilog(spec, name):
-    """Verilog text of the AXI4-Stream top, the same on every machine."""
-    check_name(name)
-    return verilog.convert(AxiStream(spec), name=name, emit_src=False, strip_internal_attrs=True)
+    """Verilog text of the AXI4-Stream top, the same on every machine; one flat module where there are primitives in it."""
+    if spec.target == "plain":
+        check_name(name)
+        return verilog.convert(AxiStream(spec), name=name, emit_src=False, strip_internal_attrs=True)
+    script = [f"read_rtlil <<rtlil\n{to_rtlil(spec, name)}\nrtlil", *FLATTEN]
+    return find_yosys(lambda found: found >= (0, 40)).run(["-q", "-"], "\n".join(script), ignore_warnings=True)
 
 
 def to_rtlil(spec, name):
@@ -115,7 +163,16 @@ def load_design(path):
     network = load_integers(path.parent / manifest.files.integers.name)
     stages = manifest.stages
     try:
-        spec = NetworkSpec(network=network, lanes=tuple(s.lanes for s in stages), simd=tuple(s.simd for s in stages))
+        spec = NetworkSpec(
+            network=network,
+            engines=tuple(stage.engine for stage in stages),
+            lanes=tuple(stage.lanes for stage in stages),
+            simd=tuple(stage.simd for stage in stages),
+            lut=tuple(stage.products == "lut" for stage in stages),
+            vectors=manifest.vectors,
+            target=manifest.target,
+            paired=manifest.paired,
+        )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if make_manifest(spec, manifest.name, path.parent).configuration != manifest.configuration:
@@ -136,8 +193,8 @@ def make_manifest(spec, name, directory):
             beats=elements // lanes,
         )
         for side, prefix, elements, q_format, lanes in (
-            ("input", "s_axis", q.inputs, q.input, spec.lanes[0]),
-            ("output", "m_axis", q.outputs, q.output, spec.lanes[-1]),
+            ("input", "s_axis", q.inputs, q.input, spec.lanes_in),
+            ("output", "m_axis", q.outputs, q.output, spec.lanes_out),
         )
     }
     files = {
@@ -148,15 +205,24 @@ def make_manifest(spec, name, directory):
         format="bfthw manifest",
         version=mf.VERSION,
         name=name,
-        configuration=mf.configuration(files["integers"].sha256, **ports),
+        configuration=mf.configuration(files["integers"].sha256, vectors=spec.vectors, **ports),
         files=mf.Files(**files),
         clock="aclk",
         reset="aresetn",
         **ports,
+        target=spec.target,
+        vectors=spec.vectors,
+        paired=spec.paired,
         latency=spec.latency,
         interval=spec.interval,
-        stages=[_stage(n, stage_name, stage) for n, (stage_name, stage) in enumerate(zip(q.names, spec.stages))],
-        resources=mf.Resources(multipliers=spec.multipliers, rom_bits=spec.rom_bits, buffer_bits=spec.buffer_bits),
+        stages=[_stage(spec, n) for n in range(len(q.factors))],
+        engines=[_engine(spec, n) for n in range(len(spec.stages))],
+        resources=mf.Resources(
+            multipliers=spec.multipliers,
+            rom_bits=spec.rom_bits,
+            buffer_bits=spec.buffer_bits,
+            estimated=None if spec.target == "plain" else mf.Estimate(**estimate(spec)),
+        ),
         rounding="floor((acc + 2^(shift-1)) / 2^shift), a left shift where shift <= 0",
         saturation="to the two's complement range of the output, then max(0, y) where relu",
         tools={
@@ -167,14 +233,15 @@ def make_manifest(spec, name, directory):
     )
 
 
-def _stage(number, name, stage):
-    f = stage.factor
+def _stage(spec, n):
+    f = spec.network.factors[n]
     return mf.Stage(
-        name=name,
-        instance=f"network.stage_{number}",
+        name=spec.network.names[n],
         pattern=list(f.pattern),
-        lanes=stage.lanes,
-        simd=stage.simd,
+        engine=spec.engines[n],
+        lanes=spec.lanes[n],
+        simd=spec.simd[n],
+        products="lut" if spec.lut[n] else "dsp",
         input=mf.Format.of(f.input),
         weights=mf.Format.of(f.weights),
         output=mf.Format.of(f.output),
@@ -185,9 +252,18 @@ def _stage(number, name, stage):
         bias_width=f.bias_width,
         shift=f.shift,
         relu=f.relu,
-        latency=stage.depth,
-        interval=stage.interval,
-        multipliers=stage.multipliers,
-        rom_bits=stage.rom_bits,
-        buffer_bits=stage.buffer_bits,
+    )
+
+
+def _engine(spec, n):
+    engine, (_, start, stop, _) = spec.stages[n], spec.groups[n]
+    return mf.Engine(
+        instance=f"network.stage_{n}",
+        stages=list(spec.network.names[start:stop]),
+        lanes=engine.lanes_out,
+        latency=engine.depth,
+        interval=engine.interval,
+        multipliers=engine.multipliers,
+        rom_bits=engine.rom_bits,
+        buffer_bits=engine.buffer_bits,
     )

@@ -44,7 +44,10 @@ class Files(_Strict):
 
 
 class Port(_Strict):
-    """A side of the core: elements a vector, their format, lanes a beat, bytes a lane, beats a vector."""
+    """A side of the core: elements a vector, their format, lanes, bytes of an element in a lane, beats a frame.
+
+    Where E vectors share a frame, a beat has lanes * E elements.
+    """
 
     prefix: Literal["s_axis", "m_axis"]
     elements: Positive
@@ -58,10 +61,11 @@ class Stage(_Strict):
     """A factor as it was built. shift_dot: left shifts of the dot product, or None where the row exponents set them."""
 
     name: str
-    instance: str
     pattern: list[Positive]
+    engine: Literal["pipelined", "folded", "spatial"]
     lanes: Positive
     simd: Positive
+    products: Literal["dsp", "lut"]
     input: Format
     weights: Format
     output: Format
@@ -72,17 +76,35 @@ class Stage(_Strict):
     bias_width: int | None
     shift: int
     relu: bool
+
+
+class Engine(_Strict):
+    """Hardware that serves one factor or, folded, some neighbours; lanes: elements of a vector in a beat that leaves."""
+
+    instance: str
+    stages: Annotated[list[str], Field(min_length=1)]
+    lanes: Positive
     latency: Positive
     interval: Positive
-    multipliers: Positive
+    multipliers: Count
     rom_bits: Count
     buffer_bits: Count
+
+
+class Estimate(_Strict):
+    """What the core will take of an FPGA of its target, without board and line: DSP and RAM exact, LUT and FF estimated."""
+
+    LUT: Count
+    FF: Count
+    DSP: Count
+    RAM: Count
 
 
 class Resources(_Strict):
     multipliers: Count
     rom_bits: Count
     buffer_bits: Count
+    estimated: Estimate | None
 
 
 class Manifest(_Strict):
@@ -95,18 +117,22 @@ class Manifest(_Strict):
     reset: Literal["aresetn"]
     input: Port
     output: Port
+    target: Literal["plain", "ecp5", "ice40", "gowin"]
+    vectors: Annotated[int, Field(ge=1, le=1 << 12)]
+    paired: bool
     latency: Positive
     interval: Positive
     stages: list[Stage]
+    engines: list[Engine]
     resources: Resources
     rounding: Literal["floor((acc + 2^(shift-1)) / 2^shift), a left shift where shift <= 0"]
     saturation: Literal["to the two's complement range of the output, then max(0, y) where relu"]
     tools: dict[str, str]
 
 
-def configuration(integers_sha256, input, output):
-    """Hash of the numbers, their order and the ports: equal for two cores that answer alike."""
-    text = json.dumps([integers_sha256, input.model_dump(), output.model_dump()], sort_keys=True, separators=(",", ":"))
+def configuration(integers_sha256, input, output, vectors=1):
+    """Hash of the numbers, their order, the ports and the vectors a frame: equal for two cores that answer alike."""
+    text = json.dumps([integers_sha256, vectors, input.model_dump(), output.model_dump()], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -136,6 +162,8 @@ def read_manifest(path, *, check=True):
             raise ValueError(
                 f"{beside}: not the file that {path.name} was made with (its sha256 differs); run `bfthw generate` again"
             )
-    if manifest.configuration != configuration(manifest.files.integers.sha256, manifest.input, manifest.output):
+    if manifest.configuration != configuration(
+        manifest.files.integers.sha256, manifest.input, manifest.output, manifest.vectors
+    ):
         raise ValueError(f"{path}: configuration: the hash does not fit the manifest's own numbers and ports")
     return manifest

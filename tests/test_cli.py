@@ -98,6 +98,24 @@ def test_settings_file_for_a_layer(butterfly, tmp_path):
     assert [(s.lanes, s.simd, s.weights.width) for s in stages] == [(4, 2, 5), (2, 2, 5)]
 
 
+def test_a_wish_is_met_and_explained(butterfly, tmp_path):
+    import rtl_gen
+
+    wish = "--interval", 40, "--target", "ecp5"
+    status, out, err = run("generate", butterfly, "-o", tmp_path / "out", "--name", "core", *wish)
+    assert status == 0 and "chosen: " in out and "the cheapest of" in out and "estimated, without board" in out, err
+    design = rtl_gen.load_design(tmp_path / "out" / "core.json")
+    assert design.spec.interval <= 40 * design.spec.vectors and design.spec.target == "ecp5"
+    status, out, _ = run("generate", butterfly, "-o", tmp_path / "out", "--name", "fits", "--fit", "icebreaker")
+    spec = rtl_gen.load_design(tmp_path / "out" / "fits.json").spec
+    assert status == 0 and "the fastest of" in out and spec.target == "ice40" and spec.multipliers <= 8
+    options = "--engine", "folded", "--vectors", 2, "--target", "gowin", "--products", "lut"
+    status, out, err = run("generate", butterfly, "-o", tmp_path / "out", "--name", "own", *options)
+    spec = rtl_gen.load_design(tmp_path / "out" / "own.json").spec
+    assert status == 0 and "cycles a frame of 2 vectors, " in out, err
+    assert (set(spec.engines), spec.vectors, spec.target, spec.lut) == ({"folded"}, 2, "gowin", (True, True))
+
+
 BAD = [
     (["inspect", "nothing.npz"], ["nothing.npz", "no such file"]),
     (["inspect", "."], ["must end in"]),
@@ -113,6 +131,24 @@ BAD = [
         ["SIMD 3", "SIMD that fits: 1, 2, 4"],
     ),
     (["generate", "net.safetensors", "-o", "out", "--name", "core", "--weight-bits", "99"], ["weight_bits", "99"]),
+    (["generate", "net.safetensors", "-o", "out", "--name", "core", "--engine", "fold"], ["engine = 'fold'", "folded"]),
+    (
+        ["generate", "net.safetensors", "-o", "out", "--name", "core", "--products", "lut"],
+        ["products = 'lut'", "name ecp5, ice40 or gowin"],
+    ),
+    (
+        ["generate", "net.safetensors", "-o", "out", "--name", "core", "--interval", "1", "--fit", "icebreaker"],
+        ["interval 1: the fastest that fits is ", "pipelined, "],
+    ),
+    (
+        ["generate", "net.safetensors", "-o", "out", "--name", "core", "--interval", "16", "--lanes", "2"],
+        ["chooses lanes itself"],
+    ),
+    (["generate", "net.safetensors", "-o", "out", "--name", "core", "--fit", "icebraker"], ["icebraker", "icebreaker"]),
+    (
+        ["generate", "net.safetensors", "-o", "out", "--name", "core", "--fit", "ulx3s-85f", "--target", "ice40"],
+        ["target = 'ice40': on ULX3S", "'ecp5'"],
+    ),
     (
         ["generate", "net.safetensors", "-o", "out", "--name", "core", "--calibration", "y.npy"],
         ["y.npy", "no such file"],

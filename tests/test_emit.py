@@ -1,13 +1,8 @@
 """What `write` leaves behind: Verilog, manifest and integers that agree, accepted by the tools, or nothing at all."""
 
-import ast
-import hashlib
-import json
 import os
-import random
 import re
 import shutil
-import struct
 import subprocess
 import sys
 import zipfile
@@ -16,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from boards import tools
-from rtl_bench import extremes, random_network
+from rtl_bench import random_network
 
-from bfthw import Chain, IntNetwork, Layer, Network, Settings, chain, compile
-from rtl_gen import emit, read_manifest, to_verilog, write
-from rtl_gen.manifest import configuration
-from sim import simulators
+from bfthw import Chain, Layer, Network, Settings, chain, compile
+from rtl_gen import emit, load_design, read_manifest, to_verilog, write
+from sim import simulate, simulators
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,21 +31,6 @@ def example(n=16, base=4, weight=None, **settings):
         name="body.0",
     )
     return compile(Network(layers=[layer]), settings=Settings(row_exponents=2, **settings))
-
-
-def changed(path, **keys):
-    """Write a manifest again with other values of dotted keys; a value of None takes the key away."""
-    table = json.loads(path.read_text())
-    for key, value in keys.items():
-        *where, last = key.split("__")
-        place = table
-        for part in where:
-            place = place[int(part) if part.isdigit() else part]
-        if value is None:
-            del place[last]
-        else:
-            place[last] = value
-    path.write_text(json.dumps(table))
 
 
 # the files
@@ -142,7 +121,14 @@ def test_nothing_is_left_on_failure(tmp_path, monkeypatch):
             r"stage body.0.factors.0: pattern \(1, 4, 4, 4\) cannot have 3 lanes; lanes that fit: 1, 2, 4",
         ),
         (Settings(simd=3), "SIMD"),
-        (Settings(lanes=[1, 1, 1]), "lanes of layer 'body.0' needs 2 numbers, got 3"),
+        (Settings(lanes=[1, 1, 1]), "lanes of layer 'body.0' needs an entry for each of 2 factors, got 3"),
+        (Settings(engine=["folded", "folded", "spatial"]), "engine of layer 'body.0' needs an entry for each of 2"),
+        (Settings(engine=["folded", "pipelined"]), "folded engine needs two neighbouring factors"),
+        (Settings(engine="folded", lanes=2), "lanes: of pipelined engines alone, and here is none"),
+        (Settings(engine="spatial", layers={"body.0": {"simd": 1}}), "simd: of pipelined engines alone"),
+        (Settings(paired=True), "paired: of folded engines alone"),
+        (Settings(products="lut"), "target 'plain' leaves that to synthesis; name ecp5, ice40 or gowin"),
+        (Settings(target="ecp5", engine="folded", products=["lut", "dsp"]), "factors folded together need one kind"),
         (Settings(layers={"tail": {"lanes": 2}}), "no layer 'tail'"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -166,6 +152,34 @@ def test_settings_become_lanes_and_simd():
     assert (spec.lanes, spec.simd) == ((1, 4), (4, 1))
 
 
+# settings of the hardware, and the engines that they are
+OPTIONS = {
+    "plain, folded": (dict(engine="folded", vectors=3), ["FoldSpec"]),
+    "ecp5": (dict(target="ecp5"), ["StageSpec", "StageSpec"]),
+    "ecp5, folded, lut": (dict(target="ecp5", engine="folded", products="lut", vectors=2), ["FoldSpec"]),
+    "ice40, one of tables": (dict(target="ice40", products=["lut", "dsp"], lanes=[1, 2]), ["StageSpec", "StageSpec"]),
+    "gowin, mixed": (dict(target="gowin", engine=["spatial", "pipelined"], vectors=2), ["SpatialSpec", "StageSpec"]),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_reach_the_hardware_and_come_back(tmp_path, name):
+    settings, engines = OPTIONS[name]
+    design = write(example(), tmp_path, name="core", settings=Settings(**settings))
+    assert [type(engine).__name__ for engine in design.spec.stages] == engines
+    again = load_design(design.path).spec
+    for key in ("engines", "lanes", "simd", "lut", "vectors", "target", "paired"):
+        assert getattr(again, key) == getattr(design.spec, key), key
+    assert again.latency == design.manifest.latency and again.interval == design.manifest.interval
+    text = design.path.with_suffix(".v").read_text()
+    # primitives stand in one flat module
+    flat = "target" in settings
+    assert (len(re.findall(r"^module ", text, re.MULTILINE)) == 1) == flat
+    assert not re.search(r"amaranth|\bsrc\b|generator|/", text.replace("/*", "").replace("*/", ""))
+    result = simulate(design, vectors=7, stall=0.2, simulator="compiled")
+    assert result.ok, result.problems
+
+
 @pytest.mark.parametrize("lanes", [1, 4])
 def test_large_network(tmp_path, lanes):
     layer = Layer(chain=Chain.random(chain.bft(1024), 0), residual=True)
@@ -173,211 +187,6 @@ def test_large_network(tmp_path, lanes):
     assert design.manifest.interval == 1024 // lanes
     assert [s.pattern for s in design.manifest.stages] == [list(p) for p in chain.bft(1024)]
     read_manifest(design.path)
-
-
-# the manifest
-
-
-def arrays_of(path):
-    """Arrays of an .npz as (shape, list of ints), read with nothing but the format's description."""
-    result, kinds = {}, {"|i1": "b", "<i2": "h", "<i4": "i", "<i8": "q", "|u1": "B"}
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            data = archive.read(name)
-            assert data[:6] == b"\x93NUMPY"
-            size = struct.unpack("<H", data[8:10])[0]
-            header = ast.literal_eval(data[10 : 10 + size].decode())
-            assert not header["fortran_order"]
-            count = 1
-            for n in header["shape"]:
-                count *= n
-            values = struct.unpack(f"<{count}{kinds[header['descr']]}", data[10 + size :])
-            result[name.removesuffix(".npy")] = header["shape"], list(values)
-    return result
-
-
-def recompute(path, vector):
-    """Every stage's outputs from the manifest and the integers beside it, in Python's own ints."""
-    manifest = json.loads(path.read_text())
-    arrays = arrays_of(path.parent / manifest["files"]["integers"]["name"])
-    x, entered, of, outputs = list(vector), None, None, []
-    for stage in manifest["stages"]:
-        layer = stage["name"].rsplit(".factors.", 1)[0]
-        if layer != of:
-            of, entered = layer, x
-        a, b, c, d = stage["pattern"]
-        shape, weights = arrays[stage["name"]]
-        assert list(shape) == [a, b, c, d]
-        exponents = arrays.get(stage["name"] + ".exponents")
-        skip, bias = arrays.get(layer + ".skip"), arrays.get(layer + ".bias")
-        lo, hi = -(1 << (stage["output"]["width"] - 1)), (1 << (stage["output"]["width"] - 1)) - 1
-        y = []
-        for row in range(a * b * d):
-            i, j, l = row // (b * d), row // d % b, row % d
-            acc = sum(weights[((i * b + j) * c + k) * d + l] * x[(i * c + k) * d + l] for k in range(c))
-            if stage["shift_dot"] is None:
-                # a row's own: up to the accumulator's fraction bits
-                frac = stage["input"]["frac"] + stage["weights"]["frac"] + exponents[1][row]
-                acc <<= stage["output"]["frac"] + stage["shift"] - frac
-            else:
-                acc <<= stage["shift_dot"]
-            if stage["residual"]:
-                acc += entered[row] * (skip[1][row] if stage["residual_weights"] else 1) << stage["shift_residual"]
-            if stage["bias_width"] is not None:
-                acc += bias[1][row]
-            shift = stage["shift"]
-            value = (acc + (1 << (shift - 1))) >> shift if shift > 0 else acc << -shift
-            value = min(max(value, lo), hi)
-            y.append(max(value, 0) if stage["relu"] else value)
-        x = y
-        outputs.append(y)
-    return outputs
-
-
-@pytest.mark.parametrize("seed", range(12), ids="seed-{}".format)
-def test_manifest_and_integers_say_it_all(tmp_path, seed):
-    network: IntNetwork = random_network(seed, largest=32, weights=128) if seed else example()
-    design = write(network, tmp_path, name="core")
-    x = extremes(np.random.default_rng(seed), network.input, (6, network.inputs))
-    taps = network.taps(x)
-    for n, vector in enumerate(x.tolist()):
-        for stage, (y, tap) in enumerate(zip(recompute(design.path, vector), taps, strict=True)):
-            assert y == tap[n].tolist(), f"vector {n}, stage {stage}"
-
-
-def test_manifest_repeats_the_specification(tmp_path):
-    design = write(example(), tmp_path, name="core", settings=Settings(lanes=[2, 4]))
-    m, spec = design.manifest, design.spec
-    assert (m.latency, m.interval) == (spec.latency, spec.interval)
-    assert m.resources.model_dump() == {
-        "multipliers": spec.multipliers,
-        "rom_bits": spec.rom_bits,
-        "buffer_bits": spec.buffer_bits,
-    }
-    assert (m.input.lanes, m.input.beats, m.output.lanes, m.output.beats) == (2, 8, 4, 4)
-    for shown, stage in zip(m.stages, spec.stages, strict=True):
-        assert (shown.lanes, shown.simd, shown.multipliers) == (stage.lanes, stage.simd, stage.multipliers)
-    for kind in ("verilog", "integers"):
-        file = getattr(m.files, kind)
-        assert hashlib.sha256((tmp_path / file.name).read_bytes()).hexdigest() == file.sha256
-
-
-def test_configuration_is_of_numbers_order_and_ports(tmp_path):
-    def hash_of(network, number=iter(range(100)), **settings):
-        return write(
-            network, tmp_path / str(next(number)), name="core", settings=Settings(**settings)
-        ).manifest.configuration
-
-    network = example(64)
-    plain = hash_of(network)
-    assert plain == hash_of(network) == hash_of(example(64))
-    # what is inside may be built otherwise
-    assert plain == hash_of(network, lanes=[1, 4, 1]) == hash_of(network, simd=[1, 2, 4])
-    # other ports, numbers, order
-    others = [
-        hash_of(network, lanes=[2, 1, 1]),
-        hash_of(network, lanes=[1, 1, 4]),
-        hash_of(example(64, activation_bits=9)),
-    ]
-    values = network.factors[0].values.copy()
-    values[0, 0, 0, 0] += 1 if values[0, 0, 0, 0] < 0 else -1
-    factor = type(network.factors[0])(**{**network.factors[0].__dict__, "values": values})
-    layer = network.layers[0]
-    others.append(hash_of(IntNetwork(layers=(type(layer)(factors=(factor, *layer.factors[1:]), name=layer.name),))))
-    assert len({plain, *others}) == 5
-
-
-@pytest.fixture
-def core(tmp_path):
-    return write(example(4), tmp_path, name="core").path
-
-
-@pytest.mark.parametrize(
-    "keys, words",
-    [
-        ({"latency": None}, "latency: Field required"),
-        ({"stages__0__shift": None}, "stages.0.shift: Field required"),
-        ({"extra": 1}, "extra: Extra inputs are not permitted"),
-        ({"input__more": 1}, "input.more: Extra"),
-        ({"version": 2}, "version: Input should be 1"),
-        ({"version": "1"}, "version"),
-        ({"format": "bfthw manifes"}, "format"),
-        ({"name": "../core"}, "name"),
-        ({"latency": "17"}, "latency"),
-        ({"latency": 0}, "latency"),
-        ({"interval": 1.5}, "interval"),
-        ({"files__verilog__name": "../core.v"}, "files.verilog.name"),
-        ({"files__verilog__name": "/core.v"}, "files.verilog.name"),
-        ({"files__verilog__name": "core.v\n"}, "files.verilog.name"),
-        ({"files__integers__name": "a/core.npz"}, "files.integers.name"),
-        ({"files__integers__name": "core.npy"}, "files.integers.name"),
-        ({"files__integers__name": "other.npz"}, "other.npz is missing beside it; run `bfthw generate` again"),
-        ({"files__verilog__sha256": "0" * 64}, "core.v: not the file that core.json was made with"),
-        ({"files__integers__sha256": "0" * 63}, "files.integers.sha256"),
-        ({"configuration": "0" * 64}, "configuration: the hash does not fit"),
-        ({"output__lane_bytes": 3}, "configuration: the hash does not fit"),
-    ],
-)
-def test_manifests_refused(core, keys, words):
-    changed(core, **keys)
-    with pytest.raises(ValueError, match=re.escape(words)) as error:
-        read_manifest(core)
-    assert str(core.parent) in str(error.value)
-
-
-def test_damaged_files_are_refused(core):
-    whole = core.read_bytes()
-    for data, words in (
-        (whole[: len(whole) // 2], "not a manifest of version 1: the file: Invalid JSON"),
-        (b"", "Invalid JSON"),
-        (b"[]", "not a manifest of version 1: the file"),
-        (b"null", "not a manifest of version 1: the file"),
-        (b"\x89PNG\r\n\x1a\n\xff\xfe" + bytes(100), "not a manifest: it is no text file"),
-        (b"[" * 100_000, "not a manifest"),
-    ):
-        core.write_bytes(data)
-        with pytest.raises(ValueError, match=re.escape(f"{core}: ") + ".*" + words):
-            read_manifest(core)
-    core.write_bytes(whole)
-    with pytest.raises(ValueError, match="is a folder; name the manifest"):
-        read_manifest(core.parent)
-    with pytest.raises(FileNotFoundError, match="none.json"):
-        read_manifest(core.with_name("none.json"))
-    verilog = core.with_suffix(".v")
-    verilog.write_text(verilog.read_text() + "\n")
-    with pytest.raises(ValueError, match="core.v: not the file that core.json was made with"):
-        read_manifest(core)
-    assert read_manifest(core, check=False).name == "core"
-    verilog.unlink()
-    with pytest.raises(ValueError, match="core.v is missing beside it"):
-        read_manifest(core)
-
-
-@pytest.mark.parametrize("seed", range(4), ids="seed-{}".format)
-def test_any_damage_is_a_value_error(core, seed):
-    """Bytes changed at random: refused with a ValueError, or the same manifest."""
-    whole, rng = core.read_bytes(), random.Random(seed)
-    good = read_manifest(core)
-    for _ in range(60):
-        data = bytearray(whole)
-        for _ in range(rng.randint(1, 3)):
-            data[rng.randrange(len(data))] = rng.randrange(256)
-        core.write_bytes(data)
-        try:
-            shown = read_manifest(core)
-        except ValueError:
-            continue
-        assert shown.files == good.files and shown.input == good.input and shown.output == good.output
-
-
-def test_configuration_is_a_hash_of_documented_text(core):
-    m = json.loads(core.read_text())
-    text = json.dumps(
-        [m["files"]["integers"]["sha256"], m["input"], m["output"]], sort_keys=True, separators=(",", ":")
-    )
-    shown = read_manifest(core)
-    assert m["configuration"] == hashlib.sha256(text.encode()).hexdigest()
-    assert m["configuration"] == configuration(shown.files.integers.sha256, shown.input, shown.output)
 
 
 # other people's tools

@@ -37,6 +37,16 @@ def test_zero_of_a_layer_is_not_taken_for_missing():
     assert own.layer("a").row_exponents == 0 and own.layer("b").row_exponents == 3
 
 
+def test_hardware_chooses_no_formats():
+    hardware = Settings(
+        engine="folded", lanes=2, simd=1, vectors=2, products="lut", target="ecp5", paired=True,
+        layers={"a": {"engine": ["folded"], "products": "dsp", "lanes": 1, "simd": 2}},
+    )
+    assert not hardware.chooses_formats and not Settings().chooses_formats
+    assert Settings(weight_bits=8).chooses_formats and Settings(layers={"a": {"row_exponents": 1}}).chooses_formats
+    assert Settings(lanes=2, layers={"a": {"simd": 2}}).given == {"lanes", "simd"}
+
+
 def test_layers_must_exist():
     own = Settings(layers={"b": {}})
     own.check_layers(["a", "b"])
@@ -59,6 +69,14 @@ def test_layers_must_exist():
         ("lanes = [4, 0]", "lanes.1 = 0: .*greater than or equal to 1"),
         ('lanes = "4"', "lanes = '4': .*valid integer"),
         ("[layers.a]\nsimd = [2, 0]", "layers.a.simd.1 = 0: .*greater than or equal to 1"),
+        ('engine = "fold"', "engine = 'fold': Input should be 'pipelined', 'folded' or 'spatial'"),
+        ('engine = ["folded", "x"]', "engine.1 = 'x': Input should be 'pipelined'"),
+        ('[layers.a]\nengine = 3', "layers.a.engine = 3: Input should be 'pipelined'"),
+        ('products = "dps"', "products = 'dps': Input should be 'dsp' or 'lut'"),
+        ("vectors = 0", "vectors = 0: .*greater than or equal to 1"),
+        ('target = "xilinx"', "target = 'xilinx': Input should be 'plain', 'ecp5', 'ice40' or 'gowin'"),
+        ("[layers.a]\nvectors = 2", "unknown key 'layers.a.vectors'; the keys are weight_bits"),
+        ("paired = 1", "paired = 1: .*valid boolean"),
         ("weigth_bits = 8", "unknown key 'weigth_bits'; the keys are weight_bits, .*layers"),
         ("[layers.a]\ninput_bits = 8", "unknown key 'layers.a.input_bits'; the keys are weight_bits"),
         ("layers = 3", "layers = 3: "),

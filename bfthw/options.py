@@ -1,0 +1,51 @@
+"""Options that several commands share, and those of the hardware."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Checkpoint = Annotated[
+    Path, typer.Argument(metavar="CKPT", help="Checkpoint: .safetensors, .pt, .pth or .npz", show_default=False)
+]
+Order = Annotated[str, typer.Option(metavar="A,B,...", help="Order of the layers, where the file does not tell")]
+Manifest = Annotated[
+    Path, typer.Argument(metavar="DIR/NAME.json", help="Manifest that `generate` wrote", show_default=False)
+]
+WeightBits = Annotated[int, typer.Option(help="Bits of a weight", show_default="8")]
+ActivationBits = Annotated[int, typer.Option(help="Bits between stages", show_default="10")]
+InputBits = Annotated[int, typer.Option(help="Bits of an input value", show_default="8")]
+InputFrac = Annotated[int, typer.Option(help="Fraction bits of an input value", show_default="input bits - 1")]
+RowExponents = Annotated[int, typer.Option(help="Fraction bits, at most, that a row of weights has of its own")]
+Calibration = Annotated[
+    Path, typer.Option(metavar="X.npy", help="Inputs (N, n), float, as the network was trained on; formats follow them")
+]
+SettingsFile = Annotated[
+    Path, typer.Option("--settings", metavar="FILE.toml", help="All settings, also for each layer")
+]
+
+# of generate
+Lanes = Annotated[int, typer.Option(help="Elements a beat, outputs a cycle (PE) of every factor", show_default="1")]
+Simd = Annotated[
+    int, typer.Option(help="Inputs of a dot product a cycle", show_default="the fewest that slow nothing down")
+]
+Engine = Annotated[
+    str, typer.Option(help="pipelined, folded (factors take turns) or spatial (adders)", show_default="pipelined")
+]
+Vectors = Annotated[int, typer.Option(help="Whole vectors side by side in a beat", show_default="1")]
+Paired = Annotated[
+    bool, typer.Option("--paired", help="Folded: two products a multiplier", show_default="one product a multiplier")
+]
+Products = Annotated[str, typer.Option(help="dsp or lut: what multipliers are made of", show_default="dsp")]
+Target = Annotated[
+    str, typer.Option(help="plain, or ecp5, ice40, gowin: with its primitives", show_default="plain")
+]
+Interval = Annotated[
+    int, typer.Option(metavar="CYCLES", min=1, help="Choose the cheapest folding so fast: cycles a vector, at most")
+]
+Multipliers = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Choose the fastest folding with so many, at most")
+]
+FitBoard = Annotated[
+    str, typer.Option("--fit", metavar="BOARD", help="Choose the fastest folding that fits a board, by estimate")
+]

@@ -1,0 +1,110 @@
+"""Predictions against synthesis: multipliers and block RAMs exact, tables and flip-flops within a quarter.
+
+The constants were fitted to other designs than these. A LUT is a table, a bit of a carry chain or of distributed RAM as
+boards.synth counts them; on ECP5 nextpnr adds two for the start of every carry chain.
+"""
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from bfthw import Chain, Layer, Network, Settings, chain, compile
+from boards import synth
+from boards.table import ECP5_85F, GW1NR9, UP5K
+from rtl_gen import estimate, make_spec, to_rtlil
+
+DEVICES = {"ecp5": ECP5_85F, "ice40": UP5K, "gowin": GW1NR9}
+TOLERANCE = 0.25
+
+
+def layer(shape, seed=0, **rest):
+    n = chain.patterns(shape)[-1].outputs
+    if rest.pop("all", False):
+        rng = np.random.default_rng(seed)
+        rest |= {"residual": True, "scale": rng.uniform(-1.5, 1.5, n), "bias": rng.normal(size=n), "relu": True}
+    return Layer(chain=Chain.random(shape, seed), name=f"l{seed}", **rest)
+
+
+BFT = chain.bft
+TWO = layer(BFT(16), residual=True, relu=True), layer(chain.dense(5, 16), 1, bias=np.ones(5))
+# layers, settings; the first ones of each target are quick
+QUICK = {
+    "mixed radix": ([layer(chain.mixed_radix((4, 2, 4)))], dict(target="ecp5")),
+    "folded, residual": ([layer(BFT(64, 8), residual=True)], dict(target="ecp5", engine="folded", vectors=3)),
+    "two layers": (TWO, dict(target="ecp5", simd=2)),
+    "ice40": ([layer(chain.mixed_radix((4, 2, 4)))], dict(target="ice40", simd=2)),
+    "gowin, bias": ([layer(BFT(64), bias=np.linspace(-1, 1, 64))], dict(target="gowin", lanes=2)),
+}
+SLOW = {
+    "everything": ([layer(BFT(64), all=True)], dict(target="ecp5", row_exponents=2)),
+    "everything, 4 lanes": ([layer(BFT(16), all=True)], dict(target="ecp5", lanes=4)),
+    "lanes change": ([layer(BFT(64, 8))], dict(target="ecp5", lanes=[2, 8], simd=[4, 2])),
+    "3 vectors": ([layer(BFT(64), relu=True)], dict(target="ecp5", vectors=3)),
+    "wide formats": ([layer(BFT(64))], dict(target="ecp5", weight_bits=16, activation_bits=18)),
+    "narrow formats in tables": (
+        [layer(BFT(64), bias=np.ones(64))], dict(target="ecp5", weight_bits=4, activation_bits=5, products="lut"),
+    ),
+    "8 lanes": ([layer(BFT(64))], dict(target="ecp5", lanes=8)),
+    "n = 1024": ([layer(BFT(1024))], dict(target="ecp5")),
+    "n = 1024, folded": ([layer(BFT(1024))], dict(target="ecp5", engine="folded", vectors=5)),
+    "base 2": ([layer(BFT(32, 2))], dict(target="ecp5", simd=1)),
+    "ice40, everything": ([layer(BFT(16), all=True)], dict(target="ice40")),
+    "ice40, folded": ([layer(BFT(256))], dict(target="ice40", engine="folded", vectors=3)),
+    "ice40, tables": ([layer(BFT(64))], dict(target="ice40", products="lut", simd=1)),
+    "gowin, two layers": (TWO, dict(target="gowin")),
+    "gowin, folded": ([layer(BFT(256), residual=True)], dict(target="gowin", engine="folded", vectors=2)),
+    "gowin, tables": ([layer(BFT(16))], dict(target="gowin", products="lut", weight_bits=6)),
+}
+
+
+def spec_of(layers, settings):
+    settings = Settings(**settings)
+    return make_spec(compile(Network(layers=layers), settings=settings), settings)
+
+
+def synthesised(spec, directory):
+    """Resource → number, from Yosys."""
+    (directory / "core.il").write_text(to_rtlil(spec, "core"))
+    made = synth.synthesise(DEVICES[spec.target], "core", directory)
+    if spec.target == "ecp5":
+        cells = json.loads((directory / "core.json").read_text())["modules"]["core"]["cells"].values()
+        carries = [cell["connections"] for cell in cells if cell["type"] == "CCU2C"]
+        within = {carry["COUT"][0] for carry in carries}
+        made["LUT"] += 2 * sum(carry["CIN"][0] not in within for carry in carries)
+    return made
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def test_prediction_is_near_synthesis(tmp_path, name):
+    spec = spec_of(*(QUICK | SLOW)[name])
+    said, made = estimate(spec), synthesised(spec, tmp_path)
+    print(name, {key: (said[key], made[key], round(said[key] / max(made[key], 1), 2)) for key in said})
+    assert (said["DSP"], said["RAM"]) == (made["DSP"], made["RAM"])
+    for key in ("LUT", "FF"):
+        assert abs(said[key] / made[key] - 1) <= TOLERANCE, f"{key}: {said[key]} predicted, {made[key]} made"
+
+
+def test_prediction_needs_no_elaboration():
+    spec = spec_of([layer(BFT(4096))], dict(target="ecp5"))
+    begin = time.monotonic()
+    assert estimate(spec)["DSP"] == spec.multipliers
+    assert time.monotonic() - begin < 1
+
+
+def test_more_of_anything_takes_more():
+    """Lanes, vectors, bits: nothing shrinks; tables in place of blocks take no block."""
+    few = estimate(spec_of([layer(BFT(64))], dict(target="ecp5")))
+    for more in (dict(lanes=2), dict(vectors=2), dict(weight_bits=12, activation_bits=16)):
+        many = estimate(spec_of([layer(BFT(64))], dict(target="ecp5", **more)))
+        assert all(many[key] >= few[key] for key in ("LUT", "FF", "DSP")) and many["FF"] > few["FF"], more
+    tables = estimate(spec_of([layer(BFT(64))], dict(target="ecp5", products="lut")))
+    assert tables["DSP"] == 0 and tables["LUT"] > few["LUT"] + 500
+
+
+def test_plain_is_up_to_synthesis():
+    spec = spec_of([layer(BFT(16))], {})
+    with pytest.raises(ValueError, match="'plain': what plain HDL takes is up to synthesis; estimates are for ecp5, ice40"):
+        estimate(spec)
+    assert estimate(spec, "ecp5") == estimate(spec_of([layer(BFT(16))], dict(target="ecp5")))
