@@ -1,14 +1,12 @@
 """The cocotb side: plays recorded scenarios to the core and records what comes out. Runs inside the simulator.
 
-The job, a folder named by the plusarg +job, holds `job.json` and `stimuli.npz`; `result.npz` is written beside them. All
-checking is done by the caller, on arrays.
+The plusarg +job names the folder of the job, see job.py. All checking is done by the caller, on arrays.
 
-Everything happens at the falling edge: the core's outputs depend on its registers alone (and on aresetn), so what is seen
-there together with what is driven there is what the next rising edge will act upon.
+Everything happens at the falling edge: the core's outputs depend on its registers alone (and on aresetn), so what is
+seen there together with what is driven there is what the next rising edge will act upon.
 """
 
 import json
-import random
 from pathlib import Path
 
 import cocotb
@@ -16,7 +14,21 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
+from .job import KINDS, ROW
+
 PERIOD_NS = 10
+
+
+def stalls(below, seed):
+    """A function that says for each cycle whether it stalls, `below` in 2^32 do; the sequence of driver.cpp."""
+    state = seed
+
+    def stalled():
+        nonlocal state
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        return state >> 32 < below
+
+    return stalled if below else lambda: False
 
 
 class Core:
@@ -43,10 +55,10 @@ class Core:
     async def play(self, data, last, frames, stall, seed, cycles, watch=()):
         """Send beats, receive `frames` output frames or until `cycles` have passed.
 
-        Returns received (tdata, tlast, tuser), cycles of accepted and of first-seen beats, and for each watched link the
-        payloads that passed.
+        Returns received (tdata, tlast, tuser), cycles of accepted and of first-seen beats, and for each watched link
+        the payloads that passed.
         """
-        dut, rng = self.dut, random.Random(seed)
+        dut, stalled = self.dut, stalls(stall, seed)
         valid, ready = dut.s_axis_tvalid, dut.s_axis_tready
         out_valid, out_ready = dut.m_axis_tvalid, dut.m_axis_tready
         received, accepted_at, seen_at, passed = [], [], [], [[] for _ in watch]
@@ -54,14 +66,14 @@ class Core:
         taking = None
         while ended < frames and self.cycle - start < cycles:
             # input: a beat once offered stays
-            if not offered and index < len(data) and (not stall or rng.random() >= stall):
+            if not offered and index < len(data) and not stalled():
                 dut.s_axis_tdata.value = data[index]
                 dut.s_axis_tlast.value = last[index]
                 valid.value = 1
                 offered = True
             elif not offered:
                 valid.value = 0
-            take = not stall or rng.random() >= stall
+            take = not stalled()
             if take is not taking:
                 out_ready.value = take
                 taking = take
@@ -100,35 +112,35 @@ def find(dut, instance):
 @cocotb.test()
 async def run(dut):
     job = Path(cocotb.plusargs["job"])
-    settings = json.loads((job / "job.json").read_text())
-    stimuli = np.load(job / "stimuli.npz", allow_pickle=False)
     cocotb.start_soon(Clock(dut.aclk, PERIOD_NS, unit="ns").start())
-    core, results = Core(dut, job), {}
-    lane_bytes = settings["input_bytes"]
-    for number, scenario in enumerate(settings["scenarios"]):
+    core = Core(dut, job)
+    bytes_in, bytes_out = np.fromfile(job / "ports", "<u8").tolist()
+    widths = len(dut.s_axis_tdata), len(dut.m_axis_tdata)
+    assert widths == (8 * bytes_in, 8 * bytes_out), f"TDATA of the core has {widths} bits, not as the job says"
+    watch = json.loads((job / "watch.json").read_text())
+    for n, row in enumerate(np.fromfile(job / "scenarios", "<u8").reshape(-1, len(ROW)).tolist()):
+        scenario = dict(zip(ROW, row))
         if scenario["reset"]:
             await core.reset()
-        beats = stimuli[f"data_{number}"]
-        raw = beats.astype("<i8").view(np.uint8).reshape(*beats.shape, 8)[..., :lane_bytes].reshape(len(beats), -1)
-        watch = [find(dut, instance) for instance in settings["watch"]]
+        raw = (job / f"data_{n}").read_bytes()
         received, accepted, seen, passed = await core.play(
-            [int.from_bytes(row.tobytes(), "little") for row in raw],
-            stimuli[f"last_{number}"].tolist(),
+            [int.from_bytes(raw[at : at + bytes_in], "little") for at in range(0, len(raw), bytes_in)],
+            list((job / f"last_{n}").read_bytes()),
             scenario["frames"],
             scenario["stall"],
             scenario["seed"],
             scenario["cycles"],
-            watch,
+            [find(dut, instance) for instance, _ in watch],
         )
-        size = settings["output_bytes"]
-        bits = b"".join(value.to_bytes(size, "little") for value, _, _ in received)
-        results[f"bytes_{number}"] = np.frombuffer(bits, np.uint8)
-        results[f"flags_{number}"] = np.array([flags for _, *flags in received], np.uint8).reshape(-1, 2)
-        results[f"accepted_{number}"], results[f"seen_{number}"] = np.array(accepted), np.array(seen)
-        results[f"errors_{number}"] = np.array([int(dut.frame_error.value), int(dut.frame_errors.value)])
-        for n, values in enumerate(passed):
-            width = settings["watch_bytes"][n]
-            bits = b"".join(value.to_bytes(width, "little") for value in values)
-            results[f"watch_{number}_{n}"] = np.frombuffer(bits, np.uint8).reshape(-1, width)
-    results["cycles"] = np.array(core.cycle)
-    np.savez(job / "result.npz", **results)
+        results = {
+            "bytes": np.frombuffer(b"".join(value.to_bytes(bytes_out, "little") for value, *_ in received), np.uint8),
+            "flags": [flags for _, *flags in received],
+            "accepted": accepted,
+            "seen": seen,
+            "errors": [int(dut.frame_error.value), int(dut.frame_errors.value)],
+        }
+        for kind, dtype in KINDS.items():
+            np.array(results[kind], dtype).tofile(job / f"{kind}_{n}")
+        for w, ((_, width), values) in enumerate(zip(watch, passed)):
+            (job / f"watch_{n}_{w}").write_bytes(b"".join(value.to_bytes(width, "little") for value in values))
+    np.array([core.cycle], "<i8").tofile(job / "cycles")

@@ -7,49 +7,70 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """Frames to play, the vectors that the core should see in them, and which of those are marked as wrong."""
+    """Frames to play, the vectors that the core should see in them, and which of the frames are marked as wrong.
+
+    Where E vectors share a frame, zeros fill the last one: `vectors` has them too, `count` is without them.
+    """
 
     name: str
     frames: list
     vectors: np.ndarray
+    count: int
     wrong: np.ndarray
     stall: float = 0.0
     seed: int = 0
     reset: bool = True
     cut: int | None = None  # stop after so many cycles, outputs unchecked
-    watch: bool = False
     check_time: bool = False
 
-    def beats(self, lanes):
-        data = np.concatenate([frame.reshape(-1, lanes) for frame in self.frames])
-        last = np.concatenate([np.arange(len(frame) // lanes) == len(frame) // lanes - 1 for frame in self.frames])
-        return data, last.astype(np.uint8)
+    def beats(self, elements):
+        """Data (beats, elements) and TLAST (beats,)."""
+        last = [np.arange(len(frame) // elements) == len(frame) // elements - 1 for frame in self.frames]
+        return np.concatenate(self.frames).reshape(-1, elements), np.concatenate(last).astype(np.uint8)
 
 
-def whole(vectors, **rest):
-    """A scenario of one right frame a vector."""
-    return Scenario(frames=list(vectors), vectors=vectors, wrong=np.zeros(len(vectors), bool), **rest)
+def interleave(vectors, together):
+    """Vectors (N, n) to frames (ceil(N/E), n * E), E = `together`: element i of vector e of a frame is i * E + e.
+
+    Zeros fill the last frame.
+    """
+    count, size = vectors.shape
+    padded = np.zeros((-(-count // together) * together, size), vectors.dtype)
+    padded[:count] = vectors
+    return padded.reshape(-1, together, size).swapaxes(1, 2).reshape(-1, size * together)
 
 
-def wrong_frames(vectors, lanes, rng, **rest):
+def separate(frames, together):
+    """The inverse: vectors (N, n), those that filled the last frame among them."""
+    count, size = frames.shape
+    return frames.reshape(count, size // together, together).swapaxes(1, 2).reshape(-1, size // together)
+
+
+def whole(vectors, together, **rest):
+    """A scenario of right frames, so many vectors together in each."""
+    frames = interleave(vectors, together)
+    wrong = np.zeros(len(frames), bool)
+    return Scenario(frames=list(frames), vectors=separate(frames, together), count=len(vectors), wrong=wrong, **rest)
+
+
+def wrong_frames(vectors, together, lanes, rng, **rest):
     """A scenario in which every other frame is too short or too long, by any number of beats."""
-    frames, seen, wrong = [], [], []
-    for n, vector in enumerate(vectors):
-        beats = len(vector) // lanes
+    frames, seen, wrong, width = [], [], [], lanes * together
+    for n, frame in enumerate(interleave(vectors, together)):
+        beats = len(frame) // width
         kind = rng.integers(3) if n % 2 else 0
+        sent = arrived = frame
         if kind == 1 and beats > 1:
-            cut = int(rng.integers(1, beats)) * lanes
-            frames.append(vector[:cut])
-            seen.append(np.where(np.arange(len(vector)) < cut, vector, 0))
+            sent = frame[: int(rng.integers(1, beats)) * width]
+            arrived = np.where(np.arange(len(frame)) < len(sent), frame, 0)
         elif kind:
-            extra = int(rng.integers(1, beats + 2)) * lanes
-            frames.append(np.concatenate([vector, rng.permutation(np.resize(vector, extra))]))
-            seen.append(vector)
-        else:
-            frames.append(vector)
-            seen.append(vector)
+            extra = int(rng.integers(1, beats + 2)) * width
+            sent = np.concatenate([frame, rng.permutation(np.resize(frame, extra))])
+        frames.append(sent)
+        seen.append(arrived)
         wrong.append(bool(kind))
-    return Scenario(frames=frames, vectors=np.array(seen), wrong=np.array(wrong), **rest)
+    vectors_seen = separate(np.array(seen), together)
+    return Scenario(frames=frames, vectors=vectors_seen, count=len(vectors), wrong=np.array(wrong), **rest)
 
 
 def random_vectors(network, count, seed):

