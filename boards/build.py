@@ -54,6 +54,7 @@ def build(
     design = design if hasattr(design, "manifest") else load_design(design)
     if seeds < 1:
         raise ValueError(f"seeds must be 1 or more, got {seeds}")
+    check_design(design, board)
     if shell is None:
         from .shell import Shell
 
@@ -70,6 +71,21 @@ def build(
         for made, final in flow.products.items():
             os.replace(flow.work / made, directory / final)
     return report
+
+
+def check_design(design, board):
+    """ValueError for a core that was made for another family, or that the link cannot feed."""
+    manifest, family = design.manifest, board.device.family
+    if manifest.target not in ("plain", family):
+        raise ValueError(
+            f"{manifest.name} was generated with --target {manifest.target}; {board.key} is of the family {family}: "
+            f"generate it with --target {family}, or without"
+        )
+    if manifest.vectors > 1:
+        raise ValueError(
+            f"{manifest.name} takes {manifest.vectors} vectors side by side; the boards' serial link carries one at a time: "
+            "generate it with --vectors 1"
+        )
 
 
 @dataclass

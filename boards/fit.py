@@ -1,34 +1,25 @@
-"""Which boards a network fits, and how: estimates, from the specification alone, nothing is built.
+"""Which boards a network fits, and how: the foldings of rtl_gen.choose against what a board has, nothing is built.
 
-Multipliers are exact. Block RAMs follow from the memories and the shapes a block RAM can have. Tables (LUT) are
-
-    900 + sum over stages of (150 + 1.7 * lanes * (acc_width + output width + (simd - 1) * dot_width [+ dot_width]))
-
-the last term where a dot product takes several cycles, 900 for the shell; where the device has no multipliers, 1.4
-tables for each product of two bits beside. The factors were fitted to what Yosys makes of cores for iCE40 (see
-tests/test_fit.py).
+What the core takes is rtl_gen.estimate's: multipliers and block RAMs exact, LUT and FF estimates. For the line and the
+shell around it SHELL is set aside, fitted to what Yosys makes (tests/test_fit.py).
 """
 
 from dataclasses import dataclass
 
-from rtl_gen import NetworkSpec, fitting_lanes
+from rtl_gen import Impossible, choose
 
-SHELL_LUT, STAGE_LUT, BIT_LUT, PRODUCT_LUT = 900, 150, 1.7, 1.4
-SHELL_MEMORIES = ((512, 8), (256, 8), (64, 8))  # payload, COBS block, info
-# (words, bits) that a block RAM can be
-SHAPES = {
-    4096: ((256, 16), (512, 8), (1024, 4), (2048, 2)),
-    18432: ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
-}
-SMALL = 64  # bits; smaller memories become flip-flops
+from .table import find_board
+
+_RAM = {"ice40": 2, "ecp5": 3, "gowin": 2}
+SHELL = {family: {"LUT": 1350, "FF": 600, "DSP": 0, "RAM": ram} for family, ram in _RAM.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """A board and the fastest parallelism of those tried that it has room for, or None. needs: resource → estimate."""
+    """A board and the fastest folding that it has room for, or None. needs: resource → estimate, shell included."""
 
     board: object
-    spec: NetworkSpec | None
+    spec: object
     needs: dict
     how: str
 
@@ -38,60 +29,39 @@ class Fit:
         return self.board.clock_mhz * 1e6 / self.spec.interval
 
 
-def memories(spec):
-    """(words, bits) of every memory of a core."""
-    for s in spec.stages:
-        f = s.factor
-        yield s.blocks * s.issues, s.lanes * s.simd * f.weights.width
-        extra = s.rom_bits - s.pattern.weights * f.weights.width
-        if extra:
-            yield s.beats_out, extra // s.beats_out
-        for _ in range(s.banks):
-            yield s.slots * s.words * s.rows, s.lanes * f.input.width
-    for layer, depth in zip(spec.layers, spec.skip_depths):
-        if depth:
-            yield depth, max(layer[0].lanes, layer[-1].lanes) * layer[0].factor.input.width
-    last = spec.stages[-1]
-    yield last.depth + 4, last.lanes * last.factor.output.width
+def needs(core, board):
+    """Resource → number of core and shell, from rtl_gen.estimate's."""
+    return {resource: n + SHELL[board.device.family][resource] for resource, n in core.items()}
 
 
-def block_rams(words, bits, size):
-    """Block RAMs of `size` bits that a memory takes, in the shape that takes fewest."""
-    return min(-(-words // depth) * -(-bits // width) for depth, width in SHAPES[size])
+def room(board):
+    """Resource → number that a board leaves to the core."""
+    return {resource: n - SHELL[board.device.family][resource] for resource, n in board.device.available.items()}
 
 
-def estimate(spec, device):
-    """Resource → estimated number, the shell included."""
-    datapath = sum(
-        s.lanes * (s.factor.acc_width + s.factor.output.width + (s.simd - 1 + (s.steps > 1)) * s.factor.dot_width)
-        for s in spec.stages
-    )
-    lut = SHELL_LUT + STAGE_LUT * len(spec.stages) + BIT_LUT * datapath
-    if not device.dsp:
-        lut += PRODUCT_LUT * sum(s.multipliers * s.factor.input.width * s.factor.weights.width for s in spec.stages)
-    found = [*memories(spec), *SHELL_MEMORIES]
-    ram = sum(block_rams(words, bits, device.ram_bits) for words, bits in found if words * bits >= SMALL)
-    return {"LUT": round(lut), "DSP": spec.multipliers if device.dsp else 0, "RAM": ram}
+def on_board(key, settings):
+    """Settings with a board's target, one vector and products that it has blocks for, and its room.
 
-
-def choices(network):
-    """(how, NetworkSpec), the fastest first: all lanes that every factor can have, then fewer products a cycle."""
-    common = set.intersection(*(set(fitting_lanes(f.pattern)) for f in network.factors))
-    for lanes in sorted(common, reverse=True):
-        if lanes <= 64:
-            yield f"--lanes {lanes}", NetworkSpec(network=network, lanes=(lanes,) * len(network.factors))
-    divides_all = [simd for simd in (4, 2, 1) if all(f.pattern.c % simd == 0 for f in network.factors)]
-    for simd in divides_all:
-        yield f"--simd {simd}", NetworkSpec(network=network, simd=(simd,) * len(network.factors))
+    Raises ValueError for an unknown board and for settings of another target or of several vectors.
+    """
+    board = find_board(key)
+    wanted = {"target": board.device.family, "vectors": 1} | ({} if board.device.dsp else {"products": "lut"})
+    for name, value in wanted.items():
+        if name in settings.given and getattr(settings, name) != value:
+            raise ValueError(f"{name} = {getattr(settings, name)!r}: on {board.title} it is {value!r}")
+    return settings.model_copy(update=wanted), room(board)
 
 
 def fit(network, board):
-    """The Fit of an IntNetwork to a Board of the table; where nothing fits, the needs of the smallest choice."""
-    for how, spec in sorted(choices(network), key=lambda choice: choice[1].interval):
-        needs = estimate(spec, board.device)
-        if all(number <= board.device.available[resource] for resource, number in needs.items()):
-            return Fit(board=board, spec=spec, needs=needs, how=how)
-    short = ", ".join(
-        f"{r} {n} of {board.device.available[r]}" for r, n in needs.items() if n > board.device.available[r]
-    )
-    return Fit(board=board, spec=None, needs=needs, how=f"does not fit: {short}")
+    """The Fit of an IntNetwork to a Board; where nothing fits, the needs of the folding that comes nearest."""
+    device = board.device
+    lut = None if device.dsp else (True,) * len(network.factors)
+    try:
+        choice, problem = choose(network, room=room(board), target=device.family, vectors=1, lut=lut), None
+    except Impossible as error:
+        choice, problem = error.nearest, error
+    taken = needs(choice.needs, board) if choice else {}
+    if problem is None:
+        return Fit(board=board, spec=choice.spec, needs=taken, how=choice.what)
+    short = ", ".join(f"{r} {n} of {device.available[r]}" for r, n in taken.items() if n > device.available[r])
+    return Fit(board=board, spec=None, needs=taken, how=f"does not fit: {short or problem}")

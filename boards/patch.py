@@ -84,7 +84,9 @@ def patch(directory, weights, *, progress=None):
         design = rtl_gen.write_spec(replace(old.spec, network=new), work, name=name)
         _, rtlil, _ = gateware(board, partial(Shell, design), name, report["clock_mhz"])
         if roms.structure(rtlil) != report["structure"]:
-            raise ValueError(f"{weights}: these weights need other hardware than the bitstream has; build anew")
+            target = old.spec.target
+            why = "" if target == "plain" else f" (with --target {target} its weights are part of it)"
+            raise ValueError(f"{weights}: these weights need other hardware than the bitstream has{why}; build anew")
         contents = {rom.name: rom.bits for rom, _ in roms.find_roms(rtlil)}
         say("bitstream")
         fill_products(directory, work, name, family, contents, report["tools"]["from"])

@@ -82,8 +82,26 @@ def synthesise(device, top, directory, *, kind="yowasp"):
     # -l: YoWASP's Yosys loses its output after the first run of ABC
     tools.run("yosys", ["-q", "-l", "yosys.log", "-s", f"{top}.ys"], directory=directory, log="yosys.log", kind=kind)
     check_log(directory / "yosys.log")
+    if device.family == "ecp5":
+        trim_carries(directory / f"{top}.json")
     stat = json.loads((directory / "stat.json").read_text(encoding="utf-8"))
     return count(device.family, stat["design"]["num_cells_by_type"])
+
+
+def trim_carries(path):
+    """Leave unused carry outputs of a netlist for nextpnr-ecp5 open: it spends two tables on each one that has a name."""
+    netlist = json.loads(path.read_text(encoding="utf-8"))
+    for module in netlist["modules"].values():
+        cells = [cell for cell in module["cells"].values() if "connections" in cell]
+        used = {
+            bit for cell in cells for port, bits in cell["connections"].items()
+            if cell["port_directions"][port] != "output" for bit in bits
+        }
+        used |= {bit for port in module["ports"].values() for bit in port["bits"]}
+        for cell in cells:
+            if cell["type"] == "CCU2C" and not used.intersection(cell["connections"]["COUT"]):
+                cell["connections"]["COUT"] = ["x"]
+    path.write_text(json.dumps(netlist), encoding="utf-8")
 
 
 def check_log(path):

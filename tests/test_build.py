@@ -188,3 +188,37 @@ def test_cells_are_counted():
     assert synth.count("ecp5", {"LUT4": 5, "CCU2C": 2, "TRELLIS_DPR16X4": 1})["LUT"] == 15
     assert synth.count("gowin", {"MULT9X9": 3, "DFFRE": 2, "SDPX9B": 1}) == {"LUT": 0, "FF": 2, "DSP": 2, "RAM": 1}
     assert synth.commands(HX8K, "t") == ["synth_ice40 -top t"]
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"target": "ice40"}, "generated with --target ice40; ulx3s-85f is of the family ecp5"),
+    ({"vectors": 2}, "takes 2 vectors side by side"),
+])
+def test_a_core_for_something_else(change, message, tiny, tmp_path):
+    design = rtl_gen.write_spec(replace(tiny.spec, **change), tmp_path / "core", name="tiny")
+    with pytest.raises(ValueError, match=message):
+        build(design, "ulx3s-85f", tmp_path / "out")
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_instanced_primitives_to_a_bitstream(tiny, tmp_path):
+    """A core of the board's own family's primitives, whose netlist is the whole board's."""
+    design = rtl_gen.write_spec(replace(tiny.spec, target="ice40"), tmp_path / "core", name="tiny")
+    report = build(design, "icebreaker", tmp_path / "out")
+    check_report(report, tmp_path / "out", BOARDS["icebreaker"])
+    assert report.netlist.startswith("whole netlist")
+
+
+def test_unused_carries_are_left_open(tmp_path):
+    """A carry out that nobody reads is named by Yosys and left open for nextpnr; one that is read stays."""
+    cell = {"type": "CCU2C", "port_directions": {"CIN": "input", "S0": "output", "COUT": "output"}}
+    cells = {
+        "low": cell | {"connections": {"CIN": ["0"], "S0": [2], "COUT": [3]}},
+        "high": cell | {"connections": {"CIN": [3], "S0": [4], "COUT": [5]}},
+        "port": cell | {"connections": {"CIN": ["0"], "S0": [6], "COUT": [7]}},
+    }
+    ports = {"y": {"direction": "output", "bits": [2, 4, 6, 7]}}
+    (tmp_path / "t.json").write_text(json.dumps({"modules": {"t": {"ports": ports, "cells": cells}}}))
+    synth.trim_carries(tmp_path / "t.json")
+    made = json.loads((tmp_path / "t.json").read_text())["modules"]["t"]["cells"]
+    assert [made[name]["connections"]["COUT"] for name in ("low", "high", "port")] == [[3], ["x"], [7]]

@@ -1,16 +1,16 @@
 """Estimates against what Yosys makes, and what they say of boards."""
 
 import pytest
+from amaranth.back import rtlil
 from test_cli import DIGITS, run
 
 import bfthw
 import rtl_gen
 from bfthw.chain import bft, dense
 from boards import synth
-from boards.fit import block_rams, estimate, fit
-from boards.roms import find_roms, marks, replace_roms
+from boards.fit import fit, needs, on_board
 from boards.shell import Shell
-from boards.table import BOARDS, UP5K, find_board
+from boards.table import BOARDS, find_board
 
 
 def network(pattern, **rest):
@@ -19,56 +19,49 @@ def network(pattern, **rest):
 
 
 @pytest.mark.parametrize(
-    "words, bits, size, wanted",
+    "pattern, key, settings",
     [
-        (256, 16, 4096, 1),
-        (257, 16, 4096, 2),
-        (512, 8, 4096, 1),
-        (640, 8, 4096, 2),
-        (64, 25, 4096, 2),
-        (2048, 2, 4096, 1),
-        (1024, 18, 18432, 1),
-        (512, 36, 18432, 1),
-        (513, 36, 18432, 2),
-        (16384, 1, 18432, 1),
-        (4096, 32, 18432, 8),
-    ],
-)
-def test_block_rams(words, bits, size, wanted):
-    assert block_rams(words, bits, size) == wanted
-
-
-@pytest.mark.parametrize(
-    "pattern, lanes, simd",
-    [
-        (bft(16, 4), 1, 1),
-        pytest.param(bft(64, 4), 1, 4, marks=pytest.mark.slow),
-        pytest.param(bft(64, 4), 2, 2, marks=pytest.mark.slow),
-        pytest.param(dense(10, 64), 1, 8, marks=pytest.mark.slow),
+        (bft(16, 4), "icebreaker", dict(target="ice40", simd=2)),
+        pytest.param(bft(64, 4), "ulx3s-85f", dict(target="ecp5", lanes=2), marks=pytest.mark.slow),
+        pytest.param(bft(64, 4), "tang-nano-9k", dict(target="gowin", engine="folded"), marks=pytest.mark.slow),
+        pytest.param(bft(64, 4), "hx8k-b-evn", dict(target="ice40", products="lut", simd=1), marks=pytest.mark.slow),
     ],
     ids=str,
 )
-def test_estimate_is_near_synthesis(tmp_path, pattern, lanes, simd):
-    settings = bfthw.make_settings(lanes=lanes, simd=simd)
-    design = rtl_gen.write(
-        network(pattern, residual=pattern[0].inputs == pattern[-1].outputs), tmp_path, name="core", settings=settings
-    )
-    from amaranth.back import rtlil
+def test_needs_with_the_shell_are_near_synthesis(tmp_path, pattern, key, settings):
+    own = network(pattern, residual=True)
+    design = rtl_gen.write(own, tmp_path, name="core", settings=bfthw.make_settings(**settings))
+    board = find_board(key)
+    shell = Shell(design, clock_hz=12_000_000, baud=1_000_000)
+    (tmp_path / "top.il").write_text(rtlil.convert(shell, name="top", emit_src=False))
+    made, said = synth.synthesise(board.device, "top", tmp_path), needs(rtl_gen.estimate(design.spec), board)
+    print({key: (said[key], made[key]) for key in said})
+    assert (said["DSP"], said["RAM"]) == (made["DSP"], made["RAM"])
+    assert 0.75 < said["LUT"] / made["LUT"] < 1.25 and 0.75 < said["FF"] / made["FF"] < 1.25
 
-    text = rtlil.convert(Shell(design, clock_hz=12_000_000, baud=1_000_000), name="top", emit_src=False)
-    found = [rom for rom, _ in find_roms(text)]
-    (tmp_path / "top.il").write_text(replace_roms(text, marks(found)))
-    made, said = synth.synthesise(UP5K, "top", tmp_path), estimate(design.spec, UP5K)
-    assert said["DSP"] == made["DSP"]
-    assert abs(said["RAM"] - made["RAM"]) <= 1 + made["RAM"] // 8
-    assert 0.7 < said["LUT"] / made["LUT"] < 1.4
+
+def test_a_board_gives_its_target_and_its_room():
+    settings, room = on_board("hx8k-b-evn", bfthw.make_settings(weight_bits=6))
+    assert (settings.target, settings.vectors, settings.products, settings.weight_bits) == ("ice40", 1, "lut", 6)
+    assert room["RAM"] == 30 and room["DSP"] == 0 and 5000 < room["LUT"] < 7000
+    choice = rtl_gen.choose_for(network(bft(16)), settings, room=room)
+    assert choice.needs["DSP"] == 0 and set(choice.spec.lut) == {True} and not choice.short(room)
+    for wrong, words in (
+        (dict(target="gowin"), "target = 'gowin': on iCEBreaker it is 'ice40'"),
+        (dict(vectors=2), "vectors = 2: on iCEBreaker it is 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            on_board("icebreaker", bfthw.make_settings(**wrong))
 
 
 def test_faster_choices_first_and_too_large_ones_refused():
     small = fit(network(bft(64, 4)), find_board("ulx3s-85f"))
-    assert small.spec.interval < 64 and small.how.startswith("--lanes")
+    assert small.spec.interval < 64 and small.how.startswith("pipelined, 8 lanes")
+    for board in BOARDS.values():
+        found = fit(network(bft(64, 4)), board)
+        assert all(n <= board.device.available[resource] for resource, n in found.needs.items()) or not found.spec
     large = fit(network(bft(4096, 4)), find_board("icebreaker"))
-    assert large.spec is None and "RAM" in large.how and "of 30" in large.how
+    assert large.spec is None and "RAM" in large.how and " of 30" in large.how
 
 
 def test_command_lists_every_board():

@@ -94,23 +94,6 @@ def test_a_lost_product_is_found(pairs):
     assert "vector 0, output 0 is" in result.problems[0]
 
 
-@pytest.mark.usefixtures("packed")
-def test_a_miscompiled_netlist_is_found(scale, monkeypatch):
-    """A core with two bare registers behind its product: the log stops it, and without the log, the simulation does."""
-    def bare(self, m, lane, dot, per_output):
-        total = Signal(dot.shape(), reset_less=True)
-        m.d.sync += total.eq(dot)
-        return total
-
-    # the right function here, where nothing is added to the dot product
-    monkeypatch.setattr(rtl_gen.Stage, "_total", bare)
-    with pytest.raises(RuntimeError, match="two drivers of a net"):
-        netlist.simulate(scale, vectors=16)
-    monkeypatch.setattr(synth, "check_log", lambda path: None)
-    result = netlist.simulate(scale, vectors=16)
-    assert not result.ok and "vector 0, output 0 is 0, should be 381" in result.problems[0]
-
-
 @pytest.mark.parametrize("device", [ECP5_85F, GW1NR9], ids=lambda device: device.family)
 def test_families_without_models_are_refused(device, scale):
     with pytest.raises(ValueError, match=f"Yosys models no multipliers and memories of {device.family}"):
