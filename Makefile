@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test test-all figures clean
+.PHONY: demo test test-all figures bench clean
 
 demo: .venv/demo
 	$(BIN)/bfthw demo
@@ -17,6 +17,10 @@ test-all: .venv/test
 figures: .venv/test
 	$(BIN)/python examples/figures.py
 
+# takes long; cut short, it goes on where it was. BENCH="--quick" for a try
+bench: .venv/bench
+	$(BIN)/python -m bench $(BENCH)
+
 .venv/demo: pyproject.toml
 	@echo "setting up .venv (a minute or two) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -26,6 +30,11 @@ figures: .venv/test
 .venv/test: pyproject.toml .venv/demo
 	@echo "adding what the tests need ..."
 	@$(PIP) --editable ".[examples,boards,torch,test]"
+	@touch $@
+
+.venv/bench: pyproject.toml .venv/demo
+	@echo "adding what the benchmark needs ..."
+	@$(PIP) --editable ".[boards,torch,bench]"
 	@touch $@
 
 clean:

@@ -1,0 +1,116 @@
+"""The benchmark's plots, SVG: parallelism, clocks, growth."""
+
+from boards.table import ECP5_85F
+from rtl_gen import NetworkSpec
+from rtl_gen.spatial import SpatialSpec
+
+from . import designs
+
+COLOURS = ("#2d74b5", "#c98a1b", "#3b8f4a", "#7d4bab")
+
+
+def _pyplot():
+    import matplotlib
+
+    matplotlib.use("svg")
+    # the same file for the same figures; text stays text
+    matplotlib.rcParams |= {"svg.hashsalt": "bfthw", "svg.fonttype": "none", "font.size": 9, "axes.grid": True}
+    matplotlib.rcParams |= {"grid.alpha": 0.3, "axes.axisbelow": True}
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _save(figure, path):
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None, "Creator": None})
+    # spaces at line ends, which matplotlib leaves in paths
+    path.write_text("\n".join(map(str.rstrip, path.read_text(encoding="utf-8").splitlines())) + "\n", encoding="utf-8")
+    _pyplot().close(figure)
+
+
+def choices(n=256):
+    """Series → [(multipliers, cycles a vector)] of all parallelism that a layer of n can have, from specifications."""
+    found = {}
+    for k, length in ((2, 8), (4, 4), (16, 2)):
+        layer = designs.network(n, (k,) * length)
+        points = set()
+        for lanes in (1 << bit for bit in range(n.bit_length())):
+            for simd in (1 << bit for bit in range(k.bit_length())):
+                spec = NetworkSpec(network=layer, lanes=(lanes,) * length, simd=(simd,) * length)
+                points.add((spec.multipliers, spec.interval))
+        found[f"pipelined, k = {k}"] = sorted(points)
+    layer = designs.network(n, designs.FOUR)
+    folded = (NetworkSpec(network=layer, engines=("folded",) * 4, vectors=v) for v in (1, 2, 4, 8, 16, 32))
+    found["folded, k = 4"] = [(spec.multipliers, spec.interval / spec.vectors) for spec in folded]
+    return found
+
+
+def parallelism(lines, path):
+    """Cycles a vector against multipliers, and against tables, n = 256. lines: key → table.Line."""
+    figure, (left, right) = _pyplot().subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    series = choices()
+    for colour, mark, size, (name, points) in zip(COLOURS, "osD.", (9, 6, 3, 5), series.items()):
+        left.plot(*zip(*points), mark, ms=size, mfc="none", color=colour, label=name)
+    left.set(xlabel="multipliers (specification)", ylabel="cycles a vector", xscale="log", yscale="log")
+    left.set_title("n = 256: all parallelism there is")
+    if "n256" in lines:
+        each = lines["n256"].row.used["COMB"] / lines["n256"].multipliers
+        points = series["pipelined, k = 4"]
+        right.plot([m * each for m, _ in points], [cycles for _, cycles in points], "o", ms=3, color="#aaaaaa",
+                   label=f"estimate: {each:.0f} COMB × multipliers")
+    estimate = sum(SpatialSpec(factor=f).lut for f in designs.network(256, designs.FOUR).factors)
+    right.plot([estimate], [1], "s", ms=5, color="#aaaaaa", label="estimate: weights in logic (SpatialSpec.lut)")
+    for colour, key in zip(COLOURS, ("n256", "n256-folded", "n256-tables")):
+        if key in lines:
+            used, cycles = lines[key].row.used["COMB"], lines[key].cycles
+            right.plot([used], [cycles], "D", ms=5, color=colour, label=f"routed: {key}")
+    right.axvline(ECP5_85F.lut, color="#c0392b", lw=1)
+    right.set(xlabel="tables (TRELLIS_COMB; line: what an 85F has)", xscale="log")
+    for axes in (left, right):
+        axes.legend(fontsize=7)
+    _save(figure, path)
+
+
+def clocks(lines, path):
+    """MHz of every seed. lines: of table.Line, routed ones."""
+    figure, axes = _pyplot().subplots(figsize=(9, 0.9 + 0.34 * len(lines)))
+    for n, line in enumerate(lines):
+        row, minimum, aim = line.row, line.entry and line.entry.minimum, line.entry and line.entry.aim
+        axes.plot(row.found, [n] * len(row.found), "o", ms=4, color=COLOURS[0], label="a seed, nextpnr")
+        for value, mark, colour, label in (
+            (minimum, "|", "#888888", "wanted at least"), (aim, "|", "#222222", "aim"),
+            (row.limit, 7, "#c0392b", "primitives' limit"),
+        ):
+            if value:
+                axes.plot([value], [n], marker=mark, ls="", ms=12 if mark == "|" else 5, color=colour, label=label)
+    axes.set_yticks(range(len(lines)), [line.key for line in lines])
+    axes.invert_yaxis()
+    axes.set(xlabel="MHz, register to register")
+    axes.set_xlim(0, 1.05 * axes.get_xlim()[1])
+    unique = dict(zip(*reversed(axes.get_legend_handles_labels())))
+    axes.legend(unique.values(), unique.keys(), fontsize=7, loc="lower left")
+    _save(figure, path)
+
+
+def growth(path):
+    """Cycles and bits of weights as n grows, ours with one lane and k = 4, dense with as many multipliers."""
+    sizes = {64: 3, 256: 4, 1024: 5, 4096: 6}
+    ours = [NetworkSpec(network=designs.network(n, (4,) * length)) for n, length in sizes.items()]
+    dense = [-(-n // spec.multipliers) * n for n, spec in zip(sizes, ours)]
+    figure, (left, right) = _pyplot().subplots(1, 2, figsize=(9, 3.4))
+    left.plot(list(sizes), [spec.interval for spec in ours], "o-", color=COLOURS[0], label="butterfly: n")
+    left.plot(list(sizes), dense, "s-", color=COLOURS[1], label="dense, as many multipliers (12 to 24): ⌈n/P⌉·n")
+    for n, spec, cycles in zip(sizes, ours, dense):
+        place = {"xytext": (-6, 6), "textcoords": "offset points"}
+        left.annotate(f"{cycles / spec.interval:.0f}×", (n, cycles), fontsize=8, **place)
+    left.set(xlabel="n", ylabel="cycles a vector", xscale="log", yscale="log")
+    right.plot(list(sizes), [spec.rom_bits for spec in ours], "o-", color=COLOURS[0], label="butterfly: 8·4·n·log₄ n")
+    right.plot(list(sizes), [8 * n * n for n in sizes], "s-", color=COLOURS[1], label="dense: 8·n²")
+    right.axhline(ECP5_85F.ram * ECP5_85F.ram_bits, color="#c0392b", lw=1, label="all block RAM of an 85F")
+    right.set(xlabel="n", ylabel="bits of weights", xscale="log", yscale="log")
+    for axes in (left, right):
+        axes.set_xticks(list(sizes), list(map(str, sizes)))
+        axes.minorticks_off()
+        axes.legend(fontsize=7)
+    _save(figure, path)

@@ -1,0 +1,215 @@
+"""docs/benchmark.md, from what was measured."""
+
+from dataclasses import dataclass
+
+from boards import tools
+
+TABLES_MAXIMUM, TABLES_AIM = 60, 40  # COMB a multiplier, where those are DSP blocks
+RATIO = 45  # times a dense engine's vectors a second, n = 1024, as many multipliers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A design of the tables. row: None where it was not built, which `note` then says.
+
+    multipliers: DSP blocks or their like; 0 for none. cycles: a vector's. products: useful ones of a vector.
+    latency: cycles. entry: of `designs`, for ours.
+    """
+
+    key: str
+    title: str
+    row: object = None
+    multipliers: int = 0
+    cycles: float | None = None
+    products: int = 0
+    latency: int | None = None
+    entry: object = None
+    simulated: dict | None = None
+    note: str = ""
+
+    @property
+    def mhz(self):
+        return self.row.mhz if self.row else None
+
+    @property
+    def vectors(self):
+        """Vectors a second at the clock to quote; None without one."""
+        return None if self.mhz is None else self.mhz * 1e6 / self.cycles
+
+    @property
+    def full_title(self):
+        return f"{self.title}; {self.entry.part}" if self.entry else self.title
+
+    @property
+    def notes(self):
+        failed = self.row.failed if self.row else ()
+        return "; ".join(filter(None, (self.note, *failed)))
+
+
+def table(head, rows):
+    lines = [head, ["---" if n == 0 else "--:" for n in range(len(head))], *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def figure(value, digits=0):
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def judged(found, minimum, aim=None, *, less=False):
+    """Whether a figure is what was wanted: at least the minimum, or at most with `less`."""
+    if found is None:
+        return "not measured"
+    sign = -1 if less else 1
+    if aim is not None and sign * found >= sign * aim:
+        return "aim met"
+    return "met" if sign * found >= sign * minimum else "**missed**"
+
+
+def clocks(lines):
+    rows = []
+    for line in lines:
+        e, row, title = line.entry, line.row, line.full_title
+        if row is None:
+            rows.append([title, *[""] * 10, line.note])
+            continue
+        used, found = row.used, row.found
+        wanted = verdict = ""
+        if e and e.minimum:
+            wanted = f"{e.minimum:g} / {e.aim:g}"
+            verdict = judged(line.mhz, e.minimum, e.aim)
+        each = used["COMB"] / line.multipliers if line.multipliers else None
+        if e and e.minimum and e.tables and each:
+            verdict += f"; tables {judged(each, TABLES_MAXIMUM, TABLES_AIM, less=True)}"
+        spread = f"{min(found):.0f}–{max(found):.0f}" if found else ""
+        rows.append(
+            [title, used["DSP"], figure(used["COMB"]), figure(each), figure(used["FF"]), used["RAM"],
+             figure(row.median, 1), spread, figure(row.limit), figure(line.mhz), wanted, verdict]
+        )
+    head = ["design", "DSP", "COMB", "COMB per multiplier", "FF", "RAM", "MHz, median", "all seeds", "limit"]
+    return table([*head, "**MHz**", "wanted / aim", "verdict"], rows)
+
+
+def speeds(lines):
+    rows = []
+    for line in lines:
+        if line.cycles is None:
+            continue
+        micro = None if line.mhz is None or line.latency is None else line.latency / line.mhz
+        millions = None if line.vectors is None else line.vectors * line.products / 1e6
+        wanted, products = line.entry and line.entry.products, figure(millions)
+        if wanted:
+            products += f" (wanted {wanted:g}: {judged(millions, wanted)})"
+        rows.append(
+            [line.full_title, line.multipliers, figure(line.mhz), f"{line.cycles:g}", figure(line.vectors),
+             products, figure(line.latency), figure(micro, 2)]
+        )
+    head = ["design", "multipliers", "MHz", "cycles a vector", "**vectors a second**", "useful products, M/s"]
+    return table([*head, "latency, cycles", "µs"], rows)
+
+
+def ratios(lines):
+    """Ours against each rival that does a layer of the same size."""
+    by, rows = {line.key: line for line in lines}, []
+    pairs = [
+        ("n256", "dense256", None), ("n256-folded", "dense256", None), ("n1024", "dense1024", RATIO),
+        ("n256", "n256-plain", None), ("n16-spatial", "da4ml", None),
+    ]
+    for ours, rival, wanted in pairs:
+        a, b = by.get(ours), by.get(rival)
+        if a is None or b is None or a.vectors is None or b.vectors is None:
+            continue
+        ratio, comb = a.vectors / b.vectors, a.row.used["COMB"] / b.row.used["COMB"]
+        verdict = "" if wanted is None else f"wanted {wanted}: {judged(ratio, wanted)}"
+        names, multipliers = f"{a.title} : {b.title}", f"{a.multipliers} : {b.multipliers}"
+        rows.append([names, multipliers, f"{ratio:.2f}", f"{comb:.2f}", verdict])
+    return table(["ours : rival", "multipliers", "vectors a second", "COMB", ""], rows)
+
+
+def torch(found, processor, version, lines):
+    """found: n → what rivals.torch_layer gave, or None."""
+    if not any(found.values()):
+        return "torch is not installed."
+    by, rows = {line.key: line for line in lines}, []
+    for n, each in found.items():
+        ours = by.get(f"n{n}")
+        for batch in sorted({batch for _, batch in each}):
+            butterfly, dense = each["butterfly", batch], each["dense", batch]
+            ratio = "" if ours is None or ours.vectors is None else f"{ours.vectors / max(butterfly, dense):.1f}"
+            rows.append([n, batch, figure(butterfly), figure(dense), ratio])
+    head = ["n", "batch", "bfthw.nn.Butterfly, vectors a second", "torch.nn.Linear", "ours, 1 lane : the faster"]
+    return f"torch {version} on {processor}, 2 threads, float32, the median of 2 s of calls.\n\n" + table(head, rows)
+
+
+_TEXT = """\
+# Benchmark
+
+Written by `{command}`; every figure is of that run unless it is called an estimate. Tools: {tools}.
+
+Weights have 8 bits, random over their whole range, activations 10 (8 on the UP5K). Each of our rows is a whole core
+with AXI4-Stream and back-pressure at both ends; the notes say which were simulated against the golden model. Place and
+route: {seeds}, {target} MHz asked for. **MHz**, which all else is computed from, is the median of the seeds or,
+where that is less, the limit of the primitives, which nextpnr does not check (ECP5 block RAM: 212 MHz at speed grade 6,
+271 at 8). Frequencies are between registers, without the pins. COMB is what nextpnr counts: TRELLIS_COMB; logic cells
+of an iCE40; LUT4 and ALU of a Gowin.
+
+Parts: {parts}.
+
+## Clock and size
+
+{clocks}
+
+![Clock of every seed](benchmark-clocks.svg)
+
+{notes}
+
+## Speed
+
+{speeds}
+
+## Ours against rivals
+
+{ratios}
+
+The dense engine ([bench/dense.py](../bench/dense.py)) holds its weights in block RAM and uses every multiplier in every
+cycle. Weights of n = 1024 are 8.4 Mbit, an LFE5U-85F has 3.8 Mbit: they do not fit on the chip. There its cells have
+ROMs of {rom_words} weights, so that memory does not hold the clock back; clock and cycles count, the results do not.
+20 multipliers take the 1024 rows in ⌈1024/20⌉ = 52 groups of 1024 cycles.
+
+da4ml's pipeline has a register after every adder and neither handshake nor frames; ours in logic has both. Both stand
+between shift registers that need few pins, and these are counted too.
+
+## A processor on the same layer
+
+{torch}
+
+## Parallelism
+
+![Cycles against multipliers and tables](benchmark-parallelism.svg)
+
+Multipliers and cycles come from specifications (exact). Grey points are estimates by the formula in the legend.
+
+## Growth
+
+![Cycles and weights as n grows](benchmark-growth.svg)
+
+From specifications and formulas: ours has one lane and k = 4; the clocks are left out.
+"""
+
+
+def document(lines, cpu, *, command, seeds, parts, processor, torch_version, rom_words, target):
+    """The text of docs/benchmark.md. cpu: n → speeds of torch. parts: those of the rows."""
+    notes = [f"- {line.full_title}: {line.notes}" for line in lines if line.notes]
+    simulated = [line for line in lines if line.simulated]
+    done = [f"{line.key} ({', '.join(f'{t}: {n}' for t, n in line.simulated.items())})" for line in simulated]
+    if done:
+        notes.append(f"- Vectors equal to the golden model, target: number: {'; '.join(done)}")
+    if any(not part.timed_dsp for part in parts):
+        notes.append("- nextpnr has no timing of Gowin's multipliers: the clock there is an upper bound")
+    names = ["yosys", *sorted({part.pnr for part in parts})]
+    return _TEXT.format(
+        command=command, tools=", ".join(f"{tool} {tools.version(tool)}" for tool in names),
+        seeds="seed 1" if seeds == 1 else f"seeds 1 to {seeds}", target=target,
+        parts="; ".join(f"{part.key}: {part.title}" for part in parts),
+        clocks=clocks(lines), notes="\n".join(notes), speeds=speeds(lines), ratios=ratios(lines),
+        torch=torch(cpu, processor, torch_version, lines), rom_words=rom_words,
+    )
