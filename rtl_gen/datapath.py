@@ -6,8 +6,9 @@ from functools import cached_property
 import numpy as np
 from amaranth.hdl import Array, Const, Mux, Signal, signed
 
-from .stream import counter
+from .stream import count, counter
 from .tech import MULTIPLY, READ, technology
+from .tech.plain import registered
 
 LEAD = READ + 1  # cycles from the addresses of buffer and weights to operands
 
@@ -15,9 +16,7 @@ LEAD = READ + 1  # cycles from the addresses of buffer and weights to operands
 def delay(m, value, cycles, name, reset=False):
     """`value` registered `cycles` times, as `name_s1`, `name_s2`, ...; only control bits are reset."""
     for n in range(cycles if len(value) else 0):
-        register = Signal.like(value, name=f"{name}_s{n + 1}", reset_less=not reset)
-        m.d.sync += register.eq(value)
-        value = register
+        value = registered(m, value, f"{name}_s{n + 1}", reset)
     return value
 
 
@@ -154,10 +153,10 @@ class Datapath:
         self.a, self.lanes, self.vectors, self.lut, self.paired = arithmetic, lanes, vectors, lut, paired
         self.tech = technology(target)
 
-    def build(self, m, xs, ws, *, lead, take, busy=None, first=None, x0=None, x0_lead=LEAD):
+    def build(self, m, xs, ws, *, take, busy=None, first=None, x0=None, x0_lead=LEAD):
         """Outputs and whether each was clipped, lane by lane, `depth` cycles after the operands.
 
-        xs: [lane][vector][q], ws: [lane][q], operands. The rest comes `lead` cycles (LEAD or more) before its operands: take:
+        xs: [lane][vector][q], ws: [lane][q], operands. The rest comes LEAD cycles before its operands: take:
         they are an output's last; busy, first: they are some output's, its first ones; and `x0_lead` cycles before them x0:
         [lane][vector], the residual. Paired: one row of operands for two lanes, each w two weights `paired` bits apart.
         """
@@ -169,10 +168,10 @@ class Datapath:
             products = [p[: self.paired].as_signed() for p in products] + [
                 (p >> self.paired) + p[self.paired - 1] for p in products
             ]
-        per_output = self._fields(m, take, lead)
+        per_output = self._fields(m, take)
         if a.steps > 1:
-            busy = delay(m, busy, lead + a.to_total - 1, "busy", reset=True)
-            first = delay(m, first, lead + a.to_total - 1, "first")
+            busy = delay(m, busy, LEAD + a.to_total - 1, "busy", reset=True)
+            first = delay(m, first, LEAD + a.to_total - 1, "first")
         outputs, clips = [], []
         for lane in range(self.lanes):
             for vector in range(self.vectors):
@@ -185,7 +184,7 @@ class Datapath:
                 clips.append(clipped)
         return outputs, clips
 
-    def _fields(self, m, take, lead):
+    def _fields(self, m, take):
         """[lane] of name → signal, each in the cycle in which it is needed."""
         a, result, cycles = self.a, [{} for _ in range(self.lanes)], {}
         needed = {"skip": a.to_total - MULTIPLY, "relu": a.depth - 1}
@@ -199,7 +198,7 @@ class Datapath:
                     words = [word | value << at for word, value in zip(words, bits)]
                     slices.append((lane, name, at, width, is_signed))
                     at += width
-            step = delay(m, take, lead + cycle - LEAD, f"take{cycle}", reset=True)
+            step = delay(m, take, cycle, f"take{cycle}", reset=True)
             address, _ = counter(m, len(words), step, f"fields{cycle}_address")
             data = ordered(m, self.tech, f"fields{cycle}", words, at, address)
             for lane, name, at, width, is_signed in slices:
@@ -210,20 +209,12 @@ class Datapath:
     def _sum(self, m, name, terms, busy, first):
         """The exact dot product, in the cycle of the sum that is rounded."""
         a = self.a
-        for level in range(a.tree):
-            sums = []
-            for n in range(0, len(terms), 2):
-                pair = terms[n : n + 2]
-                value = sum(pair[1:], pair[0])
-                total = Signal(value.shape(), name=f"sum{name}_{level}_{n // 2}", reset_less=True)
-                m.d.sync += total.eq(value)
-                sums.append(total)
-            terms = sums
+        total = count(m, terms, f"sum{name}")
         if a.steps == 1:
-            return terms[0]
+            return total
         acc = Signal(signed(a.dot_width), name=f"acc{name}", reset_less=True)
         with m.If(busy):
-            m.d.sync += acc.eq(Mux(first, 0, acc) + terms[0])
+            m.d.sync += acc.eq(Mux(first, 0, acc) + total)
         return acc
 
     def _rest(self, m, name, fields, x0, lead):

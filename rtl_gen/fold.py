@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 
 from .datapath import LEAD, Datapath, delay, ordered, to_bits
 from .foldspec import FoldSpec
-from .stream import Link, beat, count, counter, credit, digits
+from .stream import Link, beat, count, counter, credit, digits, gathered, turns
 from .tech import READ, technology
 
 
@@ -81,7 +81,7 @@ class Fold(wiring.Component):
         patterns, depth = [f.pattern for f in s.factors], s.depth
 
         # reads: one word a cycle; in the last pass each needs room for the output that takes its place
-        issue, turn = Signal(), Signal()
+        issue = Signal()
         address, now = walk(m, patterns, issue, "read")
         opens, last, end, last_pass, pass_ = (now[key] for key in ("opens", "last", "end", "last_pass", "pass"))
         fresh, idle = Signal(init=1), Signal()  # the next read is a vector's first; between passes
@@ -104,14 +104,11 @@ class Fold(wiring.Component):
             m.d.comb += idle.eq(waiting != 0)
 
         # turns: with a group's last read begins the first of as many outputs
-        left, leaving = Signal(range(s.radix)), Signal()
-        start = issue & last
+        start, leaving = issue & last, Signal()
+        turn, _ = turns(m, start, Array(p.c - 1 for p in patterns)[pass_], s.radix - 1)
         out = Mux(start, last_pass, leaving)
-        m.d.comb += turn.eq(start | (left != 0))
         with m.If(start):
-            m.d.sync += [left.eq(Array(p.c - 1 for p in patterns)[pass_]), leaving.eq(last_pass)]
-        with m.Elif(left != 0):
-            m.d.sync += left.eq(left - 1)
+            m.d.sync += leaving.eq(last_pass)
 
         # the memory's only way in: results, which are never late, and new words where there is a place for them
         returns = delay(m, turn & ~out, depth - 1, "returns", reset=True)  # a cycle ahead of the result
@@ -130,12 +127,7 @@ class Fold(wiring.Component):
             w_address=Mux(writes, write_address, load_address), w_data=Mux(writes, results, words), r_address=address,
         )
         arrives, complete = delay(m, issue, READ, "arrives", reset=True), delay(m, start, READ, "complete", reset=True)
-        recent = Signal((s.radix - 1) * len(seen), name="recent", reset_less=True)
-        group = Signal(s.radix * len(seen), name="group", reset_less=True)
-        with m.If(arrives):
-            m.d.sync += recent.eq(Cat(recent, seen)[len(seen) :])
-        with m.If(complete):
-            m.d.sync += group.eq(Cat(recent, seen))
+        group = gathered(m, seen, s.radix, arrives, complete, "group")
 
         outputs, clips = self._compute(m, group, turn, turn & out, load_address)
         done = delay(m, turn, depth, "done", reset=True)
@@ -159,7 +151,7 @@ class Fold(wiring.Component):
         if not s.paired:
             ws = [[word[n * w :][:w].as_signed() for n in range(s.radix)]]
             path = Datapath(a, lanes=1, **common)
-            return path.build(m, [operands], ws, lead=LEAD, take=turn, x0=x0 and [x0], x0_lead=0)
+            return path.build(m, [operands], ws, take=turn, x0=x0 and [x0], x0_lead=0)
         apart = tech.operand - w
         ws = [[]]
         for q in range(s.simd):
@@ -173,7 +165,7 @@ class Fold(wiring.Component):
             # the first of two rows waits for its neighbour
             x0 = [[delay(m, value, 1, f"residual_first{e}") for e, value in enumerate(x0)], x0]
         outputs, clips = path.build(
-            m, [operands], ws, lead=LEAD, take=turn & half, busy=turn, first=~half, x0=x0, x0_lead=0
+            m, [operands], ws, take=turn & half, busy=turn, first=~half, x0=x0, x0_lead=0
         )
         # both leave the datapath together, the second row's output a cycle later
         odd = delay(m, half, s.depth, "odd")

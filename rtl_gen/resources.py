@@ -116,12 +116,13 @@ class _Need:
             self.add(depth + width * (depth - 1) * 2 / 3, width * (depth + 1))
 
     def queue(self, depth, width):
-        """stream.Queue with the credit of its places: two counters, their comparison, a memory."""
+        """stream.Queue and whoever counts its places: two counters, what it holds, what is free, a memory."""
         places = 1 << (depth - 1).bit_length()
-        self.counter(2 * places, 2)
-        self.credit(depth)
+        self.counter(places, 2)
+        self.credit(places)
+        self.credit(places)
         self.memory(places, width)
-        self.add(places.bit_length() / 2 + 4, 1)
+        self.add(3, 1)
 
     def count(self, values):
         """stream.count of bits: a level of sums, each a few bits wide."""

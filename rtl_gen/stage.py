@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from .datapath import LEAD, Datapath, delay, ordered, to_bits
 from .spec import StageSpec
-from .stream import Link, beat, count, counter, credit, digits
+from .stream import Link, beat, count, counter, credit, digits, gathered, turns
 from .tech import READ, technology
 
 
@@ -36,8 +36,8 @@ class Buffer(wiring.Component):
         s = self.spec
 
         # a bank's address: word, row, slot, each in whole bits, so that no counter has to be multiplied
-        digit, last = digits(m, (s.words, s.banks, s.rows, s.slots), self.i.valid, "wr")
-        (word, bank, row, slot), (_, bank_end, row_end, _) = digit, last
+        (word, bank, row, slot), lasts = digits(m, (s.words, s.banks, s.rows, s.slots), self.i.valid, "wr")
+        _, bank_end, row_end, _ = lasts
         w_address = self._address(word, row, slot)
         # with such a beat, a word of all rows is there
         arrived = delay(m, self.i.valid & bank_end & row_end, 1, "arrived", reset=True)
@@ -150,7 +150,7 @@ class Stage(wiring.Component):
             x0 = [[delay(m, self.skip.payload[l * s.vectors + e], 1, f"skip{l}v{e}") for e in range(s.vectors)] for l in range(s.lanes)]
         path = Datapath(s.arithmetic, lanes=s.lanes, vectors=s.vectors, target=s.target, lut=s.lut)
         outputs, clips = path.build(
-            m, xs, ws, lead=LEAD, take=take, busy=issue, first=step == 0, x0=x0
+            m, xs, ws, take=take, busy=issue, first=step == 0, x0=x0
         )
         done = delay(m, take, LEAD + s.arithmetic.depth, "done", reset=True)
         m.d.comb += [self.o.valid.eq(done), self.o.payload.eq(Cat(*outputs))]
@@ -162,23 +162,13 @@ class Stage(wiring.Component):
         """A block in registers: (turn of an output beat, which of the block's, the block READ cycles after its turn)."""
         s, i = self.spec, self.i
         _, complete = counter(m, s.block_beats, i.valid, "gathered")
-        start, left = i.valid & complete, Signal(range(max(2, s.block_beats)))
-        with m.If(start):
-            m.d.sync += left.eq(s.block_beats - 1)
-        with m.Elif(left != 0):
-            m.d.sync += left.eq(left - 1)
+        start = i.valid & complete
+        turn, left = turns(m, start, s.block_beats - 1, s.block_beats - 1)
         choice = Signal(range(max(2, s.block_beats)))
         m.d.comb += choice.eq(Mux(start, 0, s.block_beats - left))
         arrives, payload = delay(m, i.valid, 1, "arrives", reset=True), delay(m, i.payload.as_value(), 1, "beat")
-        block = Signal(s.block_beats * len(payload), name="block", reset_less=True)
-        recent = Cat()
-        if s.block_beats > 1:
-            recent = Signal(len(block) - len(payload), name="recent", reset_less=True)
-            with m.If(arrives):
-                m.d.sync += recent.eq(Cat(recent, payload)[len(payload) :])
-        with m.If(delay(m, start, 1, "complete", reset=True)):
-            m.d.sync += block.eq(Cat(recent, payload))
-        return start | (left != 0), choice if len(s.select) > 1 else Const(0, 0), block
+        block = gathered(m, payload, s.block_beats, arrives, delay(m, start, 1, "complete", reset=True), "block")
+        return turn, choice if len(s.select) > 1 else Const(0, 0), block
 
     def _operands(self, m, seen, choice):
         """[lane][vector][q] of signals, a cycle after they are seen."""

@@ -22,7 +22,8 @@ class Link(wiring.Signature):
     """A stream whose room is granted ahead, so that whatever makes the beats may run free.
 
     `ready`: there is room for one more beat; the producer may `take` it in the same cycle. Each take is followed, in
-    order and a constant number of cycles later, by one `valid` with its `payload`, which is never refused.
+    order, by one `valid` with its `payload`, which is never refused. Where the time between the two is the same for every
+    beat, the parts along the way have no state of their own.
     """
 
     def __init__(self, shape):
@@ -81,6 +82,31 @@ def count(m, values, name):
             m.d.sync += sums[-1].eq(value)
         values, level = sums, level + 1
     return values[0]
+
+
+def turns(m, start, more, most):
+    """A cycle for `start` and each of the `more` that follow it, of which there are at most `most`.
+
+    Returns (whether it is one, how many are left: in a start's own cycle, of the start before).
+    """
+    left = Signal(range(max(2, most + 1)))
+    with m.If(start):
+        m.d.sync += left.eq(more)
+    with m.Elif(left != 0):
+        m.d.sync += left.eq(left - 1)
+    return start | (left != 0), left
+
+
+def gathered(m, word, places, arrives, complete, name):
+    """The last `places` words that arrived, kept from the cycle after `complete` (with its last word) to the next one."""
+    kept = Signal(places * len(word), name=name, reset_less=True)
+    recent = Signal(len(kept) - len(word), name=f"{name}_recent", reset_less=True) if places > 1 else Cat()
+    if places > 1:
+        with m.If(arrives):
+            m.d.sync += recent.eq(Cat(recent, word)[len(word) :])
+    with m.If(complete):
+        m.d.sync += kept.eq(Cat(recent, word))
+    return kept
 
 
 def digits(m, sizes, step, name):
@@ -172,9 +198,7 @@ class Queue(wiring.Component):
 
 
 class LinkFifo(wiring.Component):
-    """Where a free-running producer ends: a FIFO of `depth` beats or more, a stream with back-pressure behind it.
-
-    """
+    """Where a free-running producer ends: a FIFO of `depth` beats or more, a stream with back-pressure behind it."""
 
     def __init__(self, shape, depth):
         self.depth = depth

@@ -179,3 +179,11 @@ def test_plain_parts_in_a_xilinx_dsp_and_block_ram(tmp_path):
     assert [int(dsp["parameters"][f"{register}REG"], 2) for register in "ABMP"] == [1, 1, 1, 1]
     assert sum(n for cell, n in cells.items() if cell.startswith("RAMB")) == 2
     assert sum(n for cell, n in cells.items() if cell.startswith("FD")) == 34  # behind the memories
+
+
+@pytest.mark.parametrize("target", ("ecp5", "ice40", "gowin"))
+def test_two_weights_share_one_block(target):
+    """The operand in which a paired engine puts two weights is as wide as one DSP block takes, and no wider."""
+    tech = technology(target)
+    blocks = [tech.products_cost(1, 8, tech.operand + more)["DSP"] for more in (0, 1)]
+    assert blocks[0] == 1 < blocks[1]

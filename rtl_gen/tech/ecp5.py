@@ -4,10 +4,9 @@ Sources: Lattice FPGA-TN-02205 (sysDSP), FPGA-TN-02204 (memory); the arrangement
 Yosys maps to.
 """
 
-from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Signal, signed, unsigned
-from amaranth.lib import memory
+from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Signal, signed
 
-from . import READ, Technology
+from . import READ, Technology, ecp5_carry, small
 from .plain import TECHNOLOGY as PLAIN
 from .plain import registered
 
@@ -80,8 +79,6 @@ class Ecp5(Technology):
 
     def products(self, m, name, xs, ws, *, lut=False):
         if lut:
-            from . import ecp5_carry
-
             return ecp5_carry.products(m, name, xs, ws)
         if max(len(xs[0]), len(ws[0])) > WIDEST:
             return PLAIN.products(m, name, xs, ws)
@@ -112,7 +109,7 @@ class Ecp5(Technology):
 
     def rom(self, m, name, words, width, address):
         if len(words) <= 2 * SHALLOW:
-            return self._table(m, name, words, width, address)
+            return small.rom(m, name, words, width, address)
         if len(words) > DEEPEST:
             # as many block RAMs one behind the other as it takes
             parts = [
@@ -129,19 +126,12 @@ class Ecp5(Technology):
             parts.append(block_ram(m, f"{name}_{at // size}", size, address, words=column))
         return Cat(*parts)[:width]
 
-    def _table(self, m, name, words, width, address):
-        data = Signal(width, name=f"{name}_word", reset_less=True)
-        with m.Switch(registered(m, address, f"{name}_address")):
-            for n, word in enumerate(words):
-                with m.Case(n):
-                    m.d.sync += data.eq(word)
-            with m.Default():
-                m.d.sync += data.eq(words[-1])
-        return data
-
     def ram(self, m, name, *, depth, width, enable, w_address, w_data, r_address):
         if depth <= SHALLOW:
-            return self._distributed(m, name, depth, width, enable, w_address, w_data, r_address)
+            return small.ram(
+                m, name, "distributed", depth=depth, width=width, enable=enable, w_address=w_address, w_data=w_data,
+                r_address=r_address,
+            )
         size = shape(depth)
         each = -(-width // 9) * 9  # bits of a bank, in whole enables
         words = []
@@ -174,21 +164,8 @@ class Ecp5(Technology):
         enables = [bank for bank in banks for _ in range(each // 9)]
         return enables + [Const(0)] * (size // 9 - len(enables))
 
-    def _distributed(self, m, name, depth, width, enable, w_address, w_data, r_address):
-        address, words = registered(m, r_address, f"{name}_address"), []
-        for n, bank in enumerate(enable):
-            m.submodules[f"{name}_{n}"] = store = memory.Memory(shape=unsigned(width), depth=depth, init=[])
-            write, read = store.write_port(), store.read_port(domain="comb")
-            m.d.comb += [
-                write.addr.eq(w_address), write.data.eq(w_data), write.en.eq(bank), read.addr.eq(address),
-            ]
-            words.append(registered(m, read.data, f"{name}_data{n}"))
-        return words
-
     def products_cost(self, count, x_width, w_width, *, lut=False):
         if lut:
-            from . import ecp5_carry
-
             return ecp5_carry.cost(count, x_width, w_width)
         blocks = -(-x_width // WIDEST) * -(-w_width // WIDEST)
         return {"DSP": count * blocks, "FF": count * (x_width + w_width)}

@@ -26,6 +26,8 @@ def bits_of(depth):
 
 class Ice40(Technology):
     name = "ice40"
+    operand = WHOLE
+    free_registers = False
 
     def products(self, m, name, xs, ws, *, lut=False):
         if lut:

@@ -6,9 +6,9 @@ from amaranth.lib import memory
 from . import Technology
 
 
-def registered(m, value, name):
-    """`value` a cycle later, without reset."""
-    register = Signal.like(value, name=name, reset_less=True)
+def registered(m, value, name, reset=False):
+    """`value` a cycle later."""
+    register = Signal.like(value, name=name, reset_less=not reset)
     m.d.sync += register.eq(value)
     return register
 
