@@ -40,13 +40,61 @@ class Pattern(NamedTuple):
         return "({}, {}, {}, {})".format(*self)
 
 
+class Indexed(Pattern):
+    """The support of a factor whose inputs are named one by one, of pattern (outputs, 1, c, 1):
+
+        y[j] = sum_k v[j, 0, k, 0] * x[index[j, k]]         j < outputs,  k < c
+
+    index: integers (outputs, c), 0 to inputs - 1. Permuted, truncated, padded and repeated vectors, sums of blocks and
+    cyclic layers are all such factors; where an output needs fewer inputs than others, the rest has the weight zero.
+    Raises ValueError where the index does not fit.
+    """
+
+    def __new__(cls, index, inputs):
+        index = np.array(index)
+        if index.ndim != 2 or 0 in index.shape or index.dtype.kind not in "iu":
+            raise ValueError(f"an index must be integers (outputs, c), got {index.dtype} of shape {index.shape}")
+        if type(inputs) is not int or inputs < 1:
+            raise ValueError(f"an index needs a positive number of inputs, got {inputs!r}")
+        if index.min() < 0 or index.max() >= inputs:
+            raise ValueError(f"an index into {inputs} values must be 0 to {inputs - 1}, found {index.min()} to {index.max()}")
+        self = super().__new__(cls, index.shape[0], 1, index.shape[1], 1)
+        self.index, self._inputs = index.astype(np.int64), inputs
+        self.index.flags.writeable = False
+        return self
+
+    def __getnewargs__(self):
+        return self.index, self._inputs
+
+    @property
+    def inputs(self):
+        return self._inputs
+
+    def __eq__(self, other):
+        same = isinstance(other, Indexed) and tuple(self) == tuple(other) and self.inputs == other.inputs
+        return same and np.array_equal(self.index, other.index)
+
+    def __ne__(self, other):
+        return not self == other
+
+    __hash__ = Pattern.__hash__
+
+    def __str__(self):
+        return f"{super().__str__()} indexed, of {self.inputs}"
+
+
+def support(pattern):
+    """What a factor of this pattern keeps beside its values: the pattern itself where it is Indexed, else None."""
+    return pattern if isinstance(pattern, Indexed) else None
+
+
 def patterns(items):
     """Check a chain of patterns, first applied first: positive ints, each output size the next input size."""
     result = []
     for m, item in enumerate(items):
         if len(item) != 4 or any(type(v) is not int or v < 1 for v in item):
             raise ValueError(f"pattern {m} must be four positive integers (a, b, c, d), got {tuple(item)}")
-        result.append(Pattern(*item))
+        result.append(item if isinstance(item, Indexed) else Pattern(*item))
         if m and result[m - 1].outputs != result[m].inputs:
             raise ValueError(
                 f"factors do not chain: factor {m - 1} {result[m - 1]} gives {result[m - 1].outputs} values, "
@@ -67,24 +115,51 @@ def check_name(name):
     return name
 
 
-def apply(values, x):
-    """values (a, b, c, d) on x (N, a*c*d) -> (N, a*b*d), in the dtype of the arguments (int64 stays exact)."""
+def pattern_of(values, support=None, owner="values"):
+    """The pattern of values (a, b, c, d): `support`, an Indexed that must fit them, or their shape where it is None."""
+    if values.ndim != 4 or 0 in values.shape:
+        raise ValueError(f"{owner} must have shape (a, b, c, d), got {values.shape}")
+    if support is not None and values.shape != tuple(support):
+        raise ValueError(f"{owner} of the pattern {support} must have shape {tuple(support)}, got {values.shape}")
+    return support or Pattern(*values.shape)
+
+
+def apply(values, x, support=None):
+    """values (a, b, c, d) on x (N, inputs) -> (N, a*b*d), in the dtype of the arguments (int64 stays exact)."""
     a, b, c, d = values.shape
-    if x.ndim != 2 or x.shape[1] != a * c * d:
-        raise ValueError(f"vectors must have shape (N, {a * c * d}), got {x.shape}")
+    inputs = pattern_of(values, support).inputs
+    if x.ndim != 2 or x.shape[1] != inputs:
+        raise ValueError(f"vectors must have shape (N, {inputs}), got {x.shape}")
+    if support is not None:
+        return sum(values[:, 0, k, 0] * x[:, support.index[:, k]] for k in range(c))
     return np.einsum("ijkl,nikl->nijl", values, x.reshape(-1, a, c, d)).reshape(-1, a * b * d)
+
+
+def column_peaks(values, support=None):
+    """The largest magnitude of any weight of each input, (inputs,)."""
+    if support is None:
+        return np.abs(values).max(axis=1).ravel()
+    peaks = np.zeros(support.inputs)
+    np.maximum.at(peaks, support.index, np.abs(values[:, 0, :, 0]))
+    return peaks
+
+
+def scale_columns(values, scale, support=None):
+    """Values with all weights of each input multiplied by its entry of `scale`, (inputs,)."""
+    a, _, c, d = values.shape
+    return values * (scale.reshape(a, 1, c, d) if support is None else scale[support.index][:, None, :, None])
 
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """One float factor. `values`: finite reals of shape (a, b, c, d), kept as float64."""
+    """One float factor. `values`: finite reals of shape (a, b, c, d), kept as float64; support: None, or an Indexed."""
 
     values: np.ndarray
+    support: Indexed | None = None
 
     def __post_init__(self):
         values = np.asarray(self.values)
-        if values.ndim != 4 or 0 in values.shape:
-            raise ValueError(f"Factor.values must have shape (a, b, c, d), got {values.shape}")
+        pattern_of(values, self.support, "Factor.values")
         if values.dtype.kind not in "fiu":
             raise TypeError(f"Factor.values must be real numbers, got dtype {values.dtype}")
         if not np.isfinite(values).all():
@@ -93,10 +168,10 @@ class Factor:
 
     @property
     def pattern(self):
-        return Pattern(*self.values.shape)
+        return pattern_of(self.values, self.support)
 
     def __call__(self, x):
-        return apply(self.values, x)
+        return apply(self.values, x, self.support)
 
     def dense(self):
         """The factor as a dense matrix (outputs, inputs)."""
@@ -143,7 +218,7 @@ class Chain:
         """Patterns to a chain with the paper's initialisation (see `initial_range`)."""
         rng, shape = np.random.default_rng(seed), patterns(shape)
         y = initial_range(shape)
-        return cls(Factor(rng.uniform(-y, y, p)) for p in shape)
+        return cls(Factor(rng.uniform(-y, y, tuple(p)), support(p)) for p in shape)
 
 
 def initial_range(shape):

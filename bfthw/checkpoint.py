@@ -1,7 +1,9 @@
 """Float checkpoints: `factors.<m>`, `bias`, `scale` and `flags` of each layer, from file to Network and back.
 
 Keys are `<layer>.factors.<m>` of shape (a, b, c, d), first applied first; `<layer>.bias` and `<layer>.scale`, of shape
-(outputs,); `<layer>.flags`, integers (version 1, residual 0 or 1, ReLU 0 or 1). A single layer may go without
+(outputs,); `<layer>.flags`, integers (version 1, residual 0 or 1, ReLU 0 or 1). A factor of shape (outputs, 1, c, 1) may
+have `<layer>.index.<m>`, integers (outputs, c) that name its inputs; then the flags have version 2 and, as a fourth
+number, the layer's inputs. A single layer may go without
 `<layer>.` and is then named "0". Under `bfthw` (metadata of safetensors, a uint8 array of npz) there may be a JSON
 description, {"version": 1, "layers": [names in order], "formats": {...}}.
 """
@@ -14,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from . import storage
-from .chain import Chain, Factor, check_name
+from .chain import Chain, Factor, Indexed, check_name
 from .integers import load_integers, save_integers
 from .network import Layer, Network
 from .quantize import Formats, quantise
@@ -22,7 +24,7 @@ from .storage import CheckpointError, is_integers
 
 __all__ = ["Checkpoint", "CheckpointError", "is_integers", "load", "load_integers", "save", "save_integers"]
 
-_KEY = re.compile(r"(?:(?P<layer>.*)\.)?(?P<part>factors\.(?:0|[1-9][0-9]{0,5})|bias|scale|flags)", re.DOTALL)
+_KEY = re.compile(r"(?:(?P<layer>.*)\.)?(?P<part>(?:factors|index)\.(?:0|[1-9][0-9]{0,5})|bias|scale|flags)", re.DOTALL)
 _PREFIXES = ("module.", "_orig_mod.")  # of torch's DataParallel and of torch.compile
 
 
@@ -115,7 +117,7 @@ def _unexpected(unknown, arrays):
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     if pieces[-1] == "weight":
         hint = "; bfthw.nn.to_network reads dense layers (nn.Linear, nn.Conv2d 1x1) of a torch module"
-    return f"unexpected key {key!r}: keys are [<layer>.]factors.<m>, bias, scale and flags{hint}"
+    return f"unexpected key {key!r}: keys are [<layer>.]factors.<m>, index.<m>, bias, scale and flags{hint}"
 
 
 def _ordered(path, names, described, wanted, ordered, notes):
@@ -149,6 +151,7 @@ def _layer(path, name, table, notes):
     """One layer of {part: (key, array)}."""
     some_key = next(iter(table.values()))[0]
     prefix = "" if _KEY.fullmatch(some_key)["layer"] is None else f"{name}."
+    flags = _flags(path, *table["flags"]) if "flags" in table else {}
     count = sum(part.startswith("factors.") for part in table)
     factors = []
     for m in range(max(count, 1)):
@@ -159,7 +162,8 @@ def _layer(path, name, table, notes):
         array = _real(path, key, array)
         if array.ndim != 4 or 0 in array.shape:
             raise CheckpointError(f"{path}: {key!r} must have shape (a, b, c, d), got {array.shape}")
-        factors.append(Factor(array))
+        inputs = factors[-1].pattern.outputs if factors else flags.get("inputs")
+        factors.append(Factor(array, _support(path, table, m, array.shape, inputs)))
         before, after = factors[max(0, m - 1)].pattern, factors[m].pattern
         if m and before.outputs != after.inputs:
             raise CheckpointError(
@@ -173,12 +177,16 @@ def _layer(path, name, table, notes):
             rest[part] = _real(path, key, array)
             if array.shape != (chain.outputs,):
                 raise CheckpointError(f"{path}: {key!r} must have shape ({chain.outputs},), got {array.shape}")
-    if "flags" in table:
-        key, array = table["flags"]
-        rest["residual"], rest["relu"] = _flags(path, key, array)
+    for part in table:
+        if part.startswith("index.") and part.replace("index", "factors") not in table:
+            raise CheckpointError(f"{path}: {table[part][0]!r}: there is no such factor")
+    if flags:
+        rest |= {"residual": flags["residual"], "relu": flags["relu"]}
+        if flags.get("inputs", chain.inputs) != chain.inputs:
+            raise CheckpointError(f"{path}: layer {name!r} has {chain.inputs} inputs, its flags say {flags['inputs']}")
         if rest["residual"] and chain.inputs != chain.outputs:
             raise CheckpointError(
-                f"{path}: {key!r}: a residual needs as many outputs as inputs, got {chain.inputs} -> {chain.outputs}"
+                f"{path}: '{prefix}flags': a residual needs as many outputs as inputs, got {chain.inputs} -> {chain.outputs}"
             )
     else:
         without = "residual and ReLU" if "bias" in table else "residual, bias and ReLU"
@@ -195,18 +203,39 @@ def _real(path, key, array):
     return array
 
 
-def _flags(path, key, array):
-    """(residual, relu) of a flags array."""
-    if array.dtype.kind not in "iu" or array.shape != (3,):
+def _support(path, table, m, shape, inputs):
+    """The Indexed of factor m, or None where the file has no index for it."""
+    if f"index.{m}" not in table:
+        return None
+    key, array = table[f"index.{m}"]
+    if shape != (shape[0], 1, shape[2], 1) or array.shape != (shape[0], shape[2]):
         raise CheckpointError(
-            f"{path}: {key!r} must be 3 integers (version, residual, ReLU), got {array.dtype} of shape {array.shape}"
+            f"{path}: {key!r} must have shape (outputs, c) for a factor of shape (outputs, 1, c, 1), "
+            f"got {array.shape} for {shape}"
         )
-    version, residual, relu = array.tolist()
-    if version != 1:
-        raise CheckpointError(f"{path}: {key!r}: the flags' version must be 1, got {version}")
+    if inputs is None:
+        raise CheckpointError(f"{path}: {key!r}: the layer's flags must say its inputs: (2, residual, ReLU, inputs)")
+    try:
+        return Indexed(array, inputs)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {key!r}: {error}") from None
+
+
+def _flags(path, key, array):
+    """residual, relu and, of version 2, inputs, by name."""
+    if array.dtype.kind not in "iu" or array.shape not in ((3,), (4,)):
+        raise CheckpointError(
+            f"{path}: {key!r} must be 3 integers (version, residual, ReLU), or 4 with the layer's inputs, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    version, residual, relu, *inputs = array.tolist()
+    if version != len(array) - 2:
+        raise CheckpointError(f"{path}: {key!r}: the version of {len(array)} flags must be {len(array) - 2}, got {version}")
     if not {residual, relu} <= {0, 1}:
         raise CheckpointError(f"{path}: {key!r}: residual and ReLU must be 0 or 1, got {residual} and {relu}")
-    return bool(residual), bool(relu)
+    if inputs and not 0 < inputs[0] < 1 << 31:
+        raise CheckpointError(f"{path}: {key!r}: the number of inputs must be positive, got {inputs[0]}")
+    return {"residual": bool(residual), "relu": bool(relu)} | ({"inputs": inputs[0]} if inputs else {})
 
 
 def save(network, path):
@@ -218,10 +247,15 @@ def save(network, path):
     for layer in network.layers:
         for m, factor in enumerate(layer.chain.factors):
             arrays[f"{layer.name}.factors.{m}"] = _narrow(factor.values)
+            if factor.support is not None:
+                arrays[f"{layer.name}.index.{m}"] = factor.support.index
         for part in ("bias", "scale"):
             if (value := getattr(layer, part)) is not None:
                 arrays[f"{layer.name}.{part}"] = _narrow(value)
-        arrays[f"{layer.name}.flags"] = np.array([1, layer.residual, layer.relu], np.int64)
+        flags = [layer.residual, layer.relu]
+        indexed = any(factor.support is not None for factor in layer.chain.factors)
+        flags = [2, *flags, layer.chain.inputs] if indexed else [1, *flags]
+        arrays[f"{layer.name}.flags"] = np.array(flags, np.int64)
     description = {"version": 1, "layers": [layer.name for layer in network.layers]}
     if network.formats is not None:
         description["formats"] = network.formats.to_dict()

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .chain import Pattern, apply, check_name, patterns
+from .chain import Indexed, apply, check_name, pattern_of, patterns
 from .qformat import QFormat, rescale
 
 
@@ -17,7 +17,7 @@ class IntFactor:
 
         acc = (sum_k values * x) << dot_shift  +  (skip * x0) << skip_shift  +  bias
 
-    values (a, b, c, d) in `weights`; exponents (a, b, d), 0 or more, are extra fraction bits of a row's weights.
+    values (a, b, c, d) in `weights`, of `support` where that is not their shape; exponents (a, b, d), 0 or more, are extra fraction bits of a row's weights.
     bias: (outputs,), integers at acc_frac, in `bias_width` bits. x0: the layer's input, in `skip_input`, where there is
     a residual; skip: (outputs,) in `skip_weights`, or None for a weight of one.
     Raises ValueError where integers do not fit their formats or the accumulator exceeds 62 bits.
@@ -34,11 +34,11 @@ class IntFactor:
     bias: np.ndarray | None = None
     bias_width: int | None = None
     relu: bool = False
+    support: Indexed | None = None
 
     def __post_init__(self):
         values = self.weights.check(self.values, "IntFactor.values")
-        if values.ndim != 4 or 0 in values.shape:
-            raise ValueError(f"IntFactor.values must have shape (a, b, c, d), got {values.shape}")
+        pattern_of(values, self.support, "IntFactor.values")
         object.__setattr__(self, "values", values)
         a, b, _, d = values.shape
         if self.exponents is not None:
@@ -66,7 +66,7 @@ class IntFactor:
 
     @property
     def pattern(self):
-        return Pattern(*self.values.shape)
+        return pattern_of(self.values, self.support)
 
     @property
     def bias_format(self):
@@ -121,7 +121,7 @@ class IntFactor:
 
     def accumulate(self, x, x0=None):
         """x (N, inputs), x0 (N, outputs) -> the aligned sum, int64 (N, outputs)."""
-        acc = apply(self.values, x) << self.dot_shift
+        acc = apply(self.values, x, self.support) << self.dot_shift
         if self.skip_input:
             acc = acc + ((x0 if self.skip is None else x0 * self.skip) << self.skip_shift)
         return acc if self.bias is None else acc + self.bias
@@ -141,8 +141,8 @@ class IntFactor:
     def bounds(self, lo, hi, lo0=None, hi0=None):
         """Bounds (inputs,) of each input and (outputs,) of each x0 -> exact bounds of each accumulator."""
         positive, negative = np.maximum(self.values, 0), np.minimum(self.values, 0)
-        low = (apply(positive, lo) + apply(negative, hi))[0] << self.dot_shift
-        high = (apply(positive, hi) + apply(negative, lo))[0] << self.dot_shift
+        low = (apply(positive, lo, self.support) + apply(negative, hi, self.support))[0] << self.dot_shift
+        high = (apply(positive, hi, self.support) + apply(negative, lo, self.support))[0] << self.dot_shift
         if self.skip_input:
             w = np.int64(1) if self.skip is None else self.skip
             low = low + (np.minimum(lo0 * w, hi0 * w) << self.skip_shift)

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from . import storage
+from .chain import Indexed
 from .golden import IntFactor, IntLayer, IntNetwork
 from .qformat import QFormat
 from .storage import CheckpointError, Strict
@@ -17,6 +18,7 @@ class _Factor(Strict):
     weights: _Pair
     input: _Pair
     output: _Pair
+    inputs: int | None = None  # of a factor with an index
 
 
 class _Layer(Strict):
@@ -41,7 +43,7 @@ def _pair(q):
 def save_integers(network, path):
     """Write an IntNetwork as .npz, whole or not at all, the same bytes for the same network.
 
-    Arrays `<layer>.factors.<m>`, `<layer>.factors.<m>.exponents`, `<layer>.skip`, `<layer>.bias` in the smallest signed
+    Arrays `<layer>.factors.<m>`, `<layer>.factors.<m>.exponents` and `.index`, `<layer>.skip`, `<layer>.bias` in the smallest signed
     integers that hold their formats; the formats as JSON in the uint8 array `bfthw`.
     """
     arrays, layers = {}, []
@@ -51,11 +53,16 @@ def save_integers(network, path):
             arrays[f"{layer.name}.factors.{m}"] = _smallest(factor.values, factor.weights.width)
             if factor.exponents is not None:
                 arrays[f"{layer.name}.factors.{m}.exponents"] = factor.exponents.astype(np.int8)
+            if factor.support is not None:
+                arrays[f"{layer.name}.factors.{m}.index"] = factor.support.index.astype(np.int32)
         if last.skip is not None:
             arrays[f"{layer.name}.skip"] = _smallest(last.skip, last.skip_weights.width)
         if last.bias is not None:
             arrays[f"{layer.name}.bias"] = _smallest(last.bias, last.bias_width)
         factors = [{key: _pair(getattr(f, key)) for key in ("weights", "input", "output")} for f in layer.factors]
+        for table, factor in zip(factors, layer.factors):
+            if factor.support is not None:
+                table["inputs"] = factor.support.inputs
         layers.append(
             {
                 "name": layer.name,
@@ -93,6 +100,7 @@ def _check_keys(path, description, arrays):
     needed, known = [], []
     for layer in description.layers:
         factors = [f"{layer.name}.factors.{m}" for m in range(len(layer.factors))]
+        needed += [f"{key}.index" for key, factor in zip(factors, layer.factors) if factor.inputs is not None]
         needed += factors + [f"{layer.name}.skip"] * (layer.skip is not None)
         needed += [f"{layer.name}.bias"] * (layer.bias_width is not None)
         known += [f"{factor}.exponents" for factor in factors]
@@ -127,6 +135,7 @@ def _layer(path, layer, arrays):
                 IntFactor(
                     values=arrays[key],
                     exponents=arrays.get(f"{key}.exponents"),
+                    support=None if formats.inputs is None else Indexed(arrays[f"{key}.index"], formats.inputs),
                     input=QFormat(*formats.input),
                     weights=QFormat(*formats.weights),
                     output=QFormat(*formats.output),

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .chain import Chain, Factor, check_name
+from .chain import Chain, Factor, check_name, column_peaks, scale_columns
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,7 +44,7 @@ class Layer:
         if self.scale is None:
             return (*head, last)
         a, b, c, d = last.values.shape
-        return (*head, Factor(last.values * self.scale.reshape(a, b, 1, d)))
+        return (*head, replace(last, values=last.values * self.scale.reshape(a, b, 1, d)))
 
     def taps(self, x):
         """(N, inputs) -> the output of every factor, the last one finished with residual, scale, bias and ReLU."""
@@ -113,22 +113,21 @@ def equalise(network, passes=8):
 
 def _equalise_layer(layer, passes):
     # the last factor takes part with the scale folded in, and gets it divided out again at the end
-    values = [f.values.copy() for f in layer.folded]
+    values, supports = [f.values.copy() for f in layer.folded], [f.support for f in layer.folded]
     for _ in range(passes if len(values) > 1 else 0):
-        for before, after in zip(values, values[1:]):
+        for m, (before, after) in enumerate(zip(values, values[1:]), 1):
             a, b, _, d = before.shape
             rows = np.abs(before).max(axis=2).ravel()
-            columns = np.abs(after).max(axis=1).ravel()
+            columns = column_peaks(after, supports[m])
             with np.errstate(divide="ignore", invalid="ignore"):
                 s = np.sqrt(columns / rows)
             s = np.where(np.isfinite(s) & (s > 0), s, 1.0)  # a dead row or column stays as it is
             before *= s.reshape(a, b, 1, d)
-            a, _, c, d = after.shape
-            after /= s.reshape(a, 1, c, d)
+            values[m] = scale_columns(after, 1 / s, supports[m])
     scale = layer.scale
     if scale is not None:
         if np.any(scale == 0):  # nothing to divide by: leave the layer alone
             return layer
         a, b, _, d = values[-1].shape
         values[-1] = values[-1] / scale.reshape(a, b, 1, d)
-    return replace(layer, chain=Chain(Factor(v) for v in values))
+    return replace(layer, chain=Chain(map(Factor, values, supports)))

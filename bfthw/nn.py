@@ -9,12 +9,12 @@ from . import chain as chains
 from .chain import Chain, Factor
 from .network import Layer, Network
 
-FLAGS_VERSION = 1
 
-
-def apply(values, x):
-    """values (a, b, c, d) on x (N, a*c*d) -> (N, a*b*d); the torch twin of `chain.apply`."""
+def apply(values, x, index=None):
+    """values (a, b, c, d) on x (N, inputs) -> (N, a*b*d); the torch twin of `chain.apply`. index: of an Indexed pattern."""
     a, b, c, d = values.shape
+    if index is not None:
+        return sum(values[:, 0, k, 0] * x[:, index[:, k]] for k in range(c))
     return torch.einsum("ijkl,nikl->nijl", values, x.reshape(-1, a, c, d)).reshape(-1, a * b * d)
 
 
@@ -25,8 +25,9 @@ class Butterfly(nn.Module):
     applied first. x (..., inputs) -> (..., outputs); the dense matrix is never formed.
     residual: first-to-last, before scale and bias; None means: wherever there are as many outputs as inputs.
     Parameters `factors.<m>` of shape (a, b, c, d), started as in section 3.4 of the paper; `bias` (outputs,) or None;
-    `scale` (outputs,), None until `fold` puts a batch norm there. The buffer `flags` = (version, residual, relu) lets a
-    state_dict describe itself; loading one with other flags is an error.
+    `scale` (outputs,), None until `fold` puts a batch norm there. Buffers: `index.<m>` of Indexed patterns; `flags` =
+    (1, residual, relu), or with such patterns (2, residual, relu, inputs), lets a state_dict describe itself; loading one
+    with another index or other flags is an error.
     Raises ValueError where the patterns do not chain or a residual has unequal sizes.
     """
 
@@ -42,6 +43,10 @@ class Butterfly(nn.Module):
                 f"got {self.inputs} -> {self.outputs}"
             )
         self.factors = nn.ParameterList(torch.empty(tuple(p)) for p in self.patterns)
+        self.index = nn.Module()
+        for m, pattern in enumerate(self.patterns):
+            if isinstance(pattern, chains.Indexed):
+                self.index.register_buffer(str(m), torch.from_numpy(pattern.index.copy()))
         self.bias = nn.Parameter(torch.empty(self.outputs)) if bias else None
         self.register_parameter("scale", None)
         self.register_buffer("flags", torch.tensor(self._flags()))
@@ -66,14 +71,19 @@ class Butterfly(nn.Module):
             nn.init.zeros_(self.bias)
 
     def _flags(self):
-        return [FLAGS_VERSION, int(self.residual), int(self.relu)]
+        rest = [int(self.residual), int(self.relu)]
+        return [1, *rest] if not self.index._buffers else [2, *rest, self.inputs]
+
+    def index_of(self, m):
+        """The index of factor m, an int64 tensor (outputs, c), or None."""
+        return self.index._buffers.get(str(m))
 
     def forward(self, x):
         if x.shape[-1] != self.inputs:
             raise ValueError(f"{type(self).__name__} takes (..., {self.inputs}), got {tuple(x.shape)}")
         y = x.reshape(-1, self.inputs)
-        for values in self.factors:
-            y = apply(values, y)
+        for m, values in enumerate(self.factors):
+            y = apply(values, y, self.index_of(m))
         y = y.reshape(*x.shape[:-1], self.outputs)
         if self.residual:
             y = y + x
@@ -127,6 +137,10 @@ def _check_flags(module, state_dict, prefix, _metadata, _strict, _missing, _unex
         errors.append(
             f"{prefix}flags (version, residual, relu) must be {module._flags()} for this module, got {flags.tolist()}"
         )
+    for m, pattern in enumerate(module.patterns):
+        given = state_dict.get(f"{prefix}index.{m}")
+        if isinstance(pattern, chains.Indexed) and given is not None and given.tolist() != pattern.index.tolist():
+            errors.append(f"{prefix}index.{m} must be that of this module's patterns, found another")
 
 
 def parameter_groups(model, weight_decay):
@@ -226,7 +240,7 @@ def to_layer(butterfly, name):
         return None if p is None else p.detach().cpu().double().numpy().copy()
 
     return Layer(
-        chain=Chain(Factor(numbers(values)) for values in butterfly.factors),
+        chain=Chain(Factor(numbers(v), chains.support(p)) for v, p in zip(butterfly.factors, butterfly.patterns)),
         residual=butterfly.residual,
         scale=numbers(butterfly.scale),
         bias=numbers(butterfly.bias),

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from .chain import Pattern
 from .network import Network
 from .nn import Butterfly, apply, to_layer, to_network
 from .quantize import quantise, quantise_layer
@@ -117,14 +116,14 @@ def _layer(module, integers, x0):
                 f"QuantisedNetwork: the accumulator of {integers.name}.factors.{m} needs {factor.acc_width} bits, "
                 f"float64 is exact up to {EXACT_BITS}; take narrower formats"
             )
-        a, b, _, d = Pattern(*values.shape)
+        a, b, _, d = values.shape
         last = m == len(integers.factors) - 1
         w = values.double()
         if last and module.scale is not None:
             w = w * module.scale.double().reshape(a, b, 1, d)
         extra = 0 if factor.exponents is None else factor.exponents[:, :, None, :]
         w = w * _power(factor.weights.frac + extra, w)
-        acc = apply(_weights(w, factor.values, factor.weights), x) * _power(factor.dot_shift, w)
+        acc = apply(_weights(w, factor.values, factor.weights), x, module.index_of(m)) * _power(factor.dot_shift, w)
         if last and module.residual:
             skip = x0
             if factor.skip is not None:

@@ -98,9 +98,9 @@ def row_exponents(values, weights, rows):
     return exponents
 
 
-def quantise_factor(values, x_format, formats):
-    """Float values (a, b, c, d) to an IntFactor without residual, bias and ReLU; see `finish`."""
-    exponents = row_exponents(values, formats.weights, formats.rows)
+def quantise_factor(factor, x_format, formats):
+    """A float Factor to an IntFactor without residual, bias and ReLU; see `finish`."""
+    values, exponents = factor.values, row_exponents(factor.values, formats.weights, formats.rows)
     scaled = values if exponents is None else np.ldexp(values, exponents[:, :, None, :])
     return IntFactor(
         values=formats.weights.quantise(scaled),
@@ -108,6 +108,7 @@ def quantise_factor(values, x_format, formats):
         input=x_format,
         weights=formats.weights,
         output=formats.output,
+        support=factor.support,
     )
 
 
@@ -143,7 +144,7 @@ def quantise_layer(layer, x_format, formats):
             raise ValueError(f"formats of layer {layer.name!r}: {key} {'is missing' if needed else 'has no use here'}")
     factors, q = [], x_format
     for factor, f in zip(layer.folded, formats.factors):
-        factors.append(quantise_factor(factor.values, q, f))
+        factors.append(quantise_factor(factor, q, f))
         q = f.output
     factors[-1] = finish(factors[-1], layer, x_format, formats.skip, formats.bias_width)
     return IntLayer(factors=tuple(factors), name=layer.name)
@@ -220,7 +221,7 @@ def choose_formats(network, settings=None, calibration=None):
             draft = FactorFormats(
                 weights=weights, output=QFormat(own.activation_bits, q.frac + weights.frac), rows=own.row_exponents
             )
-            stage = quantise_factor(factor.values, q, draft)
+            stage = quantise_factor(factor, q, draft)
             if m == len(layer.folded) - 1:
                 stage = finish(stage, layer, x_format, skip)
             low, high = stage.bounds(lo, hi, lo0, hi0)

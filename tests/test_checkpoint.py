@@ -212,7 +212,7 @@ BAD = {
     "infinite": (layer("0", bias=np.array([0, 0, -np.inf, 0])), ["'0.bias' must be finite", r"-inf at \(2,\)"]),
     "complex": ({"factors.0": np.ones((1, 1, 1, 1), np.complex64)}, ["'factors.0' must be real", "complex64"]),
     "bool": ({"factors.0": np.ones((1, 1, 1, 1), bool)}, ["'factors.0' must be real", "bool"]),
-    "flags-version": (layer("0", flags=np.array([2, 0, 0])), ["'0.flags'", "version must be 1, got 2"]),
+    "flags-version": (layer("0", flags=np.array([2, 0, 0])), ["'0.flags'", "the version of 3 flags must be 1, got 2"]),
     "flags-value": (layer("0", flags=np.array([1, 0, 2])), ["'0.flags'", "must be 0 or 1, got 0 and 2"]),
     "flags-shape": (layer("0", flags=np.array([1, 0])), ["'0.flags' must be 3 integers", r"\(2,\)"]),
     "flags-float": (layer("0", flags=np.array([1.0, 0, 0])), ["'0.flags' must be 3 integers", "float64"]),

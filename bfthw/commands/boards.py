@@ -1,0 +1,154 @@
+"""Commands on boards: bitstreams, and vectors over the line."""
+
+import runpy
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import options as given
+from ..console import console, progress, show_build, steps
+from .network import read
+
+
+def build(
+    manifest: given.Manifest,
+    board: Annotated[str, typer.Option(help="Board, as `bfthw boards` names it")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files, made if missing")
+    ],
+    clock: Annotated[float, typer.Option(metavar="MHZ", help="Clock of the core", show_default="the board's")] = None,
+    seed: Annotated[int, typer.Option(help="First seed of place and route")] = 1,
+    seeds: Annotated[int, typer.Option(help="Seeds to try, the fastest is taken")] = 1,
+    tools: Annotated[str, typer.Option(help="yowasp (from PyPI) or system (what is installed)")] = "yowasp",
+    check: Annotated[bool, typer.Option(help="Simulate the mapped netlist (iCE40), half a minute")] = True,
+):
+    """Make a bitstream: synthesis, place and route, packing, each with its time. Needs no board and no programmer."""
+    from boards.build import build as build_bitstream
+
+    console.print(f"{board}: a tool's first run here takes longer, its WebAssembly is compiled", style="dim")
+    with steps() as step:
+        report = build_bitstream(
+            manifest, board, output, clock_mhz=clock, seed=seed, seeds=seeds, tools=tools, check=check, progress=step
+        )
+    show_build(report)
+    console.print(
+        f"wrote {output / report.bitstream} and report.json; next: bfthw flash {output}", markup=False, soft_wrap=True
+    )
+
+
+def run(
+    manifest: given.Manifest,
+    input_: Annotated[Path, typer.Option("--input", metavar="X.npy", help="Vectors (N, n), floats or integers")],
+    port: Annotated[str, typer.Option(help="Serial port of the board, /dev/ttyUSB0 for example")] = None,
+    simulate: Annotated[bool, typer.Option("--simulate", help="A simulated board instead of a port")] = False,
+    output: Annotated[Path, typer.Option("--output", metavar="Y.npy", help="Where to write the outputs (N, m)")] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Print and write the largest output's index instead")
+    ] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Hold every output against the golden model")] = False,
+    baud: Annotated[int, typer.Option(help="Baud rate", show_default="the usual ones are tried")] = None,
+):
+    """Send vectors to a board and get its answers."""
+    from boards.session import compare as count_wrong
+    from boards.session import connect
+
+    from ..storage import read_vectors, write_array
+
+    if (port is None) != simulate:
+        raise ValueError("name a --port, or --simulate a board")
+    x = read_vectors(input_)
+    with connect(port, manifest, baud=baud) as board, progress(f"{len(x)} vectors") as step:
+        y = board.run(x, label=labels, progress=step)
+        repeated = board.repeated
+    if labels:
+        console.print("labels:", " ".join(map(str, y[:40])), "..." if len(y) > 40 else "", soft_wrap=True)
+    console.print(f"{len(x)} vectors, {board.vectors_per_second:.1f} a second, {repeated} requests sent again")
+    if simulate:
+        console.print("(a simulated board: its time is not a real one's)")
+    if compare:
+        wrong = count_wrong(manifest, x, y, labels)
+        if wrong:
+            raise ValueError(f"{wrong} of {len(x)} answers differ from the golden model")
+        console.print("[green]ok[/] every answer equals the golden model's")
+    if output:
+        write_array(output, y)
+        console.print(f"wrote {output}", markup=False)
+
+
+def fit(ckpt: given.Checkpoint, order: given.Order = None, settings_file: given.SettingsFile = None):
+    """Estimate which boards a network fits, and how; nothing is built."""
+    import bfthw
+    from boards.fit import fit as fit_board
+    from boards.table import BOARDS
+
+    from .. import tables
+
+    network, integers = read(ckpt, order)
+    if integers is None:
+        settings = bfthw.make_settings(settings_file)
+        integers = bfthw.compile(network, settings=settings if settings.chooses_formats else None)
+    console.print(tables.fits([fit_board(integers, board) for board in BOARDS.values()]))
+    console.print(
+        "estimates, see docs/hardware.md; the serial line may be slower than the core", style="dim"
+    )
+
+
+def flash(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of `bfthw build`", show_default=False)],
+    board: Annotated[str, typer.Option(help="Board; must be the one it was built for")] = None,
+    sram: Annotated[bool, typer.Option("--sram", help="Until power goes")] = False,
+    to_flash: Annotated[bool, typer.Option("--flash", help="For good")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command, run nothing")] = False,
+):
+    """Load a bitstream into a board with its usual programmer; prints the exact command."""
+    from boards import flash as programming
+
+    if sram and to_flash:
+        raise ValueError("--sram or --flash, not both")
+    target = "sram" if sram else "flash" if to_flash else None
+    file, built_for = programming.bitstream(directory, board)
+    console.print(programming.flash(built_for, file, target, dry_run=True), markup=False, soft_wrap=True)
+    if not dry_run:
+        programming.flash(built_for, file, target)
+        console.print("[green]ok[/]")
+
+
+def patch(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of `bfthw build`", show_default=False)],
+    weights: Annotated[Path, typer.Option(metavar="CKPT", help="Weights of the same shapes, for the same formats")],
+    check: Annotated[bool, typer.Option("--check", help="Simulate the patched netlist as well (iCE40)")] = False,
+):
+    """Put new weights into a bitstream (iCE40, ECP5) in seconds, without place and route."""
+    from boards.patch import patch as patch_bitstream
+
+    with steps() as step:
+        design = patch_bitstream(directory, weights, progress=step)
+        if check:
+            from boards import gatelevel
+
+            step("netlist against golden model (Verilator)")
+            problems = gatelevel.check(directory).problems
+            if problems:
+                raise ValueError(f"{directory}: the patched netlist differs from the golden model: {problems[0]}")
+    console.print(f"[green]ok[/] {directory} holds {weights.name}; configuration {design.manifest.configuration[:12]}")
+
+
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files")] = Path(
+        "build/digits"
+    ),
+    simulator: Annotated[str, typer.Option(help="verilator or icarus")] = "verilator",
+    bitstreams: Annotated[bool, typer.Option(help="Build for three boards as well")] = True,
+):
+    """The whole way with the shipped digits network: integers, Verilog, simulation of every held-out image, bitstreams."""
+    script = Path(__file__).resolve().parents[2] / "examples" / "digits" / "demo.py"
+    if not script.exists():
+        raise ValueError(
+            f"{script} is missing: the demo is part of the source tree, run it from a clone of the project"
+        )
+    run_demo = runpy.run_path(str(script))["run"]
+    if not run_demo(
+        output, simulator=simulator, console=console, progress=progress, steps=steps, bitstreams=bitstreams
+    ):
+        raise ValueError("the demo did not agree; see above")

@@ -1,0 +1,124 @@
+"""Commands on cores: Verilog and its simulation."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import options as given
+from ..console import console, progress, show_simulation
+from .network import to_integers
+
+
+def generate(
+    ckpt: given.Checkpoint,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files, made if missing")
+    ],
+    name: Annotated[str, typer.Option(help="Name of the Verilog module and of the files")],
+    order: given.Order = None,
+    lanes: given.Lanes = None,
+    simd: given.Simd = None,
+    engine: given.Engine = None,
+    vectors: given.Vectors = None,
+    paired: given.Paired = None,
+    products: given.Products = None,
+    target: given.Target = None,
+    interval: given.Interval = None,
+    multipliers: given.Multipliers = None,
+    fit: given.FitBoard = None,
+    weight_bits: given.WeightBits = None,
+    activation_bits: given.ActivationBits = None,
+    input_bits: given.InputBits = None,
+    input_frac: given.InputFrac = None,
+    row_exponents: given.RowExponents = None,
+    calibration: given.Calibration = None,
+    settings_file: given.SettingsFile = None,
+    rtlil: Annotated[
+        bool, typer.Option("--rtlil", help="Write NAME.il, Yosys' own format, beside the Verilog")
+    ] = False,
+):
+    """Generate a core with AXI4-Stream ports: NAME.v, the manifest NAME.json and the integers NAME.npz."""
+    import bfthw
+    import rtl_gen
+
+    from .. import tables
+
+    rtl_gen.check_name(name)
+    settings = bfthw.make_settings(
+        settings_file,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        input_bits=input_bits,
+        input_frac=input_frac,
+        row_exponents=row_exponents,
+        lanes=lanes,
+        simd=simd,
+        engine=engine,
+        vectors=vectors,
+        paired=paired,
+        products=products,
+        target=target,
+    )
+    room = None
+    if fit:
+        from boards.fit import on_board
+
+        settings, room = on_board(fit, settings)
+    integers = to_integers(ckpt, order, settings, calibration)
+    with console.status("choosing and writing Verilog ..."):
+        if (interval, multipliers, fit) == (None, None, None):
+            spec = rtl_gen.make_spec(integers, settings)
+        else:
+            choice = rtl_gen.choose_for(integers, settings, interval=interval, multipliers=multipliers, room=room)
+            spec = choice.spec
+            console.print(f"chosen: {choice.why}", markup=False, soft_wrap=True)
+        design = rtl_gen.write_spec(spec, output, name=name, with_rtlil=rtlil)
+    console.print(tables.hardware(design.spec))
+    m = design.manifest
+    frame = "vector" if m.vectors == 1 else f"frame of {m.vectors} vectors"
+    console.print(
+        f"latency {m.latency} cycles, interval {m.interval} cycles a {frame}, {m.resources.multipliers} multipliers",
+        soft_wrap=True,
+    )
+    if m.resources.estimated:
+        needs = ", ".join(f"{n} {resource}" for resource, n in m.resources.estimated.model_dump().items())
+        console.print(f"estimated, without board and line: {needs}")
+    console.print(f"wrote {output / name}.v, .json, .npz{', .il' if rtlil else ''}", markup=False)
+
+
+def simulate(
+    manifest: given.Manifest,
+    vectors: Annotated[int, typer.Option(help="Random vectors, corners of the range first")] = 64,
+    input_: Annotated[
+        Path, typer.Option("--input", metavar="X.npy", help="Vectors (N, n) for the unstalled run, floats or integers")
+    ] = None,
+    stall: Annotated[float, typer.Option(help="Probability of a stall, each side and cycle")] = 0.3,
+    seed: Annotated[int, typer.Option(help="Seed of vectors and stalls")] = 0,
+    simulator: Annotated[str, typer.Option(help="verilator, icarus, or compiled: fast, without waves")] = "verilator",
+    waves: Annotated[
+        bool, typer.Option("--waves", help="Write NAME.vcd (Icarus: NAME.fst) beside the manifest")
+    ] = False,
+):
+    """Simulate a core and compare every integer with the golden model: back to back, stalled, wrong frames, a reset."""
+    import sim
+
+    from ..storage import read_vectors
+
+    inputs = read_vectors(input_) if input_ else None
+    with progress(f"{simulator}: building and running ...") as step:
+        result = sim.simulate(
+            manifest,
+            inputs=inputs,
+            vectors=vectors,
+            stall=stall,
+            seed=seed,
+            simulator=simulator,
+            waves=waves,
+            progress=step,
+        )
+    for check in result.checks:
+        console.print(f"  played: {check}", markup=False)
+    show_simulation(result)
+    if not result.ok:
+        raise ValueError(f"{len(result.problems)} differences from the golden model or the manifest (seed {seed})")
