@@ -238,6 +238,7 @@ def _stage(spec, n):
     return mf.Stage(
         name=spec.network.names[n],
         pattern=list(f.pattern),
+        index_of=f.support and f.support.inputs,
         engine=spec.engines[n],
         lanes=spec.lanes[n],
         simd=spec.simd[n],

@@ -58,10 +58,14 @@ class Port(_Strict):
 
 
 class Stage(_Strict):
-    """A factor as it was built. shift_dot: left shifts of the dot product, or None where the row exponents set them."""
+    """A factor as it was built. index_of: the stage's inputs where an index in the integers names them, else None.
+
+    shift_dot: left shifts of the dot product, or None where the row exponents set them.
+    """
 
     name: str
     pattern: list[Positive]
+    index_of: Positive | None
     engine: Literal["pipelined", "folded", "spatial"]
     lanes: Positive
     simd: Positive

@@ -195,6 +195,8 @@ class _Need:
             # two copies of a block, and the beat in front of them
             self.add(6, (2 * s.block_beats) * bits + READ + 4)
             self.counter(s.block_beats)
+        elif s.indexed:
+            self.copies(s)
         else:
             self.digits(s.words, s.banks, s.rows, s.slots)
             self.digits(s.parts, s.rows, s.words, s.passes, max(s.slots, s.blocks) if s.powers_of_two else s.slots)
@@ -214,6 +216,24 @@ class _Need:
         operands = s.lanes * s.simd * s.factor.input.width * s.vectors
         self.add(operands * (len(s.select) - 1) * 0.7, operands)
         self.datapath(s.arithmetic, s.lanes, s.vectors, s.lut, wait=LEAD)
+
+    def copies(self, s):
+        """IndexedBuffer: a memory for each operand, with its counter or its column of a ROM, and the choice of a lane."""
+        self.digits(s.words, s.slots)
+        for size in (s.cycles, s.slots, s.block_beats, s.steps):
+            self.counter(size)
+        self.credit(s.slots)
+        self.credit(s.slots)
+        width, bits = s.vectors * s.kept_width, (s.words - 1).bit_length()
+        if s.counted:
+            self.counter(s.words, s.banks)
+            self.add(s.banks * bits, READ * s.banks * bits)
+        else:
+            self.sum.update(self.tech.rom_cost(s.cycles, s.address_bits))
+        for _ in range(s.banks):
+            self.sum.update(self.tech.ram_cost(s.bank_depth, s.lanes * width, 1))
+        self.add(s.banks * width * (s.lanes - 1) * 0.7, READ * s.banks * (s.lanes - 1).bit_length())
+        self.add(14, READ * (s.cycles.bit_length() + s.slots.bit_length()) + 12)
 
     def fold(self, s):
         """Fold: walks over the addresses, the memory with what may be written to it, the group of words."""

@@ -111,6 +111,8 @@ class SpatialSpec:
 
     def inputs(self, i, l):
         """Elements that a block takes, as numbers of x."""
+        if self.factor.support is not None:
+            return self.factor.support.index[i].tolist()
         _, _, c, d = self.pattern
         return [(i * c + k) * d + l for k in range(c)]
 

@@ -7,8 +7,10 @@ from math import gcd, lcm
 import numpy as np
 
 from bfthw import IntFactor, Pattern
+from bfthw.chain import Indexed
 
 from .datapath import LEAD, Arithmetic
+from .tech import READ
 
 
 def divisors(n):
@@ -23,7 +25,7 @@ def fitting_lanes(pattern):
 
 def check_parallelism(pattern, lanes, simd, owner):
     """ValueError where a factor cannot have these lanes or this SIMD; it names those that fit."""
-    pattern = Pattern(*pattern)
+    pattern = pattern if isinstance(pattern, Pattern) else Pattern(*pattern)
     if lanes not in fitting_lanes(pattern):
         fits = ", ".join(map(str, fitting_lanes(pattern)))
         raise ValueError(f"{owner}: pattern {pattern} cannot have {lanes} lanes; lanes that fit: {fits}")
@@ -43,13 +45,15 @@ class StageSpec:
     moment an input beat is granted room and its arrival. target: of the technology layer; lut: multipliers of tables.
     positive: inputs are never negative, behind a ReLU, and are kept without their sign.
 
-    A beat is `lanes` elements in natural order, each of them once for every vector. The input buffer holds whole blocks of `block_beats` beats, `slots` of
-    them. A block is read in `issues` cycles, in the order (pass, word, row, part): `banks` beats are seen at once.
+    A beat is `lanes` elements in natural order, each of them once for every vector. The input buffer holds whole blocks of
+    `block_beats` beats, `slots` of them. A block is read in `issues` cycles, in the order (pass, word, row, part): `banks` beats are seen at once.
 
     - Banked, where a block is a whole number of beats at both ends: a beat covers one k and `lanes` neighbouring l
       (or `rows_a_beat` k and all d of l); bank p holds the beats of rows r with r mod banks = p.
     - Gathered, for the rest: the block is the smallest number of pattern blocks that is a whole number of beats at both
       ends, each beat of it in its own bank, all of them seen at once.
+    - Indexed, where the pattern is: the block is the vector, and each of the lanes*simd operands has a copy of it, read at
+      an address of its own.
     """
 
     factor: IntFactor
@@ -79,7 +83,13 @@ class StageSpec:
         return max(1, self.lanes // self.pattern.d)
 
     @property
+    def indexed(self):
+        return isinstance(self.pattern, Indexed)
+
+    @property
     def banked(self):
+        if self.indexed:
+            return False
         _, b, c, d = self.pattern
         whole = c * d % self.lanes == 0 and b * d % self.lanes == 0
         return whole and (self.rows_a_beat % self.simd == 0 or self.simd % self.rows_a_beat == 0)
@@ -87,7 +97,9 @@ class StageSpec:
     @property
     def group(self):
         """Pattern blocks (of c*d inputs) in a buffer block."""
-        _, b, c, d = self.pattern
+        a, b, c, d = self.pattern
+        if self.indexed:
+            return a
         return 1 if self.banked else lcm(self.lanes // gcd(self.lanes, c * d), self.lanes // gcd(self.lanes, b * d))
 
     @property
@@ -97,20 +109,26 @@ class StageSpec:
 
     @property
     def block_beats(self):
-        return self.group * self.pattern.c * self.pattern.d // self.lanes
+        return self.pattern.inputs // (self.blocks * self.lanes)
 
     @property
     def words(self):
-        """Beats of one row (banked): positions of l."""
+        """Beats of one row (banked): positions of l; of a copy (indexed)."""
+        if self.indexed:
+            return self.block_beats
         return max(1, self.pattern.d // self.lanes) if self.banked else 1
 
     @property
     def banks(self):
+        if self.indexed:
+            return self.lanes * self.simd
         return max(1, self.simd // self.rows_a_beat) if self.banked else self.block_beats
 
     @property
     def rows(self):
         """Rows of a bank: reads, at different addresses, that make one dot product."""
+        if self.indexed:
+            return 1
         return self.block_beats // (self.words * self.banks)
 
     @property
@@ -125,12 +143,17 @@ class StageSpec:
 
     @property
     def passes(self):
-        return self.issues // (self.words * self.rows * self.parts)
+        return 1 if self.indexed else self.issues // (self.words * self.rows * self.parts)
 
     @property
     def issues(self):
         """Cycles that read one block."""
         return self.group * self.pattern.b * self.pattern.d // self.lanes * self.steps
+
+    @property
+    def elements_seen(self):
+        """Elements, of all vectors, that are seen at once: beats of all banks; one of each copy (indexed)."""
+        return self.banks * self.vectors * (1 if self.indexed else self.lanes)
 
     @cached_property
     def select(self):
@@ -138,6 +161,9 @@ class StageSpec:
 
         The choice is the part (banked) or the pass (gathered) of a cycle.
         """
+        if self.indexed:
+            # each copy's word holds one element by then
+            return np.arange(self.lanes * self.simd).reshape(1, self.lanes, self.simd)
         _, b, c, d = self.pattern
         choices = self.parts if self.banked else self.passes
         choice, lane, q = np.ogrid[:choices, : self.lanes, : self.simd]
@@ -154,6 +180,12 @@ class StageSpec:
         v = v.reshape(-1, self.lanes, self.steps, self.simd)
         return v.transpose(0, 2, 1, 3).reshape(-1, self.lanes, self.simd)
 
+    @cached_property
+    def places(self):
+        """Indexed: the element of the vector that each operand takes, int64 (cycles, lanes, simd)."""
+        index = self.pattern.index.reshape(-1, self.lanes, self.steps, self.simd)
+        return index.transpose(0, 2, 1, 3).reshape(-1, self.lanes, self.simd)
+
     # cycles
 
     @cached_property
@@ -163,13 +195,20 @@ class StageSpec:
     @property
     def direct(self):
         """Whether a block is gathered in registers, without a memory: each beat in is a beat out, all seen at once."""
+        if self.indexed:
+            return False
         return self.words == 1 and self.pattern.b == self.simd == self.pattern.c and not self.factor.skip_input
+
+    @property
+    def ahead(self):
+        """Cycles from a read's issue to its addresses."""
+        return READ if self.indexed else 1
 
     @property
     def depth(self):
         """Cycles from the read of a dot product's last operands (direct: from its turn, which comes at the earliest with the
         arrival of its block's last beat) to its output."""
-        return (not self.direct) + LEAD + self.arithmetic.depth
+        return (0 if self.direct else self.ahead) + LEAD + self.arithmetic.depth
 
     @property
     def output_flight(self):
@@ -194,7 +233,7 @@ class StageSpec:
 
         The first pass must not overtake the last row: 1 - 1/passes of a block's time, or 1 - 1/rows where that is more.
         """
-        return time - time // max(self.passes, self.rows * self.banks)
+        return time if self.indexed else time - time // max(self.passes, self.rows * self.banks)
 
     @property
     def slots(self):
@@ -211,7 +250,7 @@ class StageSpec:
     def powers_of_two(self):
         """Whether all of a vector's counts are: then a power of two of slots lets one counter address buffer and weights."""
         sizes = self.parts, self.rows, self.words, self.passes, self.blocks
-        return all(size & (size - 1) == 0 for size in sizes)
+        return not self.indexed and all(size & (size - 1) == 0 for size in sizes)
 
     @property
     def cycles(self):
@@ -260,9 +299,12 @@ class StageSpec:
             step = self.block_beats * np.arange(self.blocks)
             begin = np.maximum.accumulate(complete - step) + step
             return (begin[:, None] + np.arange(self.block_beats)).ravel()
-        block, _, word, _, _ = np.indices((self.blocks, self.passes, self.words, self.rows, self.parts))
-        needed = block * self.block_beats + (self.rows * self.banks - 1) * self.words + word
-        earliest = np.asarray(arrivals)[needed.ravel()] + 2
+        if self.indexed:
+            needed = np.full(self.cycles, self.block_beats - 1)
+        else:
+            block, _, word, _, _ = np.indices((self.blocks, self.passes, self.words, self.rows, self.parts))
+            needed = (block * self.block_beats + (self.rows * self.banks - 1) * self.words + word).ravel()
+        earliest = np.asarray(arrivals)[needed] + 2
         if skip is not None:
             last = slice(self.steps - 1, None, self.steps)
             earliest[last] = np.maximum(earliest[last], skip)
@@ -283,12 +325,25 @@ class StageSpec:
 
     @property
     def rom_bits(self):
-        return self.pattern.weights * self.factor.weights.width + self.pattern.outputs * self.arithmetic.field_bits
+        fields = self.pattern.outputs * self.arithmetic.field_bits
+        return self.pattern.weights * self.factor.weights.width + fields + self.cycles * self.address_bits
 
     @property
     def bank_depth(self):
         """Words of a bank: word and row in whole bits each, so that an address is put together from counters."""
         return self.slots << ((self.words - 1).bit_length() + (self.rows - 1).bit_length())
+
+    @cached_property
+    def counted(self):
+        """Indexed: whether each operand's element is the one after that of the cycle before, so that counters name it."""
+        steps = np.diff(self.places, axis=0) % self.pattern.inputs if self.indexed else np.zeros(1)
+        return self.indexed and self.lanes == 1 and bool(np.all(steps == 1))
+
+    @property
+    def address_bits(self):
+        """Bits of a word of the ROM of addresses: of each operand's element."""
+        bits = (self.words - 1).bit_length() + (self.lanes - 1).bit_length()
+        return self.banks * bits if self.indexed and not self.counted else 0
 
     @property
     def kept_width(self):

@@ -1,5 +1,6 @@
 """The pipelined factor stage: an input buffer, reads in the order of use, and a datapath for one factor."""
 
+import numpy as np
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -13,8 +14,8 @@ from .tech import READ, technology
 class Buffer(wiring.Component):
     """The input buffer of a stage: `slots` blocks in `banks` memories, written in order, read in the order of `StageSpec`.
 
-    `available`: the next read has its data. `issue` reads; the elements are in `seen` `1 + READ` cycles later. `choice`
-    says which of `StageSpec.select` the present read is for; `weights_address`, a cycle later, which of the vector's it was.
+    `available`: the next read has its data. `issue` reads; the elements are in `seen` `ahead + READ` cycles later. `choice`
+    says which of `StageSpec.select` the present read is for; `weights_address`, `ahead` cycles later, which of the vector's.
     """
 
     def __init__(self, spec: StageSpec):
@@ -27,7 +28,7 @@ class Buffer(wiring.Component):
                 "available": Out(1),
                 "choice": Out(range(max(2, len(spec.select)))),
                 "weights_address": Out(range(max(2, spec.cycles))),
-                "seen": Out(spec.banks * self.shape.size),
+                "seen": Out(spec.elements_seen * spec.factor.input.width),
             }
         )
 
@@ -61,8 +62,33 @@ class Buffer(wiring.Component):
         m.d.comb += [self.available.eq(ready | ~begins), self.choice.eq(part if s.banked else pass_)]
         r_address = delay(m, self._address(word, row, slot), 1, "rd_address")
 
-        # room: a slot is taken by the first beat of a block and free again once its last read is under way
-        freed = delay(m, self.issue & block_end, 1, "freed", reset=True)
+        self._grant(m, self.issue & block_end)
+        kept, elements = s.kept_width, s.lanes * s.vectors
+        words = technology(s.target).ram(
+            m,
+            "bank",
+            depth=s.bank_depth,
+            width=kept * elements,
+            enable=[self.i.valid & (bank == n) for n in range(s.banks)],
+            w_address=w_address,
+            w_data=self._kept(),
+            r_address=r_address,
+        )
+        m.d.comb += self.seen.eq(Cat(self._whole(word[n * kept :][:kept]) for word in words for n in range(elements)))
+        return m
+
+    def _kept(self):
+        """A beat without the signs that are known."""
+        s, payload = self.spec, self.i.payload.as_value()
+        return Cat(payload[n * s.factor.input.width :][: s.kept_width] for n in range(s.lanes * s.vectors))
+
+    def _whole(self, element):
+        return Cat(element, Const(0, self.spec.factor.input.width - self.spec.kept_width))
+
+    def _grant(self, m, block_end):
+        """Room: a slot is taken by the first beat of a block and free again once its last read is under way."""
+        s = self.spec
+        freed = delay(m, block_end, 1, "freed", reset=True)
         _, block_full = counter(m, s.block_beats, self.i.take, "granted")
         starts = Signal(init=1)  # the next beat granted is a block's first
         with m.If(self.i.take):
@@ -72,26 +98,68 @@ class Buffer(wiring.Component):
         spare = credit(m, s.slots, freed, taken, "slots_spare", init=s.slots)
         m.d.comb += self.i.ready.eq(spare | ~starts)
 
-        whole, kept, elements = s.factor.input.width, s.kept_width, s.lanes * s.vectors
-        payload = self.i.payload.as_value()
-        words = technology(s.target).ram(
-            m,
-            "bank",
-            depth=s.bank_depth,
-            width=kept * elements,
-            enable=[self.i.valid & (bank == n) for n in range(s.banks)],
-            w_address=w_address,
-            w_data=Cat(payload[n * whole :][:kept] for n in range(elements)),
-            r_address=r_address,
-        )
-        sign = Const(0, whole - kept)
-        m.d.comb += self.seen.eq(Cat(Cat(word[n * kept :][:kept], sign) for word in words for n in range(elements)))
+    @staticmethod
+    def _address(*fields):
+        address = Cat(*fields)
+        return address if len(address) else Const(0, 1)
+
+
+class IndexedBuffer(Buffer):
+    """The input buffer of an indexed factor: a copy of the vectors for every operand, each read at its own addresses.
+
+    `seen` has one element a copy. The addresses come out of a ROM, or out of counters where they go up one by one.
+    """
+
+    def elaborate(self, platform):
+        m = Module()
+        s, tech = self.spec, technology(self.spec.target)
+        (word, slot), (word_end, _) = digits(m, (s.words, s.slots), self.i.valid, "wr")
+        w_address = self._address(word, slot)
+        arrived = delay(m, self.i.valid & word_end, 1, "arrived", reset=True)
+
+        cycle, end = counter(m, s.cycles, self.issue, "rd")
+        r_slot, _ = counter(m, s.slots, self.issue & end, "rd_slot")
+        begins = Signal(init=1)  # the next read is a vector's first
+        with m.If(self.issue):
+            m.d.sync += begins.eq(end)
+        ready = credit(m, s.slots, arrived, self.issue & begins, "vectors_here")
+        m.d.comb += [self.available.eq(ready | ~begins), self.weights_address.eq(delay(m, cycle, s.ahead, "rd_cycle"))]
+        self._grant(m, self.issue & end)
+
+        r_slot, width = delay(m, r_slot, s.ahead, "rd_slot"), s.kept_width * s.vectors
+        for n, (place, lane) in enumerate(self._places(m, cycle, end)):
+            (beat_seen,) = tech.ram(
+                m, f"copy{n}", depth=s.bank_depth, width=s.lanes * width, enable=[self.i.valid], w_address=w_address,
+                w_data=self._kept(), r_address=self._address(place, r_slot),
+            )
+            elements = [beat_seen[at * width :][:width] for at in range(s.lanes)]
+            chosen = elements[0] if s.lanes == 1 else Array(elements)[delay(m, lane, READ, f"lane{n}")]
+            chosen = [self._whole(chosen[e * s.kept_width :][: s.kept_width]) for e in range(s.vectors)]
+            size = len(chosen) * s.factor.input.width
+            m.d.comb += self.seen[n * size :][:size].eq(Cat(*chosen))
         return m
 
-    @staticmethod
-    def _address(word, row, slot):
-        address = Cat(word, row, slot)
-        return address if len(address) else Const(0, 1)
+    def _places(self, m, cycle, end):
+        """For each copy the beat and the lane of the element that is read, `ahead` cycles after its issue."""
+        s, places = self.spec, self.spec.places.reshape(self.spec.cycles, -1)
+        if s.counted:
+            for n, first in enumerate(places[0].tolist()):
+                place = Signal(range(max(2, s.words)), name=f"place{n}", init=first)
+                after = Mux(place == s.words - 1, 0, place + 1)
+                with m.If(self.issue):
+                    m.d.sync += place.eq(Mux(end, first, after))
+                yield delay(m, place, s.ahead, f"place{n}"), Const(0, 0)
+            return
+        bits = (s.words - 1).bit_length()
+        fields = np.concatenate([places // s.lanes, places % s.lanes], 1)
+        widths = [bits] * s.banks + [(s.lanes - 1).bit_length()] * s.banks
+        words, at, slices = [0] * s.cycles, 0, []
+        for column, size in zip(fields.T.tolist(), widths):
+            words = [word | value << at for word, value in zip(words, column)]
+            slices.append(slice(at, at + size))
+            at += size
+        data = Const(words[0], at) if s.cycles == 1 else technology(s.target).rom(m, "places", words, at, cycle)
+        yield from ((data[slices[n]], data[slices[s.banks + n]]) for n in range(s.banks))
 
 
 class Stage(wiring.Component):
@@ -123,7 +191,7 @@ class Stage(wiring.Component):
             take, step = issue, Const(0, 0)
             address = counter(m, s.cycles, issue, "weights_address")[0]
         else:
-            m.submodules.buffer = buffer = Buffer(s)
+            m.submodules.buffer = buffer = IndexedBuffer(s) if s.indexed else Buffer(s)
             wiring.connect(m, wiring.flipped(self.i), buffer.i)
             # issue: a dot product's last read needs room at the output, and the residual's beat
             issue = Signal()
@@ -136,8 +204,9 @@ class Stage(wiring.Component):
             ]
             if f.skip_input:
                 m.d.comb += self.skip.ready.eq(self.o.take)
-            issue, take = delay(m, issue, 1, "issue", reset=True), delay(m, self.o.take, 1, "take", reset=True)
-            step, choice = delay(m, step, 1, "step"), delay(m, buffer.choice, 1, "choice")
+            issue = delay(m, issue, s.ahead, "issue", reset=True)
+            take = delay(m, self.o.take, s.ahead, "take", reset=True)
+            step, choice = delay(m, step, s.ahead, "step"), delay(m, buffer.choice, s.ahead, "choice")
             seen, address = buffer.seen, buffer.weights_address
 
         # from here on `issue` and `take` are LEAD cycles ahead of the operands
@@ -147,7 +216,10 @@ class Stage(wiring.Component):
         xs = self._operands(m, seen, delay(m, choice, READ, "choice_seen") if len(s.select) > 1 else choice)
         x0 = None
         if f.skip_input:
-            x0 = [[delay(m, self.skip.payload[l * s.vectors + e], 1, f"skip{l}v{e}") for e in range(s.vectors)] for l in range(s.lanes)]
+            x0 = [
+                [delay(m, self.skip.payload[l * s.vectors + e], s.ahead, f"skip{l}v{e}") for e in range(s.vectors)]
+                for l in range(s.lanes)
+            ]
         path = Datapath(s.arithmetic, lanes=s.lanes, vectors=s.vectors, target=s.target, lut=s.lut)
         outputs, clips = path.build(
             m, xs, ws, take=take, busy=issue, first=step == 0, x0=x0

@@ -13,6 +13,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
 from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
+from bfthw.chain import Indexed, patterns, support
 from rtl_gen import NetworkSpec, fitting_lanes
 from rtl_gen.spec import divisors
 from rtl_gen.stream import FromStream, LinkFifo
@@ -74,9 +75,18 @@ def factor_of(
     if bias:
         rest |= {"bias_width": bias, "bias": extremes(rng, QFormat(bias, 0), a * b * d)}
     values = extremes(rng, w, (a, b, c, d))
+    rest["support"] = support(pattern)
     draft = IntFactor(values=values, input=x, weights=w, output=x, relu=relu, **rest)
     output = QFormat(out or x.width, draft.acc_frac - drop)
     return IntFactor(values=values, input=x, weights=w, output=output, relu=relu, **rest)
+
+
+def random_index(rng, inputs, outputs, fan):
+    """An Indexed pattern: cyclic, or by chance."""
+    index = rng.integers(inputs, size=(outputs, fan))
+    if rng.random() < 0.5:
+        index = np.arange(outputs)[:, None] + index[0]
+    return Indexed(index % inputs, inputs)
 
 
 def random_patterns(rng, size=None, count=3, largest=96, weights=600):
@@ -90,6 +100,12 @@ def random_patterns(rng, size=None, count=3, largest=96, weights=600):
             c = int(rng.choice(divisors(size // a)))
             d = size // a // c
         b = int(rng.choice([1, 2, 2, 3, 4, 4, c]))
+        if rng.random() < 0.15:
+            inputs, outputs, fan = a * c * d, int(rng.choice([a * b * d, a * c * d])), int(rng.integers(1, 7))
+            if 2 <= inputs <= largest and 2 <= outputs <= largest and outputs * fan <= weights:
+                result.append(random_index(rng, inputs, outputs, fan))
+                size = outputs
+            continue
         if 2 <= a * c * d <= largest and 2 <= a * b * d <= largest and a * b * c * d <= weights:
             result.append((a, b, c, d))
             size = a * b * d
@@ -101,14 +117,14 @@ def random_network(seed, **limits):
     rng = np.random.default_rng(seed)
     x, size, layers = QFormat(int(rng.integers(2, 10)), int(rng.integers(-3, 9))), None, []
     for number in range(int(rng.integers(1, 4))):
-        chain = random_patterns(rng, size, int(rng.integers(1, 4)), **limits)
+        chain = patterns(random_patterns(rng, size, int(rng.integers(1, 4)), **limits))
         first, factors = x, []
         for m, pattern in enumerate(chain):
             rest = {}
             if m == len(chain) - 1:
                 rest = {"relu": bool(rng.integers(2)), "bias": int(rng.integers(2, 14)) if rng.random() < 0.5 else None}
                 if (
-                    chain[0][0] * chain[0][2] * chain[0][3] == pattern[0] * pattern[1] * pattern[3]
+                    pattern.outputs == chain[0].inputs
                     and rng.random() < 0.7
                 ):
                     rest["skip"] = (

@@ -9,7 +9,7 @@ import numpy as np
 import bfthw
 import rtl_gen
 from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
-from bfthw.chain import bft, debut
+from bfthw.chain import Indexed, bft, debut
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,6 +45,7 @@ def test_manifest_and_integers_are_enough(tmp_path):
         bfthw.Layer(
             chain=bfthw.Chain.random(debut((2, 4, 1), (4, 2, 2), inputs=16), seed=7), bias=rng.normal(size=16), name="c"
         ),
+        bfthw.Layer(chain=bfthw.Chain.random([Indexed(rng.integers(16, size=(12, 3)), 16)], seed=8), name="d"),
     )
     x = rng.normal(size=(20, 16))
     settings = bfthw.make_settings(row_exponents=3, weight_bits=5)

@@ -123,7 +123,7 @@ def test_equal_where_all_is():
     assert one == cyclic(9, 3, 1) and one != two and one != chain.Pattern(9, 1, 3, 1) and chain.Pattern(9, 1, 3, 1) != one
     for made in (copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
         assert made == one and made.inputs == 9
-    assert (one.inputs, one.outputs, one.weights, str(one)) == (9, 9, 27, "(9, 1, 3, 1) indexed, of 9")
+    assert (one.inputs, one.outputs, one.weights, str(one)) == (9, 9, 27, "(9, 1, 3, 1) of 9")
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,11 @@ def recompute(path, vector):
         y = []
         for row in range(a * b * d):
             i, j, l = row // (b * d), row // d % b, row % d
-            acc = sum(weights[((i * b + j) * c + k) * d + l] * x[(i * c + k) * d + l] for k in range(c))
+            places = [(i * c + k) * d + l for k in range(c)]
+            if stage["index_of"] is not None:
+                assert len(x) == stage["index_of"]
+                places = arrays[stage["name"] + ".index"][1][row * c : (row + 1) * c]
+            acc = sum(weights[((i * b + j) * c + k) * d + l] * x[place] for k, place in enumerate(places))
             if stage["shift_dot"] is None:
                 # a row's own: up to the accumulator's fraction bits
                 frac = stage["input"]["frac"] + stage["weights"]["frac"] + exponents[1][row]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bfthw import Chain, Layer, Network, Settings, chain, compile
+from bfthw.chain import Indexed
 from boards import synth
 from boards.table import ECP5_85F, GW1NR9, UP5K
 from rtl_gen import estimate, make_spec, to_rtlil
@@ -28,6 +29,8 @@ def layer(shape, seed=0, **rest):
 
 
 BFT = chain.bft
+INDEX = Indexed(np.random.default_rng(0).integers(58, size=(64, 4)), 58)
+CYCLIC = [Indexed((np.arange(58)[:, None] + 4**m * np.arange(4)) % 58, 58) for m in range(3)]
 TWO = layer(BFT(16), residual=True, relu=True), layer(chain.dense(5, 16), 1, bias=np.ones(5))
 # layers, settings; the first ones of each target are quick
 QUICK = {
@@ -35,6 +38,7 @@ QUICK = {
     "folded, residual": ([layer(BFT(64, 8), residual=True)], dict(target="ecp5", engine="folded", vectors=3)),
     "two layers": (TWO, dict(target="ecp5", simd=2)),
     "ice40": ([layer(chain.mixed_radix((4, 2, 4)))], dict(target="ice40", simd=2)),
+    "indexed": ([layer([INDEX, *BFT(64)])], dict(target="ecp5")),
     "gowin, bias": ([layer(BFT(64), bias=np.linspace(-1, 1, 64))], dict(target="gowin", lanes=2)),
 }
 SLOW = {
@@ -53,6 +57,10 @@ SLOW = {
     "ice40, everything": ([layer(BFT(16), all=True)], dict(target="ice40")),
     "ice40, folded": ([layer(BFT(256))], dict(target="ice40", engine="folded", vectors=3)),
     "ice40, tables": ([layer(BFT(64))], dict(target="ice40", products="lut", simd=1)),
+    "indexed, lanes": ([layer([INDEX, *BFT(64)])], dict(target="ecp5", lanes=2, simd=2)),
+    "cyclic": ([layer(CYCLIC, residual=True)], dict(target="ecp5", vectors=2)),
+    "ice40, indexed": ([layer([INDEX])], dict(target="ice40")),
+    "gowin, cyclic": ([layer(CYCLIC)], dict(target="gowin")),
     "gowin, two layers": (TWO, dict(target="gowin")),
     "gowin, folded": ([layer(BFT(256), residual=True)], dict(target="gowin", engine="folded", vectors=2)),
     "gowin, tables": ([layer(BFT(16))], dict(target="gowin", products="lut", weight_bits=6)),

@@ -7,10 +7,12 @@ import pytest
 from rtl_bench import Bench, beats_of, factor_of, measured, play, random_spec
 
 from bfthw import IntFactor, QFormat
+from bfthw.chain import Indexed
 from rtl_gen import Stage, StageSpec
 from rtl_gen.stream import ENTRY, FIFO_LATENCY, QUEUE
 
 W = QFormat(5, 2)
+RNG = np.random.default_rng(0)
 
 # options of factor_of, lanes, SIMD, vectors if more than one
 CASES = {
@@ -43,6 +45,22 @@ CASES = {
     "b > c, SIMD 1": (dict(pattern=(2, 8, 2, 4)), 4, 1),
     "b = 1": (dict(pattern=(2, 1, 6, 2)), 2, 3),
     "c = 1": (dict(pattern=(2, 6, 1, 2)), 1, 1),
+    "indexed, one lane": (dict(pattern=Indexed(RNG.integers(11, size=(7, 3)), 11)), 1, 3),
+    "indexed, SIMD 1": (dict(pattern=Indexed(RNG.integers(6, size=(10, 4)), 6)), 1, 1),
+    "indexed, lanes, SIMD 2": (dict(pattern=Indexed(RNG.integers(12, size=(8, 4)), 12)), 4, 2),
+    "indexed, a vector a beat": (dict(pattern=Indexed(RNG.integers(6, size=(6, 2)), 6)), 6, 2),
+    "indexed, one output": (dict(pattern=Indexed([[3, 1]], 4), drop=1), 1, 2),
+    "indexed, one input": (dict(pattern=Indexed(np.zeros((4, 2), int), 1), drop=1), 1, 2),
+    "cyclic": (dict(pattern=Indexed((np.arange(9)[:, None] + [0, 3, 6]) % 9, 9)), 1, 3),
+    "cyclic, SIMD 1": (dict(pattern=Indexed((np.arange(9)[:, None] + [0, 3, 6]) % 9, 9)), 1, 1),
+    "cyclic, more outputs": (dict(pattern=Indexed((np.arange(13)[:, None] + [0, 2]) % 5, 5)), 1, 2),
+    "permuted": (dict(pattern=Indexed(RNG.permutation(16)[:, None], 16)), 2, 1),
+    "indexed, all parts": (
+        dict(pattern=Indexed(RNG.integers(9, size=(12, 4)), 9), skip=W, bias=12, exponents=3, relu=True), 3, 2,
+    ),
+    "indexed, all parts, 2 vectors": (
+        dict(pattern=Indexed(RNG.integers(12, size=(12, 4)), 12), skip="one", bias=12, exponents=3), 2, 4, 2,
+    ),
     "scale only": (dict(pattern=(1, 1, 1, 24)), 4, 1),
     "scale only, a vector a beat": (dict(pattern=(1, 1, 1, 4)), 4, 1),
     "one element": (dict(pattern=(1, 1, 1, 1)), 1, 1),
@@ -94,8 +112,13 @@ def vectors_for(factor, count, seed):
     x0 = rng.integers(skip.lo, skip.hi + 1, (count, factor.pattern.outputs))
     for n in range(count // 2):
         j = int(rng.integers(factor.pattern.b))
-        signs = (factor.values[:, j] > 0) ^ bool(n % 2)
-        x[n] = np.where(signs, factor.input.hi, factor.input.lo).ravel()
+        if factor.support is None:
+            signs = (factor.values[:, j] > 0) ^ bool(n % 2)
+            x[n] = np.where(signs, factor.input.hi, factor.input.lo).ravel()
+        else:
+            j = int(rng.integers(factor.pattern.outputs))
+            signs = (factor.values[j, 0, :, 0] > 0) ^ bool(n % 2)
+            x[n, factor.support.index[j]] = np.where(signs, factor.input.hi, factor.input.lo)
         x0[n] = skip.lo if n % 2 else skip.hi
         if factor.skip is not None:
             x0[n] = np.where((factor.skip > 0) ^ bool(n % 2), skip.hi, skip.lo)
@@ -172,6 +195,9 @@ def test_cases_cover_the_geometry():
     # a row in whole bits leaves words of a bank unused
     assert any(s.bank_depth > s.slots * s.words * s.rows for s in banked)
     assert any(s.slots & (s.slots - 1) for s in specs) and any(not s.direct and s.block_beats == 1 for s in specs)
+    indexed = [s for s in specs if s.indexed]
+    for key in ("counted", "steps", "lanes", "words"):
+        assert len({getattr(s, key) > 1 or getattr(s, key) is True for s in indexed}) == 2, key
     shifts = {int(np.sign(s.factor.shift)) for s in specs}
     assert shifts == {-1, 0, 1}
 
