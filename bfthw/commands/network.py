@@ -9,24 +9,35 @@ from .. import options as given
 from ..console import console
 
 
-def read(path, order=None):
-    """(float Network or None, IntNetwork or None) of a file, its notes printed."""
+def read(path, order=None, format=None, shapes=None, options=None):
+    """(float Network or None, IntNetwork or None) of a file, its notes printed. options: `KEY=VALUE` of --import."""
     import bfthw
 
     if bfthw.checkpoint.is_integers(path):
+        if format or shapes or options:
+            raise ValueError(f"{path}: holds integers already; --format, --shapes and --import are for foreign files")
         return None, bfthw.load_integers(path)
-    loaded = bfthw.load(path, order=order.split(",") if order else None)
+    for option in options or ():
+        if "=" not in option:
+            raise ValueError(f"--import {option}: must be KEY=VALUE, stride=decreasing for example")
+    loaded = bfthw.load(
+        path,
+        order=order.split(",") if order else None,
+        format=format,
+        shapes=shapes,
+        options=dict(option.split("=", 1) for option in options or ()),
+    )
     for note in loaded.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     return loaded.network, None
 
 
-def to_integers(path, order, settings, calibration):
+def to_integers(path, order, settings, calibration, **foreign):
     """The integer network of a file, quantised here if it is none yet; prints formats and what they cost."""
     from .. import quantize, tables
     from ..storage import read_vectors
 
-    network, integers = read(path, order)
+    network, integers = read(path, order, **foreign)
     if integers is not None:
         if settings.chooses_formats or calibration:
             raise ValueError(f"{path}: holds integers already; bits and calibration data belong to `bfthw quantize`")
@@ -44,7 +55,18 @@ def to_integers(path, order, settings, calibration):
         console.print("formats: chosen so that nothing can overflow; with --calibration X.npy they are usually finer")
     reports = [] if vectors is None else quantize.report(prepared, integers, vectors)
     console.print(tables.formats(integers, reports))
+    show_first_hurt(reports)
     return integers
+
+
+def show_first_hurt(reports):
+    """One line that names the stage to look at first, where there are reports."""
+    from ..noise import first_hurt
+
+    row, lost = first_hurt(reports)
+    if row is not None:
+        how = f"loses {lost:.1f} dB" if lost is not None else "has most noise of its own; no stage loses 6 dB"
+        console.print(f"first stage that hurts: {row.name} {how}, mostly by {row.cause}", markup=False, soft_wrap=True)
 
 
 def doctor():
@@ -61,11 +83,31 @@ def doctor():
     console.print("[green]ok[/] everything that generate and simulate need is here")
 
 
-def inspect(ckpt: given.Checkpoint, order: given.Order = None):
-    """Show the layers of a checkpoint, their patterns and weights, against dense layers of the same sizes."""
-    from .. import tables
+def inspect(
+    ckpt: given.Checkpoint = None,
+    order: given.Order = None,
+    format: given.Format = None,
+    shapes: given.Shapes = None,
+    options: given.Import = None,
+    model: Annotated[str, typer.Option(metavar="NAME", help="Instead of a file: mobilenetv1, pointnet ...")] = None,
+    width: Annotated[float, typer.Option(help="With --model: of its channels", show_default="1")] = None,
+    resolution: Annotated[int, typer.Option(help="With --model: pixels a side, or points", show_default="224")] = None,
+    fusion: Annotated[str, typer.Option(help="With --model: dense, bft, monarch ...", show_default="bft")] = None,
+    base: Annotated[int, typer.Option(help="With --model: the radix of its butterflies", show_default="4")] = None,
+):
+    """Show the layers of a checkpoint, their patterns and weights, against dense layers of the same sizes.
 
-    network, integers = read(ckpt, order)
+    With --model: those of a network of the papers, and its cost as the papers count it.
+    """
+    from .. import tables
+    from . import models
+
+    how = {"width": width, "resolution": resolution, "fusion": fusion, "base": base}
+    if (ckpt is None) == (model is None) or model is None and any(value is not None for value in how.values()):
+        raise ValueError("inspect takes a checkpoint, or --model NAME with --width, --resolution, --fusion, --base")
+    if model is not None:
+        return models.show(model, **how)
+    network, integers = read(ckpt, order, format, shapes, options)
     layers = tables.float_layers(network) if integers is None else tables.integer_layers(integers)
     kind = "float" if integers is None else "integers"
     console.print(tables.network(f"{ckpt.name}, {kind}; a weight is a multiplication a vector", layers))
@@ -79,12 +121,16 @@ def quantize(
     ckpt: given.Checkpoint,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.npz", help="Where to write the integers")],
     order: given.Order = None,
+    format: given.Format = None,
+    shapes: given.Shapes = None,
+    options: given.Import = None,
     weight_bits: given.WeightBits = None,
     activation_bits: given.ActivationBits = None,
     input_bits: given.InputBits = None,
     input_frac: given.InputFrac = None,
     row_exponents: given.RowExponents = None,
     calibration: given.Calibration = None,
+    calibration_method: given.Method = None,
     settings_file: given.SettingsFile = None,
 ):
     """Turn float weights into integers and write them as .npz, which `generate` takes as well."""
@@ -97,7 +143,8 @@ def quantize(
         input_bits=input_bits,
         input_frac=input_frac,
         row_exponents=row_exponents,
+        calibration_method=calibration_method,
     )
-    integers = to_integers(ckpt, order, settings, calibration)
+    integers = to_integers(ckpt, order, settings, calibration, format=format, shapes=shapes, options=options)
     bfthw.save_integers(integers, output)
     console.print(f"wrote {output}", markup=False)

@@ -1,0 +1,109 @@
+"""The networks of the papers: what they are made of, what they cost, and (with torch) the modules to train."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import mobilenetv1, mobilenetv3, nodes, pointnet, shufflenetv2
+from .nodes import FUSIONS, layers
+
+NETWORKS = {
+    "mobilenetv1": mobilenetv1,
+    "shufflenetv2": shufflenetv2,
+    "mobilenetv3-small": mobilenetv3,
+    "pointnet": pointnet,
+}
+BLOCKS = ("bft", "released")  # fusions that are square blocks, of the papers' counts
+
+
+def fusions(name):
+    """The fusions by name that a network comes in."""
+    if name == "pointnet":
+        return "dense", "bft", "monarch", "debut", "debut-big"  # released ones have no bias, its last layers need one
+    return "dense", *FUSIONS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A network as plain data. resolution: pixels a side, or points of PointNet; the rest as in `model`."""
+
+    name: str
+    width: float
+    resolution: int
+    classes: int
+    fusion: str | Callable
+    nodes: tuple
+
+    @property
+    def layers(self):
+        return tuple(layers(self.nodes))
+
+    def build(self):
+        """The torch module, (N, 3, resolution, resolution) or (N, 3, points) -> (N, classes)."""
+        try:
+            from .modules import build
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise ImportError("networks to train need torch; pip install 'bfthw[torch]'") from error
+        return build(self)
+
+
+def model(name, *, width=1.0, resolution=None, classes=None, fusion="bft", base=4, residual="blocks"):
+    """A network of the papers as a `Model`.
+
+    fusion: what the pointwise convolutions are: "dense", "bft" (square Butterfly Transforms of radix `base`, joined or
+    summed where channels differ), "released" (as the CVPR paper's code has them), "monarch" (`base` blocks), for
+    PointNet "debut" or "debut-big" (the published chains), or a function (inputs, outputs, base) -> patterns.
+    residual: "blocks", "square" or None, see `Conv`.
+    Raises ValueError for an unknown name, and for a width, resolution or fusion that the network does not come in.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"unknown network {name!r}; there are {', '.join(NETWORKS)}")
+    points = name == "pointnet"
+    resolution = resolution or (1024 if points else 224)
+    least, most, what = (32, 65536, "points") if points else (32, 1024, "pixels a side")
+    if type(resolution) is not int or not least <= resolution <= most:
+        raise ValueError(f"{name}: the resolution must be {least} to {most} {what}, got {resolution!r}")
+    _check_width(name, width)
+    if type(classes) not in (int, type(None)) or classes is not None and not 2 <= classes <= 100000:
+        raise ValueError(f"{name}: classes must be 2 to 100000, got {classes!r}")
+    classes = classes or (40 if points else 1000)
+    if not callable(fusion) and fusion not in fusions(name):
+        raise ValueError(f"{name}: unknown fusion {fusion!r}; there are {', '.join(fusions(name))}")
+    if type(base) is not int or not 2 <= base <= 64:
+        raise ValueError(f"{name}: the base must be 2 to 64, got {base!r}")
+    if residual not in ("blocks", "square", None) or fusion == "released" and residual != "blocks":
+        rule = "'blocks' with the fusion released" if fusion == "released" else "'blocks', 'square' or None"
+        raise ValueError(f"{name}: residual must be {rule}, got {residual!r}")
+    how = {} if fusion == "dense" else {"chain": fusion, "base": base, "residual": residual}
+    made = tuple(NETWORKS[name].nodes(width, resolution, classes, **how))
+    for layer in layers(made):
+        _check_chain(name, layer)
+    return Model(name=name, width=width, resolution=resolution, classes=classes, fusion=fusion, nodes=made)
+
+
+def _check_width(name, width):
+    if name == "shufflenetv2":
+        if width not in shufflenetv2.WIDTHS:
+            raise ValueError(f"{name} comes in the widths {', '.join(map(str, shufflenetv2.WIDTHS))}, not {width!r}")
+    elif name == "pointnet":
+        if width != 1:
+            raise ValueError(f"{name} comes in the width 1 alone, not {width!r}")
+    elif not isinstance(width, (int, float)) or not 0.05 <= width <= 8:
+        raise ValueError(f"{name}: the width must be 0.05 to 8, got {width!r}")
+
+
+def _check_chain(name, layer):
+    try:
+        found = layer.patterns
+        sizes = (layer.inputs, layer.outputs) if found is None else (found[0].inputs, found[-1].outputs)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name}: {layer.name}, {layer.inputs} -> {layer.outputs} channels: {error}") from None
+    # a "bft" of sizes that do not divide is cut or padded; any other chain has to fit
+    if layer.chain != "bft" and sizes != (layer.inputs, layer.outputs):
+        raise ValueError(
+            f"{name}: {layer.name} has {layer.inputs} -> {layer.outputs} channels, its chain {sizes[0]} -> {sizes[1]}"
+        )
+
+
+__all__ = ["FUSIONS", "NETWORKS", "Model", "model", "nodes"]
