@@ -1,11 +1,11 @@
 """Float checkpoints: `factors.<m>`, `bias`, `scale` and `flags` of each layer, from file to Network and back.
 
 Keys are `<layer>.factors.<m>` of shape (a, b, c, d), first applied first; `<layer>.bias` and `<layer>.scale`, of shape
-(outputs,); `<layer>.flags`, integers (version 1, residual 0 or 1, ReLU 0 or 1). A factor of shape (outputs, 1, c, 1) may
-have `<layer>.index.<m>`, integers (outputs, c) that name its inputs; then the flags have version 2 and, as a fourth
-number, the layer's inputs. A single layer may go without
-`<layer>.` and is then named "0". Under `bfthw` (metadata of safetensors, a uint8 array of npz) there may be a JSON
-description, {"version": 1, "layers": [names in order], "formats": {...}}.
+(outputs,); `<layer>.flags`, integers (version 1, residual 0 or 1, ReLU 0 or 1). A factor of shape (outputs, 1, c, 1)
+may have `<layer>.index.<m>`, integers (outputs, c) that name its inputs; then the flags have version 2 and, as a fourth
+number, the layer's inputs. A single layer may go without `<layer>.` and is then named "0". Under `bfthw` (metadata of
+safetensors, a uint8 array of npz) there may be a JSON description, {"version": 1, "layers": [names in order],
+"formats": {...}}.
 """
 
 import re
@@ -15,8 +15,9 @@ from typing import Literal
 
 import numpy as np
 
-from . import storage
+from . import importers, storage
 from .chain import Chain, Factor, Indexed, check_name
+from .importers import real
 from .integers import load_integers, save_integers
 from .network import Layer, Network
 from .quantize import Formats, quantise
@@ -42,12 +43,22 @@ class Checkpoint:
     notes: tuple
 
 
-def load(path, *, order=None):
-    """Read a float Network from .safetensors, .pt, .pth (weights only) or .npz (no pickle) as a Checkpoint.
+def load(path, *, order=None, format=None, shapes=None, options=None):
+    """Read a float Network from .safetensors, .pt, .pth (weights only), .npz (no pickle) or .onnx as a Checkpoint.
 
     The layers' order is that of the file's description; else `order`, a list of their names; else by number, where the
     names differ in their digits alone; else that of a .pt or .npz file. CheckpointError for everything else.
+    format: one of importers.FORMATS, None to recognise it. Of a foreign file, shapes is the text file of DeBut layers'
+    sizes, options says what is in no file ({"stride": "decreasing"}, importers.OPTIONS), order may name single layers.
     """
+    if format is not None and format not in importers.FORMATS:
+        nearest = get_close_matches(str(format), importers.FORMATS, 1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise CheckpointError(f"{path}: format must be one of {', '.join(importers.FORMATS)}, got {format!r}{hint}")
+    if str(path).endswith(".onnx"):
+        return _of_onnx(path, order, format, shapes, options)
+    if format == "onnx":
+        raise CheckpointError(f"{path}: the format onnx is that of .onnx files")
     contents = storage.read(path)
     if storage.kind(contents.description) == "integers":
         raise CheckpointError(f"{path}: holds an integer network, no float weights; `bfthw generate` takes it as it is")
@@ -56,18 +67,42 @@ def load(path, *, order=None):
         description = storage.parse(path, _Description, contents.description)
     else:
         arrays = _strip(arrays, notes)
+        if not importers.is_native(arrays, format):
+
+            def arranged(names, wanted, notes):
+                return _ordered(path, names, None, wanted, contents.ordered, notes)
+
+            layers, more = importers.layers(
+                path, arrays, order=arranged, wanted=order, format=format, shapes=shapes, options=options
+            )
+            return _checkpoint(path, layers, [*notes, *more])
+    if format not in (None, "native") or shapes is not None or options:
+        raise CheckpointError(f"{path}: is in bfthw's own format; no other format, no shapes and options go with it")
     tables = _tables(path, arrays)
     names = _ordered(path, list(tables), description and description.layers, order, contents.ordered, notes)
     layers = [_layer(path, name, tables[name], notes) for name in names]
+    return _checkpoint(path, layers, notes, description and description.formats)
+
+
+def _checkpoint(path, layers, notes, formats=None):
+    """Layers in order, and the formats that the file describes, as a Checkpoint."""
     try:
         network = Network(layers=tuple(layers))
-        if description and description.formats is not None:
-            formats = Formats.from_dict(description.formats)
+        if formats is not None:
+            formats = Formats.from_dict(formats)
             quantise(network, formats)  # raises where they do not fit the network
             network = Network(layers=tuple(layers), formats=formats)
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: {error}") from None
     return Checkpoint(network=network, notes=tuple(notes))
+
+
+def _of_onnx(path, order, format, shapes, options):
+    from .importers import onnx
+
+    if format not in (None, "onnx") or order is not None or shapes is not None or options:
+        raise CheckpointError(f"{path}: an .onnx file says it all; no order, format, shapes or options go with it")
+    return _checkpoint(path, *onnx.read(path))
 
 
 def _strip(arrays, notes):
@@ -116,7 +151,7 @@ def _unexpected(unknown, arrays):
     nearest = get_close_matches(key, known, 1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     if pieces[-1] == "weight":
-        hint = "; bfthw.nn.to_network reads dense layers (nn.Linear, nn.Conv2d 1x1) of a torch module"
+        hint = "; bfthw.nn.to_network takes dense layers (nn.Linear, nn.Conv2d 1x1) and butterflies of one torch module"
     return f"unexpected key {key!r}: keys are [<layer>.]factors.<m>, index.<m>, bias, scale and flags{hint}"
 
 
@@ -159,7 +194,7 @@ def _layer(path, name, table, notes):
             found = ", ".join(sorted(table))
             raise CheckpointError(f"{path}: missing key '{prefix}factors.{m}': layer {name!r} has only {found}")
         key, array = table[f"factors.{m}"]
-        array = _real(path, key, array)
+        array = real(path, key, array)
         if array.ndim != 4 or 0 in array.shape:
             raise CheckpointError(f"{path}: {key!r} must have shape (a, b, c, d), got {array.shape}")
         inputs = factors[-1].pattern.outputs if factors else flags.get("inputs")
@@ -174,7 +209,7 @@ def _layer(path, name, table, notes):
     for part in ("bias", "scale"):
         if part in table:
             key, array = table[part]
-            rest[part] = _real(path, key, array)
+            rest[part] = real(path, key, array)
             if array.shape != (chain.outputs,):
                 raise CheckpointError(f"{path}: {key!r} must have shape ({chain.outputs},), got {array.shape}")
     for part in table:
@@ -192,15 +227,6 @@ def _layer(path, name, table, notes):
         without = "residual and ReLU" if "bias" in table else "residual, bias and ReLU"
         notes.append(f"no flags: layer {name!r} is taken without {without}")
     return Layer(chain=chain, name=name, **rest)
-
-
-def _real(path, key, array):
-    if array.dtype.kind not in "fiu":
-        raise CheckpointError(f"{path}: {key!r} must be real numbers, got dtype {array.dtype}")
-    if not np.isfinite(array).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise CheckpointError(f"{path}: {key!r} must be finite, got {array[where]} at {where}")
-    return array
 
 
 def _support(path, table, m, shape, inputs):

@@ -6,19 +6,52 @@ from typing import Annotated
 import typer
 
 Checkpoint = Annotated[
-    Path, typer.Argument(metavar="CKPT", help="Checkpoint: .safetensors, .pt, .pth or .npz", show_default=False)
+    Path, typer.Argument(metavar="CKPT", help="Checkpoint: .safetensors, .pt, .pth, .npz or .onnx", show_default=False)
 ]
 Order = Annotated[str, typer.Option(metavar="A,B,...", help="Order of the layers, where the file does not tell")]
+Format = Annotated[
+    str, typer.Option(help="Whose layout: released, torch_butterfly, debut ...", show_default="recognised by its keys")
+]
+Shapes = Annotated[
+    Path, typer.Option(metavar="FILE", help="Sizes of DeBut layers: a line each, out in r s t for each factor")
+]
+Import = Annotated[
+    list[str],
+    typer.Option(
+        "--import",
+        metavar="[LAYER.]KEY=VALUE",
+        help="What a foreign file does not say, may be repeated: stride=decreasing, base=2, inputs=N, outputs=N, "
+        "relu=hidden, eps=1e-3",
+    ),
+]
 Manifest = Annotated[
     Path, typer.Argument(metavar="DIR/NAME.json", help="Manifest that `generate` wrote", show_default=False)
 ]
-WeightBits = Annotated[int, typer.Option(help="Bits of a weight", show_default="8")]
-ActivationBits = Annotated[int, typer.Option(help="Bits between stages", show_default="10")]
+
+
+def _numbers(text):
+    """"8" -> 8, "8,6,4" -> [8, 6, 4]."""
+    numbers = [int(part) for part in text.split(",")]
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+WeightBits = Annotated[
+    int, typer.Option(parser=_numbers, metavar="N[,N...]", help="Bits of a weight, or a factor's", show_default="8")
+]
+ActivationBits = Annotated[
+    int, typer.Option(parser=_numbers, metavar="N[,N...]", help="Bits between stages, or of each", show_default="10")
+]
 InputBits = Annotated[int, typer.Option(help="Bits of an input value", show_default="8")]
 InputFrac = Annotated[int, typer.Option(help="Fraction bits of an input value", show_default="input bits - 1")]
 RowExponents = Annotated[int, typer.Option(help="Fraction bits, at most, that a row of weights has of its own")]
 Calibration = Annotated[
     Path, typer.Option(metavar="X.npy", help="Inputs (N, n), float, as the network was trained on; formats follow them")
+]
+Method = Annotated[
+    str, typer.Option("--calibration-method", help="percentile or least-squares", show_default="percentile")
+]
+Labels = Annotated[
+    Path, typer.Option(metavar="Y.npy", help="Classes (N,) of the calibration vectors; accuracy is shown too")
 ]
 SettingsFile = Annotated[
     Path, typer.Option("--settings", metavar="FILE.toml", help="All settings, also for each layer")

@@ -194,7 +194,7 @@ BAD = {
         layer("0") | {"1.weight": np.ones(4), "1.running_mean": np.ones(4)},
         ["running_mean", "bfthw.nn.fold"],
     ),
-    "dense": ({"fc.weight": np.ones((4, 4))}, ["'fc.weight'", "bfthw.nn.to_network"]),
+    "dense": (layer("0") | {"fc.weight": np.ones((4, 4))}, ["'fc.weight'", "bfthw.nn.to_network"]),
     "both": (FACTORS | layer("0"), ["are the same", "factors.0"]),
     "2-D": ({"factors.0": np.ones((4, 4))}, ["'factors.0' must have shape", r"\(a, b, c, d\), got \(4, 4\)"]),
     "no-size": ({"factors.0": np.ones((1, 0, 4, 1))}, ["'factors.0' must have shape", r"got \(1, 0, 4, 1\)"]),

@@ -76,7 +76,14 @@ def run(
         console.print(f"wrote {output}", markup=False)
 
 
-def fit(ckpt: given.Checkpoint, order: given.Order = None, settings_file: given.SettingsFile = None):
+def fit(
+    ckpt: given.Checkpoint,
+    order: given.Order = None,
+    format: given.Format = None,
+    shapes: given.Shapes = None,
+    options: given.Import = None,
+    settings_file: given.SettingsFile = None,
+):
     """Estimate which boards a network fits, and how; nothing is built."""
     import bfthw
     from boards.fit import fit as fit_board
@@ -84,7 +91,7 @@ def fit(ckpt: given.Checkpoint, order: given.Order = None, settings_file: given.
 
     from .. import tables
 
-    network, integers = read(ckpt, order)
+    network, integers = read(ckpt, order, format, shapes, options)
     if integers is None:
         settings = bfthw.make_settings(settings_file)
         integers = bfthw.compile(network, settings=settings if settings.chooses_formats else None)

@@ -17,6 +17,9 @@ def generate(
     ],
     name: Annotated[str, typer.Option(help="Name of the Verilog module and of the files")],
     order: given.Order = None,
+    format: given.Format = None,
+    shapes: given.Shapes = None,
+    options: given.Import = None,
     lanes: given.Lanes = None,
     simd: given.Simd = None,
     engine: given.Engine = None,
@@ -33,6 +36,7 @@ def generate(
     input_frac: given.InputFrac = None,
     row_exponents: given.RowExponents = None,
     calibration: given.Calibration = None,
+    calibration_method: given.Method = None,
     settings_file: given.SettingsFile = None,
     rtlil: Annotated[
         bool, typer.Option("--rtlil", help="Write NAME.il, Yosys' own format, beside the Verilog")
@@ -52,6 +56,7 @@ def generate(
         input_bits=input_bits,
         input_frac=input_frac,
         row_exponents=row_exponents,
+        calibration_method=calibration_method,
         lanes=lanes,
         simd=simd,
         engine=engine,
@@ -65,7 +70,7 @@ def generate(
         from boards.fit import on_board
 
         settings, room = on_board(fit, settings)
-    integers = to_integers(ckpt, order, settings, calibration)
+    integers = to_integers(ckpt, order, settings, calibration, format=format, shapes=shapes, options=options)
     with console.status("choosing and writing Verilog ..."):
         if (interval, multipliers, fit) == (None, None, None):
             spec = rtl_gen.make_spec(integers, settings)

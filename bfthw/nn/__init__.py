@@ -1,11 +1,34 @@
 """Butterfly layers for torch: train, fold a batch norm, hand over to `Network`; needs torch, as `bfthw.qat` does."""
 
-from .butterfly import Butterfly, ButterflyPointwise, Structured, apply, parameter_groups
+from .butterfly import Butterfly, ButterflyPointwise, Structured, parameter_groups
 from .convert import fold, to_layer, to_network
+from .multiply import apply
+from .released import ReleasedBFT
+from .structures import (
+    Circulant,
+    CyclicSupport,
+    Deformable,
+    FixedButterfly,
+    Grouped,
+    Invertible,
+    LowRank,
+    Monarch,
+    Pointwise,
+)
 
 __all__ = [
     "Butterfly",
     "ButterflyPointwise",
+    "Circulant",
+    "CyclicSupport",
+    "Deformable",
+    "FixedButterfly",
+    "Grouped",
+    "Invertible",
+    "LowRank",
+    "Monarch",
+    "Pointwise",
+    "ReleasedBFT",
     "Structured",
     "apply",
     "fold",

@@ -1,0 +1,75 @@
+"""Deformable butterflies, DeBut (RuiLin0212/DeBut, jasonli0707/All-DeBut): flat weights, shapes in a text file.
+
+`twiddle` holds the factors one after the other, first applied first; that of shape (out, in, r, s, t) is out*s numbers
+of order (in/(s t), t, r, s), a factor of pattern (in/(s t), r, s, t) (Lin et al., "Deformable Butterfly", NeurIPS 2021,
+section 3). The shapes file has a line for each layer, five integers `out in r s t` for each factor.
+"""
+
+from pathlib import Path
+
+from .. import storage
+from ..chain import Chain, Factor
+from ..storage import CheckpointError
+from .layout import Layout, bias_of, only
+
+LIMIT = 1 << 20  # bytes of a shapes file
+
+
+def read_shapes(path):
+    """[(line number, [(out, in, r, s, t), ...]), ...] of a shapes file; CheckpointError names line and factor."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: {'is a directory, not a file' if path.is_dir() else 'no such file'}")
+    if path.stat().st_size > LIMIT:
+        raise CheckpointError(f"{path}: a shapes file has {LIMIT} bytes at most, this one {path.stat().st_size}")
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        words = line.split()
+        bad = [word for word in words if not (word.isascii() and word.isdigit() and len(word) < 10)]
+        if bad or len(words) % 5:
+            what = f"found {storage.short(bad[0])}" if bad else f"found {len(words)} integers"
+            raise CheckpointError(f"{path}: line {number}: must be five integers a factor, out in r s t; {what}")
+        factors = [tuple(map(int, words[k : k + 5])) for k in range(0, len(words), 5)]
+        for m, (out, q, r, s, t) in enumerate(factors):
+            owner, before = f"{path}: line {number}, factor {m}: {out} {q} {r} {s} {t}", factors[m - 1][0] if m else q
+            if not all((out, q, r, s, t)) or q % (s * t) or q // s * r != out:
+                raise CheckpointError(f"{owner}: s*t must divide in, and out be in / s * r")
+            if before != q:
+                raise CheckpointError(f"{owner}: takes {q} values, the factor before gives {before}")
+        if factors:
+            found.append((number, factors))
+    return found
+
+
+def layer(parts, hints):
+    only(parts, "twiddle", "bias")
+    twiddle = parts["twiddle"]
+    if hints.shapes is None:
+        raise ValueError(
+            "the sizes of DeBut factors are in no checkpoint: name their text file with --shapes (shapes=)"
+        )
+    number, factors = hints.shapes[hints.name]
+    count = sum(out * s for out, _, _, s, _ in factors)
+    if twiddle.shape != (count,):
+        fitting = [n for n, other in hints.shapes.values() if sum(o * s for o, _, _, s, _ in other) == twiddle.size]
+        nearest = f"; line {fitting[0]} would fit" if fitting else ""
+        raise ValueError(
+            f"line {number} of the shapes needs {count} weights, twiddle has shape {twiddle.shape}{nearest}"
+        )
+    values, start = [], 0
+    for out, q, r, s, t in factors:
+        part = twiddle[start : start + out * s].reshape(q // (s * t), t, r, s)
+        values.append(Factor(part.transpose(0, 2, 3, 1)))
+        start += out * s
+    hints.note(f"shapes of line {number}; of a convolution it takes patches, kernel position first, then channel")
+    return {"chain": Chain(values), "bias": bias_of(parts, factors[-1][0])}
+
+
+LAYOUTS = (
+    Layout(
+        name="debut",
+        telling="twiddle of one dimension, and a shapes file",
+        knows=lambda parts: "twiddle" in parts and parts["twiddle"].ndim == 1,
+        layer=layer,
+    ),
+)

@@ -1,0 +1,93 @@
+"""What an importer is, and what it may ask for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One way to store a layer as named arrays.
+
+    telling: keys and shapes that tell it, for a person. knows: {part: array} of a layer -> bool, by names and shapes
+    alone. parts: {part: array}, Hints -> fields of a `Layer` but its name; ValueError where they do not fit.
+    """
+
+    name: str
+    telling: str
+    knows: Callable
+    layer: Callable
+
+
+@dataclass(kw_only=True)
+class Hints:
+    """What a layer's arrays do not say: options, `<layer>.<key>` before `<key>`; notes on what is taken for granted.
+
+    before: outputs of the layer before, None for the first; last: whether none follows. shapes: lines of a shapes file.
+    """
+
+    name: str
+    options: dict
+    before: int | None = None
+    last: bool = True
+    shapes: object = None
+    notes: list = field(default_factory=list)
+    asked: set = field(default_factory=set)
+
+    def note(self, text):
+        self.notes.append(f"layer {self.name!r}: {text}")
+
+    def get(self, key, shared=True):
+        """The option's value, None where it is not given; shared: whether it may go without the layer's name."""
+        for own in (f"{self.name}.{key}", key)[: 1 + shared]:
+            self.asked.add(own)
+            if own in self.options:
+                return self.options[own]
+        return None
+
+    def choice(self, key, choices):
+        """One of the choices, strings; None where the option is not given."""
+        value = self.get(key)
+        if value is not None and str(value) not in choices:
+            raise ValueError(f"{key} must be {' or '.join(choices)}, got {value!r}")
+        return None if value is None else str(value)
+
+    def size(self, key, default, least=1, most=None):
+        """`inputs` or `outputs`: of the option, else of the layer before (inputs), else the default."""
+        value = self.get(key, shared=self.before is None if key == "inputs" else self.last)
+        given = value is not None
+        if not given:
+            value = self.before if key == "inputs" and self.before is not None else default
+        most = default if most is None else most
+        if not (isinstance(value, int) or str(value).isdecimal()) or not least <= int(value) <= most:
+            owner = f"{key} = {value}" if given or key == "outputs" else f"the layer before gives {value} values, which"
+            raise ValueError(f"{owner} does not fit: {key} are {least} to {most} here")
+        if not given and (key != "inputs" or self.before is None) and least < most:
+            self.note(f"{key} taken as {value}, {least} to {most} are possible; {self.name}.{key}=N says otherwise")
+        return int(value)
+
+
+def bias_of(arrays, outputs):
+    """The bias, None where there is none; ValueError where it does not fit."""
+    bias = arrays.get("bias")
+    if bias is not None and bias.shape != (outputs,):
+        raise ValueError(f"bias must have shape ({outputs},), got {bias.shape}")
+    return bias
+
+
+def only(arrays, *parts):
+    """ValueError where a layer has arrays that nothing is known of."""
+    for part in arrays:
+        if part not in parts:
+            raise ValueError(f"{part!r} is not known here; a layer has {', '.join(parts)}")
+
+
+def entries(*shapes):
+    """Arrays of the given shapes that hold the entries of one flat vector, one after the other."""
+    result, start = [], 0
+    for shape in shapes:
+        size = int(np.prod(shape))
+        result.append(np.arange(start, start + size).reshape(shape))
+        start += size
+    return result

@@ -1,0 +1,171 @@
+""".onnx files: a straight line of dense layers, with their biases and ReLUs.
+
+Operators are those of the ONNX specification: Gemm, MatMul, Add of a bias, Conv with a 1x1 kernel, Relu; Flatten,
+Identity and Dropout do nothing here. A file's tensors must be in the file itself: nothing beside it is ever opened.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from .. import storage
+from ..chain import Chain, Factor, check_name
+from ..network import Layer
+from ..storage import CheckpointError
+
+SKIPPED = ("Flatten", "Identity", "Dropout")
+TAKEN = ("Gemm", "MatMul", "Add", "Conv", "Relu")
+
+
+def read(path):
+    """(layers, notes) of an .onnx file; CheckpointError names the node that cannot be taken."""
+    path = Path(path)
+    try:
+        import onnx
+    except ImportError:
+        raise CheckpointError(f"{path}: .onnx files need onnx: pip install 'bfthw[onnx]'") from None
+    if not path.is_file():
+        raise CheckpointError(f"{path}: {'is a directory, not a file' if path.is_dir() else 'no such file'}")
+    if not 0 < (size := path.stat().st_size) <= storage.LIMIT:
+        raise CheckpointError(f"{path}: a checkpoint has 1 to {storage.LIMIT} bytes, this file {size}")
+    try:
+        graph = onnx.load_model_from_string(path.read_bytes()).graph
+    except Exception as error:  # protobuf raises whatever the damage leads to
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        raise CheckpointError(f"{path}: not a valid .onnx file: {type(error).__name__}: {reason}") from None
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    inputs = [value.name for value in graph.input if value.name not in tensors]
+    if len(inputs) != 1 or len(graph.output) != 1 or graph.sparse_initializer:
+        raise CheckpointError(
+            f"{path}: must have one input, one output and no sparse tensors, "
+            f"got {len(inputs)}, {len(graph.output)} and {len(graph.sparse_initializer)}"
+        )
+    return _Line(path, onnx, tensors).follow(graph, inputs[0])
+
+
+class _Line:
+    """The nodes one after the other, as layers."""
+
+    def __init__(self, path, onnx, tensors):
+        self.path, self.onnx, self.tensors = path, onnx, tensors
+        self.layers, self.names = [], []
+
+    def follow(self, graph, value):
+        users = [name for node in graph.node for name in node.input]
+        for number, node in enumerate(graph.node):
+            owner = f"{self.path}: node {number}, {node.op_type} {storage.short(node.name)}"
+            try:
+                if node.op_type == "Constant":
+                    self._constant(node)
+                    continue
+                if users.count(value) != 1:
+                    raise ValueError(
+                        f"{storage.short(value)} goes to {users.count(value)} nodes, a straight line has one"
+                    )
+                self._take(node, value)
+            except (ValueError, TypeError) as error:
+                raise CheckpointError(f"{owner}: {error}") from None
+            value = node.output[0]
+        if value != graph.output[0].name or not self.layers:
+            raise CheckpointError(
+                f"{self.path}: the nodes do not lead from the input to the output through a dense layer"
+            )
+        own = len(set(self.names)) == len(self.names) and None not in self.names
+        names = self.names if own else [str(number) for number in range(len(self.layers))]
+        notes = ["format recognised: onnx", f"layers: {', '.join(names)}"]
+        return [replace(layer, name=name) for layer, name in zip(self.layers, names)], notes
+
+    def _constant(self, node):
+        attributes = {a.name: a for a in node.attribute}
+        if set(attributes) != {"value"}:
+            raise ValueError("only constants that are tensors are taken")
+        self.tensors[node.output[0]] = attributes["value"].t
+
+    def _take(self, node, value):
+        attributes = {a.name: self.onnx.helper.get_attribute_value(a) for a in node.attribute}
+        at = [k for k, name in enumerate(node.input) if name == value]
+        if node.domain not in ("", "ai.onnx") or node.op_type not in TAKEN + SKIPPED:
+            raise ValueError(f"only {', '.join(TAKEN + SKIPPED)} are taken")
+        if at not in ([0], [1]) or (at == [1] and node.op_type != "Add"):
+            raise ValueError("takes another input than what the node before gives: only a straight line is read")
+        if node.op_type in SKIPPED:
+            if node.op_type == "Flatten" and attributes.get("axis", 1) != 1:
+                raise ValueError(f"only axis 1 is taken, got {attributes['axis']}")
+        elif node.op_type == "Relu":
+            self._open("Relu")
+            self.layers[-1] = replace(self.layers[-1], relu=True)
+        elif node.op_type == "Add":
+            layer = self._open("a bias")
+            bias = self._vector(node.input[1 - at[0]], layer.chain.outputs)
+            self.layers[-1] = replace(layer, bias=bias if layer.bias is None else layer.bias + bias)
+        else:
+            weight = self._tensor(node.input[1])
+            chain, factor = getattr(self, f"_{node.op_type.lower()}")(weight, attributes)
+            bias = None
+            if len(node.input) > 2 and node.input[2]:
+                bias = factor * self._vector(node.input[2], chain.outputs)
+            self.layers.append(Layer(chain=chain, bias=bias, name=str(len(self.layers))))
+            self.names.append(_name(node.input[1]))
+
+    def _open(self, what):
+        """The last layer, which nothing has ended yet."""
+        if not self.layers or self.layers[-1].relu:
+            raise ValueError(f"{what} needs a dense layer before it")
+        return self.layers[-1]
+
+    def _gemm(self, weight, attributes):
+        if attributes.get("transA", 0):
+            raise ValueError("transA = 1 would mix the vectors of a batch")
+        if weight.ndim != 2:
+            raise ValueError(f"the weight must have two dimensions, got {weight.shape}")
+        weight = weight if attributes.get("transB", 0) else weight.T
+        return _dense(attributes.get("alpha", 1.0) * weight), attributes.get("beta", 1.0)
+
+    def _matmul(self, weight, _):
+        if weight.ndim != 2:
+            raise ValueError(f"the weight must have two dimensions, got {weight.shape}")
+        return _dense(weight.T), 1.0
+
+    def _conv(self, weight, attributes):
+        odd = [key for key in ("strides", "dilations") if set(attributes.get(key, [1])) != {1}]
+        odd += ["pads"] * (set(attributes.get("pads", [0])) != {0})
+        if weight.ndim < 3 or set(weight.shape[2:]) != {1} or odd:
+            raise ValueError(
+                f"only 1x1 kernels with stride 1 and no padding are taken, got {weight.shape} {' '.join(odd)}"
+            )
+        groups, (out, each) = attributes.get("group", 1), weight.shape[:2]
+        if groups < 1 or out % groups:
+            raise ValueError(f"group = {groups} does not divide {out} outputs")
+        return Chain((Factor(weight.reshape(groups, out // groups, each, 1)),)), 1.0
+
+    def _tensor(self, name):
+        if name not in self.tensors:
+            raise ValueError(f"{storage.short(name)} must be a tensor of the file, so that the line stays straight")
+        tensor = self.tensors[name]
+        if tensor.data_location == self.onnx.TensorProto.EXTERNAL or tensor.external_data:
+            raise ValueError(f"{storage.short(name)} is in another file; save the model with its weights inside")
+        try:
+            array = self.onnx.numpy_helper.to_array(tensor)
+            return np.asarray(array, np.float64)
+        except Exception as error:  # wrong sizes, odd types
+            raise ValueError(f"{storage.short(name)} is no array of real numbers: {error}") from None
+
+    def _vector(self, name, outputs):
+        """A bias (outputs,), from that shape, with ones around it, or a scalar."""
+        array = self._tensor(name)
+        if array.size != 1 and (array.size != outputs or max(array.shape) != outputs):
+            raise ValueError(f"{storage.short(name)} must be a bias of {outputs} values, got shape {array.shape}")
+        return np.broadcast_to(array.ravel(), outputs)
+
+
+def _dense(weight):
+    return Chain((Factor(weight[None, ..., None]),))
+
+
+def _name(tensor):
+    """The layer's name by its weight's, `fc1` of `fc1.weight`, None where there is none."""
+    try:
+        return check_name(tensor.removesuffix(".weight")) if tensor.endswith(".weight") else None
+    except ValueError:
+        return None
