@@ -80,7 +80,7 @@ class Indexed(Pattern):
     __hash__ = Pattern.__hash__
 
     def __str__(self):
-        return f"{super().__str__()} indexed, of {self.inputs}"
+        return f"{super().__str__()} of {self.inputs}"
 
 
 def support(pattern):
@@ -213,12 +213,31 @@ class Chain:
         """The whole chain as a dense matrix (outputs, inputs)."""
         return self(np.eye(self.inputs)).T
 
+    def inverse(self):
+        """The inverse, again a chain: each b x c block (i, l) of each factor inverted, in reverse order.
+
+        (Meng et al., "ButterflyFlow", ICML 2022, section 3.) Raises ValueError, which names factor and block, where
+        b != c, inputs are named one by one, or a block is singular.
+        """
+        return Chain(_inverse(m, factor) for m, factor in reversed(tuple(enumerate(self.factors))))
+
     @classmethod
     def random(cls, shape, seed):
         """Patterns to a chain with the paper's initialisation (see `initial_range`)."""
         rng, shape = np.random.default_rng(seed), patterns(shape)
         y = initial_range(shape)
         return cls(Factor(rng.uniform(-y, y, tuple(p)), support(p)) for p in shape)
+
+
+def _inverse(m, factor):
+    p = factor.pattern
+    if factor.support is not None or p.b != p.c:
+        raise ValueError(f"Chain.inverse: factor {m}, {p}, has no square blocks (b = c) to invert")
+    blocks = factor.values.transpose(0, 3, 1, 2)
+    singular = np.argwhere(np.linalg.matrix_rank(blocks) < p.b)
+    if len(singular):
+        raise ValueError(f"Chain.inverse: block (i, l) = {tuple(singular[0].tolist())} of factor {m}, {p}, is singular")
+    return Factor(np.linalg.inv(blocks).transpose(0, 2, 3, 1))
 
 
 def initial_range(shape):

@@ -4,14 +4,8 @@ import torch
 from torch import nn
 
 from .. import chain as chains
-
-
-def apply(values, x, index=None):
-    """values (a, b, c, d) on x (N, inputs) -> (N, a*b*d); the torch twin of `chain.apply`. index: of an Indexed pattern."""
-    a, b, c, d = values.shape
-    if index is not None:
-        return sum(values[:, 0, k, 0] * x[:, index[:, k]] for k in range(c))
-    return torch.einsum("ijkl,nikl->nijl", values, x.reshape(-1, a, c, d)).reshape(-1, a * b * d)
+from ..structures import ways
+from .multiply import apply_chain
 
 
 class Butterfly(nn.Module):
@@ -78,8 +72,7 @@ class Butterfly(nn.Module):
         if x.shape[-1] != self.inputs:
             raise ValueError(f"{type(self).__name__} takes (..., {self.inputs}), got {tuple(x.shape)}")
         y = x.reshape(-1, self.inputs)
-        for m, values in enumerate(self.factors):
-            y = apply(values, y, self.index_of(m))
+        y = apply_chain(self.patterns, list(self.factors), [self.index_of(m) for m in range(len(self.patterns))], y)
         y = y.reshape(*x.shape[:-1], self.outputs)
         if self.residual:
             y = y + x
@@ -98,7 +91,8 @@ class ButterflyPointwise(Butterfly):
     """A butterfly over the channels of NCHW or CHW, in the place of nn.Conv2d(n, m, 1, bias=False).
 
     (N, n, H, W) -> (N, m, H, W), the memory format kept. patterns: the chain, needed where n != m or n is no power of
-    `base`. The rest, the state_dict too, is `Butterfly`'s. Raises ValueError where patterns are missing or do not fit.
+    `base` (`structures.ways` lists some). The rest, the state_dict too, is `Butterfly`'s. Raises ValueError where
+    patterns are missing or do not fit.
     """
 
     def __init__(self, n, m=None, *, base=4, patterns=None, residual=None, bias=False, relu=False):
@@ -110,8 +104,8 @@ class ButterflyPointwise(Butterfly):
             )
         if patterns is None and any(r != base for r in chains.factorise(n, base)):
             raise ValueError(
-                f"ButterflyPointwise: {n} channels are no power of base {base}; name the chain, for example "
-                f"patterns=chain.mixed_radix(chain.factorise({n}, {base}))"
+                f"ButterflyPointwise: {n} channels are no power of base {base}; name the chain as patterns=, from "
+                f"bfthw.structures (with its multiplications a pixel): {'; '.join(map(str, ways(n, base=base)))}"
             )
         super().__init__(n if patterns is None else patterns, base=base, residual=residual, bias=bias, relu=relu)
         if (self.inputs, self.outputs) != (n, m):
