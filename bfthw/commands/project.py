@@ -1,0 +1,173 @@
+"""The command that replaces dense layers by chains."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import options as given
+from ..console import console, progress
+from .network import read
+
+
+def project(
+    ckpt: given.Checkpoint,
+    chain: Annotated[
+        list[str],
+        typer.Option(
+            metavar="[LAYER=]CHAIN",
+            help="bft4, bft2, monarch:BLOCKS, debut, lowrank:RANK or patterns 'a,b,c,d a,b,c,d ...', first applied "
+            "first; for all dense layers or for one; may be repeated. Without it: a table to choose from",
+        ),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT.safetensors", help="Checkpoint to write, with --chain")
+    ] = None,
+    order: given.Order = None,
+    format: given.Format = None,
+    shapes: given.Shapes = None,
+    options: given.Import = None,
+    residual: Annotated[
+        bool, typer.Option("--residual", help="Square layers get a first-to-last residual: the chain is near W - I")
+    ] = False,
+    calibration: Annotated[
+        Path,
+        typer.Option(metavar="X.npy", help="Inputs (N, n) of the network: keep the outputs on them, not the weights"),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="svd (hierarchical), als (least squares), or auto: svd where there is one")
+    ] = "auto",
+    sweeps: Annotated[
+        int,
+        typer.Option(min=0, help="Of least squares, at most", show_default="0 after svd of the weights, else 100"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the random start where there is no svd")] = 0,
+):
+    """Replace dense layers by the nearest butterflies, or show how near the chains would come."""
+    import bfthw
+
+    from ..project import is_dense
+    from ..storage import CheckpointError, read_vectors
+
+    wanted = _wanted(chain)
+    if bool(wanted) != (output is not None):
+        raise ValueError(
+            "--chain and -o OUT.safetensors belong together; without both, a table shows how near the chains come"
+        )
+    if output is not None and output.suffix not in (".safetensors", ".npz"):
+        raise CheckpointError(f"{output}: the name must end in .safetensors or .npz, got {output.suffix!r}")
+    network, integers = read(ckpt, order, format, shapes, options)
+    if integers is not None:
+        raise ValueError(f"{ckpt}: holds integers; projection takes the float network they were made of")
+    dense = {layer.name: layer for layer in network.layers if is_dense(layer)}
+    if not dense:
+        raise ValueError(
+            f"{ckpt}: nothing to project: no layer is one dense matrix (a factor of pattern (1, m, n, 1)); "
+            "`bfthw inspect` shows what they are"
+        )
+    if unknown := [name for name in wanted if name not in (None, *dense)]:
+        raise ValueError(f"{ckpt}: no dense layer {unknown[0]!r}; there are {', '.join(dense)}")
+    vectors = {}
+    if calibration is not None:
+        x = read_vectors(calibration)
+        if x.ndim != 2 or x.shape[1] != network.inputs:
+            raise ValueError(f"{calibration}: inputs must have shape (N, {network.inputs}), got {x.shape}")
+        for layer in network.layers:
+            vectors[layer.name] = x
+            x = layer(x)
+    how = {"residual": residual, "method": method, "sweeps": sweeps, "seed": seed}
+    if wanted:
+        bfthw.save(_projected(network, dense, wanted, vectors, how), output)
+        console.print(f"wrote {output}", markup=False)
+    else:
+        _compare(ckpt, dense, vectors, how)
+
+
+def _wanted(chains):
+    """{layer, or None for all: chain} of the option's values."""
+    wanted = {}
+    for text in chains or ():
+        layer, _, name = text.rpartition("=")
+        if (layer or None) in wanted:
+            raise ValueError(f"--chain {text}: {f'layer {layer!r}' if layer else 'all layers'} got a chain already")
+        wanted[layer or None] = name
+    return wanted
+
+
+def _run(tasks, vectors, how):
+    """[(task, (Layer, error))] of tasks (layer, chain's name, patterns); with a progress bar."""
+    from ..project import project_layer
+
+    done = []
+    with progress("projecting") as bar:
+        for n, (layer, name, shape) in enumerate(tasks):
+            settings = how | {"residual": how["residual"] and layer.chain.inputs == layer.chain.outputs}
+            settings |= {"inputs": vectors.get(layer.name), "progress": lambda f, n=n: bar((n + f) / len(tasks))}
+            try:
+                done.append(((layer, name, shape), project_layer(layer, shape, **settings)))
+            except ValueError as error:
+                raise ValueError(f"layer {layer.name!r}, {name}: {error}") from None
+    return done
+
+
+def _shape(layer, name):
+    from ..project import named
+
+    try:
+        return named(name, layer.chain.outputs, layer.chain.inputs)
+    except ValueError as error:
+        raise ValueError(
+            f"layer {layer.name!r}: {error}; --chain LAYER=CHAIN projects one layer and leaves the others dense"
+        ) from None
+
+
+def _projected(network, dense, wanted, vectors, how):
+    """The network with the chains that are wanted, what they cost printed."""
+    from dataclasses import replace
+
+    from .. import tables
+    from ..project import LOSSY
+
+    chosen = {name: wanted.get(name, wanted.get(None)) for name in dense}
+    tasks = [(dense[name], chain, _shape(dense[name], chain)) for name, chain in chosen.items() if chain is not None]
+    done = _run(tasks, vectors, how)
+    new = {layer.name: result for (layer, *_), (result, _) in done}
+    title = "Projected; error: " + ("of the outputs on the calibration data" if vectors else "of the weights")
+    console.print(tables.projections(title, [(layer, *task, error) for (layer, *task), (_, error) in done]))
+    if network.formats is not None:
+        console.print("note: the formats the network was trained for are left out: they belong to the dense layers")
+    if left := [name for name in dense if name not in new]:
+        console.print(f"note: still dense: {', '.join(left)}", markup=False)
+    for (layer, *_), (_, error) in done:
+        if error > LOSSY:
+            console.print(
+                f"[yellow]warning:[/] layer {layer.name!r}: the chain holds {100 * max(0, 1 - error**2):.0f} % of the "
+                f"energy, {min(100, 100 * error**2):.0f} % are lost",
+                soft_wrap=True,
+            )
+    if any(error > LOSSY for _, (_, error) in done):
+        console.print(
+            "a matrix without structure loses most of its energy on any chain this small: keep its outputs instead "
+            "(--calibration), take more weights, and train the result before it is generated, on the answers of the "
+            "dense network (docs/projection.md, examples/digits/distill.py)",
+            soft_wrap=True,
+        )
+    layers = tuple(new.get(layer.name, layer) for layer in network.layers)
+    return replace(network, layers=layers, formats=None)
+
+
+def _compare(ckpt, dense, vectors, how):
+    from .. import tables
+    from ..project import suggestions
+
+    names = [(layer, name) for layer in dense.values() for name in suggestions(layer.chain.outputs, layer.chain.inputs)]
+    if not names:
+        raise ValueError(f"{ckpt}: no layer is large enough for a chain with fewer weights than it has")
+    done = _run([(layer, name, _shape(layer, name)) for layer, name in names], vectors, how)
+    rows = [(layer, *task, error) for (layer, *task), (_, error) in done]
+    title = f"{ckpt.name}; error: " + ("of the outputs on the calibration data" if vectors else "of the weights")
+    console.print(tables.projections(title, rows))
+    console.print(
+        "nothing is written; --chain CHAIN -o OUT.safetensors does it, --chain LAYER=CHAIN for a layer of its own",
+        soft_wrap=True,
+    )
