@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test test-all figures bench clean
+.PHONY: demo test test-all figures bench bench-cpu clean
 
 demo: .venv/demo
 	$(BIN)/bfthw demo
@@ -20,6 +20,10 @@ figures: .venv/test
 # takes long; cut short, it goes on where it was. BENCH="--quick" for a try
 bench: .venv/bench
 	$(BIN)/python -m bench $(BENCH)
+
+# a chain in torch beside a dense layer; three minutes on a quiet computer
+bench-cpu: .venv/bench
+	$(BIN)/python -m bench.cpu
 
 .venv/demo: pyproject.toml
 	@echo "setting up .venv (a minute or two) ..."

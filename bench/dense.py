@@ -104,7 +104,7 @@ class Dense(wiring.Component):
         # two vectors in a buffer: one comes in while the other is used
         came = Signal()
         data, w_address = Signal(width, reset_less=True), Signal((2 * n - 1).bit_length())
-        free, full, running = Signal(), Signal(), Signal()
+        free, running = Signal(), Signal()
         m.d.comb += self.i.ready.eq(free)
         m.d.sync += [came.eq(self.i.valid & free), data.eq(self.i.payload)]
         with m.If(came):
