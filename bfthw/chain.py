@@ -57,7 +57,9 @@ class Indexed(Pattern):
         if type(inputs) is not int or inputs < 1:
             raise ValueError(f"an index needs a positive number of inputs, got {inputs!r}")
         if index.min() < 0 or index.max() >= inputs:
-            raise ValueError(f"an index into {inputs} values must be 0 to {inputs - 1}, found {index.min()} to {index.max()}")
+            raise ValueError(
+                f"an index into {inputs} values must be 0 to {inputs - 1}, found {index.min()} to {index.max()}"
+            )
         self = super().__new__(cls, index.shape[0], 1, index.shape[1], 1)
         self.index, self._inputs = index.astype(np.int64), inputs
         self.index.flags.writeable = False

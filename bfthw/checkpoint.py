@@ -221,7 +221,8 @@ def _layer(path, name, table, notes):
             raise CheckpointError(f"{path}: layer {name!r} has {chain.inputs} inputs, its flags say {flags['inputs']}")
         if rest["residual"] and chain.inputs != chain.outputs:
             raise CheckpointError(
-                f"{path}: '{prefix}flags': a residual needs as many outputs as inputs, got {chain.inputs} -> {chain.outputs}"
+                f"{path}: '{prefix}flags': a residual needs as many outputs as inputs, got {chain.inputs} -> "
+                f"{chain.outputs}"
             )
     else:
         without = "residual and ReLU" if "bias" in table else "residual, bias and ReLU"
@@ -256,7 +257,8 @@ def _flags(path, key, array):
         )
     version, residual, relu, *inputs = array.tolist()
     if version != len(array) - 2:
-        raise CheckpointError(f"{path}: {key!r}: the version of {len(array)} flags must be {len(array) - 2}, got {version}")
+        wanted = len(array) - 2
+        raise CheckpointError(f"{path}: {key!r}: the version of {len(array)} flags must be {wanted}, got {version}")
     if not {residual, relu} <= {0, 1}:
         raise CheckpointError(f"{path}: {key!r}: residual and ReLU must be 0 or 1, got {residual} and {relu}")
     if inputs and not 0 < inputs[0] < 1 << 31:

@@ -17,10 +17,10 @@ class IntFactor:
 
         acc = (sum_k values * x) << dot_shift  +  (skip * x0) << skip_shift  +  bias
 
-    values (a, b, c, d) in `weights`, of `support` where that is not their shape; exponents (a, b, d), 0 or more, are extra fraction bits of a row's weights.
-    bias: (outputs,), integers at acc_frac, in `bias_width` bits. x0: the layer's input, in `skip_input`, where there is
-    a residual; skip: (outputs,) in `skip_weights`, or None for a weight of one.
-    Raises ValueError where integers do not fit their formats or the accumulator exceeds 62 bits.
+    values (a, b, c, d) in `weights`, of `support` where that is not their shape; exponents (a, b, d), 0 or more, are
+    extra fraction bits of a row's weights. bias: (outputs,), integers at acc_frac, in `bias_width` bits. x0: the
+    layer's input, in `skip_input`, where there is a residual; skip: (outputs,) in `skip_weights`, or None for a weight
+    of one. Raises ValueError where integers do not fit their formats or the accumulator exceeds 62 bits.
     """
 
     values: np.ndarray

@@ -43,8 +43,8 @@ def _pair(q):
 def save_integers(network, path):
     """Write an IntNetwork as .npz, whole or not at all, the same bytes for the same network.
 
-    Arrays `<layer>.factors.<m>`, `<layer>.factors.<m>.exponents` and `.index`, `<layer>.skip`, `<layer>.bias` in the smallest signed
-    integers that hold their formats; the formats as JSON in the uint8 array `bfthw`.
+    Arrays `<layer>.factors.<m>`, `<layer>.factors.<m>.exponents` and `.index`, `<layer>.skip`, `<layer>.bias` in the
+    smallest signed integers that hold their formats; the formats as JSON in the uint8 array `bfthw`.
     """
     arrays, layers = {}, []
     for layer in network.layers:

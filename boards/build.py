@@ -83,8 +83,8 @@ def check_design(design, board):
         )
     if manifest.vectors > 1:
         raise ValueError(
-            f"{manifest.name} takes {manifest.vectors} vectors side by side; the boards' serial link carries one at a time: "
-            "generate it with --vectors 1"
+            f"{manifest.name} takes {manifest.vectors} vectors side by side; the boards' serial link carries one at a "
+            "time: generate it with --vectors 1"
         )
 
 
@@ -300,12 +300,15 @@ class _Flow:
             clock_mhz=top.clock_hz / 1e6, baud=board.baud, resources=resources, clocks=found[best], seed=best,
             seeds={seed: min(c.routed for c in found[seed].values()) if seed in found else None for seed in seeds},
             tools={tool: tools.version(tool, self.kind) for tool in self.needed} | {"from": self.kind},
-            structure=self.structure, marked=self.hash_marked(), notes=tuple(notes), netlist=netlist, steps=tuple(self.steps),
+            structure=self.structure, marked=self.hash_marked(), notes=tuple(notes), netlist=netlist,
+            steps=tuple(self.steps),
         )
 
 
 def gateware(board, shell, name, clock_mhz=None):
-    """(Top, RTLIL, constraints) of a shell on a board, by the platform of amaranth-boards; its own scripts are not used."""
+    """(Top, RTLIL, constraints) of a shell on a board, by the platform of amaranth-boards; its own scripts are not
+    used.
+    """
     top = Top(board, shell, clock_mhz=clock_mhz)
     plan = board.make_platform().prepare(top, name)
     files = (plan.files[f"{name}.{suffix}"] for suffix in ("il", _CONSTRAINTS[board.device.family]))
@@ -326,7 +329,9 @@ def pack(board, name, directory, kind="yowasp"):
 
 
 def fill_products(source, target, name, family, contents, kind="yowasp"):
-    """Contents of ROMs into the marked text and netlist in `source`: NAME.asc or .config and NAME.netlist.v in `target`."""
+    """Contents of ROMs into the marked text and netlist in `source`: NAME.asc or .config and NAME.netlist.v in
+    `target`.
+    """
     ram, text = roms.RAMS[family], _TEXT[family]
     netlist = json.loads((source / f"{name}.marked.json").read_text(encoding="utf-8"))
     rams = roms.read_rams(netlist, ram)

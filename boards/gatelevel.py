@@ -51,8 +51,8 @@ def simulation(design, board, netlist, *, clock_hz, tools="yowasp"):
     """A running boards.simulated.Simulation of a board's mapped netlist, as long as the context lasts.
 
     design: rtl_gen.Design. board: key or Board. netlist: Verilog of the board's top, whose ports are the board's pins;
-    its own reset after configuration is what starts it. Raises ValueError for a family whose cells Yosys does not model,
-    a netlist with a PLL, or one without the pins; RuntimeError where Verilator fails.
+    its own reset after configuration is what starts it. Raises ValueError for a family whose cells Yosys does not
+    model, a netlist with a PLL, or one without the pins; RuntimeError where Verilator fails.
     """
     board, name = find_board(board), design.manifest.name
     models = cell_models(board.device.family, tools).read_text(encoding="utf-8")
@@ -80,21 +80,26 @@ def wrapper(netlist, name, board, module):
     ValueError where a pin is missing, or where the clock comes from a PLL.
     """
     if found := re.search(r"^ *(SB_PLL40\w*)", netlist, re.MULTILINE):
-        raise ValueError(f"the netlist of {name} has a PLL ({found[1]}), for which there is no model: it is not simulated")
+        raise ValueError(
+            f"the netlist of {name} has a PLL ({found[1]}), for which there is no model: it is not simulated"
+        )
     header = re.search(rf"^module {re.escape(name)}\((.*?)\);", netlist, re.MULTILINE | re.DOTALL)
     ports = re.findall(r"\w+", header[1]) if header else []
     clock, uart = f"{board.clock}_0__io", f"{board.uart[0]}_{board.uart[1]}"
     for pin in (clock, f"{uart}__rx__io", f"{uart}__tx__io"):
         if pin not in ports:
-            raise ValueError(f"the netlist of {name} on {board.key} has no pin {pin}; it has {', '.join(ports) or 'none'}")
+            raise ValueError(
+                f"the netlist of {name} on {board.key} has no pin {pin}; it has {', '.join(ports) or 'none'}"
+            )
     return WRAPPER.format(module=module, top=name, clock=clock, uart=uart)
 
 
 def compare(design, board, netlist, *, clock_hz, inputs=None, count=10, tools="yowasp"):
     """Vectors through the netlist of a whole board, by the real host over its serial line, against the golden model.
 
-    inputs: integers (N, inputs), or floats; without them `count` random vectors, corners first. Beside the outputs, what
-    the board says about itself must be right and the line without error. Returns a Result; raises as `simulation` does.
+    inputs: integers (N, inputs), or floats; without them `count` random vectors, corners first. Beside the outputs,
+    what the board says about itself must be right and the line without error. Returns a Result; raises as `simulation`
+    does.
     """
     board, network, begin = find_board(board), design.spec.network, time.monotonic()
     x = scenarios.random_vectors(network, count, 0) if inputs is None else scenarios.to_integers(network, inputs)
@@ -129,7 +134,8 @@ def check(directory, *, inputs=None, count=10):
     design = rtl_gen.load_design(directory / f"{name}.json")
     if report["configuration"] != (there := design.manifest.configuration):
         raise ValueError(
-            f"{directory / 'report.json'}: configuration is {report['configuration'][:12]}, {name}.json has {there[:12]}"
+            f"{directory / 'report.json'}: configuration is {report['configuration'][:12]}, {name}.json has "
+            f"{there[:12]}"
         )
     return compare(
         design, board, directory / f"{name}.netlist.v", clock_hz=round(report["clock_mhz"] * 1e6), inputs=inputs,

@@ -39,7 +39,9 @@ def integers_like(old, path):
     if shapes[0] != shapes[1]:
         for (name, was), (other, now) in zip(*shapes):
             if (name, was) != (other, now):
-                raise ValueError(f"{path}: layer {other!r} has patterns {_line(now)}, the bitstream's is {name!r} with {_line(was)}")
+                raise ValueError(
+                    f"{path}: layer {other!r} has patterns {_line(now)}, the bitstream's is {name!r} with {_line(was)}"
+                )
         raise ValueError(f"{path}: {len(new.layers)} layers, the bitstream has {len(old.layers)}")
     return new
 
@@ -63,9 +65,9 @@ def check_marked(directory, marked):
 def patch(directory, weights, *, progress=None):
     """Put the weights of a checkpoint into the bitstream that `build` left in `directory`; returns the new Design.
 
-    Bitstream, netlist, manifest, Verilog, integers and report.json are replaced together, by renaming. progress(step) is told
-    what begins. Raises ValueError for weights of other shapes, that do not fit the old formats, or for a bitstream that was
-    built without marks (Gowin).
+    Bitstream, netlist, manifest, Verilog, integers and report.json are replaced together, by renaming. progress(step)
+    is told what begins. Raises ValueError for weights of other shapes, that do not fit the old formats, or for a
+    bitstream that was built without marks (Gowin).
     """
     directory = Path(directory)
     _, board = bitstream(directory, None)

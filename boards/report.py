@@ -33,8 +33,8 @@ class Report:
     """A build that met its timing; see docs/boards.md for the keys of report.json.
 
     seeds: seed → routed maximum of the slowest clock in MHz, None where it could not be routed. netlist: what was
-    simulated of the mapped netlist, in words. structure: hash of the hardware without its ROMs' contents, where those can
-    be patched, and marked: file → sha256 of what that needs. steps: (step, seconds).
+    simulated of the mapped netlist, in words. structure: hash of the hardware without its ROMs' contents, where those
+    can be patched, and marked: file → sha256 of what that needs. steps: (step, seconds).
     """
 
     name: str

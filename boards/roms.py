@@ -1,8 +1,8 @@
 """ROM contents in RTLIL and in placed bitstreams, so that new weights need no new placement.
 
-A design is synthesised and placed with *marks* in its ROMs, random contents in which every column of bits differs. Where
-a mark's column turns up in a block RAM of the result is where that column of the ROM went, and the real contents, or later
-ones, are written there. (The idea of icestorm's icebram; this one takes many ROMs at once and both families.)
+A design is synthesised and placed with *marks* in its ROMs, random contents in which every column of bits differs.
+Where a mark's column turns up in a block RAM of the result is where that column of the ROM went, and the real contents,
+or later ones, are written there. (The idea of icestorm's icebram; this one takes many ROMs at once and both families.)
 """
 
 import hashlib
@@ -114,9 +114,9 @@ def marks(roms):
 class Ram:
     """Block RAMs of a family as Yosys and nextpnr write them, seen as rows of bits.
 
-    cell, init: the cell's type and its parameters' names. rows a parameter, bits a row and how far rows are apart in it.
-    layouts: (spread, stride) in which a column of a ROM may lie in a column of the block RAM: every `spread`-th row holds
-    every `stride`-th word.
+    cell, init: the cell's type and its parameters' names. rows a parameter, bits a row and how far rows are apart in
+    it. layouts: (spread, stride) in which a column of a ROM may lie in a column of the block RAM: every `spread`-th row
+    holds every `stride`-th word.
     """
 
     cells: tuple
@@ -190,7 +190,9 @@ def locate(rams, contents, ram, top):
 
 
 def _match(content, bits, ram):
-    """Index into `bits` of each bit of a block RAM's content, -1 for those that belong to nobody; all -1 where none fits."""
+    """Index into `bits` of each bit of a block RAM's content, -1 for those that belong to nobody; all -1 where none
+    fits.
+    """
     for spread, stride in ram.layouts:
         rows = len(content) // spread
         keys = {}

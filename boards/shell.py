@@ -29,9 +29,9 @@ def buffer_bytes(manifest):
 class Receiver(wiring.Component):
     """Bytes of the line to requests.
 
-    `done` for a cycle when a request has arrived (`reason` 0) or was damaged (`reason` as in docs/link.md); type, sequence and
-    length keep until the next byte. While `busy`, what comes is dropped, up to the end of the frame that it belongs to.
-    The payload is read through `address` and `data`, a cycle later.
+    `done` for a cycle when a request has arrived (`reason` 0) or was damaged (`reason` as in docs/link.md); type,
+    sequence and length keep until the next byte. While `busy`, what comes is dropped, up to the end of the frame that
+    it belongs to. The payload is read through `address` and `data`, a cycle later.
     """
 
     def __init__(self, buffer):

@@ -72,7 +72,9 @@ def simulation(design, *, clock_hz=12_000_000, baud=1_000_000):
 
 @contextmanager
 def running(program, design, cycles, reset_cycles=RESET_CYCLES):
-    """The Simulation of a program that `compile_board` made, `cycles` a bit; for `reset_cycles` nothing is sent to it."""
+    """The Simulation of a program that `compile_board` made, `cycles` a bit; for `reset_cycles` nothing is sent to
+    it.
+    """
     m = design.manifest
     # no line moves while a request is computed, so that long a silence says nothing
     vectors = buffer_bytes(m) // (m.input.elements * m.input.lane_bytes)

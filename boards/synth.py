@@ -89,7 +89,9 @@ def synthesise(device, top, directory, *, kind="yowasp"):
 
 
 def trim_carries(path):
-    """Leave unused carry outputs of a netlist for nextpnr-ecp5 open: it spends two tables on each one that has a name."""
+    """Leave unused carry outputs of a netlist for nextpnr-ecp5 open: it spends two tables on each one that has a
+    name.
+    """
     netlist = json.loads(path.read_text(encoding="utf-8"))
     for module in netlist["modules"].values():
         cells = [cell for cell in module["cells"].values() if "connections" in cell]

@@ -23,7 +23,9 @@ def cycles_a_bit(clock_hz, baud):
 
 
 class UartRx(wiring.Component):
-    """`valid` for a cycle with each byte, or `error` where its stop bit was low; nothing until the line is high again."""
+    """`valid` for a cycle with each byte, or `error` where its stop bit was low; nothing until the line is high
+    again.
+    """
 
     def __init__(self, cycles):
         self.cycles = cycles

@@ -65,7 +65,9 @@ class Impossible(ValueError):
 
 
 def choose_for(network, settings=None, **wishes):
-    """`choose` with the target, vectors and products of Settings; ValueError where these name engines, lanes or SIMD."""
+    """`choose` with the target, vectors and products of Settings; ValueError where these name engines, lanes or
+    SIMD.
+    """
     settings = settings or Settings()
     if both := sorted(settings.given & FOLDING - {"vectors"}):
         raise ValueError(f"a wish chooses {' and '.join(both)} itself; give the one or the other")
@@ -125,7 +127,9 @@ def _impossible(found, interval, multipliers, room):
 
 def foldings(network, *, target="plain", vectors=None, lut=None):
     """Choices: every layer folded that can be, each multiplier with one product or two; pipelined, with each number of
-    lanes that all factors can have and, for each interval that they allow, the smallest SIMD; spatial, for tiny ones."""
+    lanes that all factors can have and, for each interval that they allow, the smallest SIMD; spatial, for tiny
+    ones.
+    """
     common = {"network": network, "target": target, "lut": lut}
     factors = network.factors
     engines = tuple(engine for layer in network.layers for engine in [_folded(layer)] * len(layer.factors))

@@ -1,4 +1,6 @@
-"""From operands to outputs: products, adder tree, accumulator, what joins them, requantisation; all of it free-running."""
+"""From operands to outputs: products, adder tree, accumulator, what joins them, requantisation; all of it
+free-running.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,7 +100,9 @@ class Arithmetic:
 
     @cached_property
     def fields(self):
-        """What an output needs beside its dot product: name → (values (outputs,), bits, signed); `bias` with the half in it."""
+        """What an output needs beside its dot product: name → (values (outputs,), bits, signed); `bias` with the half
+        in it.
+        """
         fields, f = {}, self.factors[-1]
         outputs = [f.pattern.outputs for f in self.factors]
         before = sum(outputs) - outputs[-1]
@@ -138,15 +142,17 @@ class Arithmetic:
 
     @property
     def depth(self):
-        """Cycles from a dot product's last operands to its output: to the sum, the rounded sum, its overflow, the output."""
+        """Cycles from a dot product's last operands to its output: to the sum, the rounded sum, its overflow, the
+        output.
+        """
         return self.to_total + 3
 
 
 class Datapath:
     """`lanes` dot products and what follows, for `vectors` vectors side by side; weights and fields serve all of those.
 
-    target, lut: see Technology. paired: bits between two weights that share a multiplier, 0 where none do. Signals are made
-    in `build`.
+    target, lut: see Technology. paired: bits between two weights that share a multiplier, 0 where none do. Signals are
+    made in `build`.
     """
 
     def __init__(self, arithmetic, *, lanes, vectors, target, lut, paired=0):
@@ -157,8 +163,9 @@ class Datapath:
         """Outputs and whether each was clipped, lane by lane, `depth` cycles after the operands.
 
         xs: [lane][vector][q], ws: [lane][q], operands. The rest comes LEAD cycles before its operands: take:
-        they are an output's last; busy, first: they are some output's, its first ones; and `x0_lead` cycles before them x0:
-        [lane][vector], the residual. Paired: one row of operands for two lanes, each w two weights `paired` bits apart.
+        they are an output's last; busy, first: they are some output's, its first ones; and `x0_lead` cycles before them
+        x0: [lane][vector], the residual. Paired: one row of operands for two lanes, each w two weights `paired` bits
+        apart.
         """
         a = self.a
         pairs = [(x, w) for row, weights in zip(xs, ws) for operands in row for x, w in zip(operands, weights)]

@@ -20,17 +20,17 @@ from .top import AxiStream, lane_bytes
 
 # IEEE 1364-2005, annex B, and the words that SystemVerilog readers of .v files trip over
 KEYWORDS = frozenset(
-    """always and assign automatic begin bit buf bufif0 bufif1 byte case casex casez cell class clocking cmos config const
-    deassign default defparam design disable do edge else end endcase endconfig endfunction endgenerate endmodule
-    endprimitive endspecify endtable endtask enum event export extern final for force forever fork function generate genvar
-    highz0 highz1 if ifnone import incdir include initial inout input instance int integer interface join large liblist
-    library local localparam logic longint macromodule medium modport module nand negedge new nmos nor noshowcancelled not
-    notif0 notif1 null or output package packed parameter pmos posedge primitive priority program property pull0 pull1
-    pulldown pullup pulsestyle_ondetect pulsestyle_onevent pure rand randc rcmos real realtime ref reg release repeat return
-    rnmos rpmos rtran rtranif0 rtranif1 scalared sequence shortint shortreal showcancelled signed small solve specify
-    specparam static string strong0 strong1 struct super supply0 supply1 table task this time timeprecision timeunit tran
-    tranif0 tranif1 tri tri0 tri1 triand trior trireg type typedef union unique unsigned use uwire var vectored virtual void
-    wait wand weak0 weak1 while wire with within wor xnor xor""".split()
+    """always and assign automatic begin bit buf bufif0 bufif1 byte case casex casez cell class clocking cmos config
+    const deassign default defparam design disable do edge else end endcase endconfig endfunction endgenerate endmodule
+    endprimitive endspecify endtable endtask enum event export extern final for force forever fork function generate
+    genvar highz0 highz1 if ifnone import incdir include initial inout input instance int integer interface join large
+    liblist library local localparam logic longint macromodule medium modport module nand negedge new nmos nor
+    noshowcancelled not notif0 notif1 null or output package packed parameter pmos posedge primitive priority program
+    property pull0 pull1 pulldown pullup pulsestyle_ondetect pulsestyle_onevent pure rand randc rcmos real realtime ref
+    reg release repeat return rnmos rpmos rtran rtranif0 rtranif1 scalared sequence shortint shortreal showcancelled
+    signed small solve specify specparam static string strong0 strong1 struct super supply0 supply1 table task this time
+    timeprecision timeunit tran tranif0 tranif1 tri tri0 tri1 triand trior trireg type typedef union unique unsigned use
+    uwire var vectored virtual void wait wand weak0 weak1 while wire with within wor xnor xor""".split()
 )
 
 # as amaranth.back.verilog, but flat
@@ -59,15 +59,8 @@ def choices(network, settings):
     settings.check_layers([layer.name for layer in network.layers])
     chosen = {"engine": [], "lanes": [], "simd": [], "products": []}
     for layer in network.layers:
-        own = settings.layer(layer.name)
         for key, entries in chosen.items():
-            value = getattr(own, key)
-            if isinstance(value, list) and len(value) != len(layer.factors):
-                raise ValueError(
-                    f"settings: {key} of layer {layer.name!r} needs an entry for each of {len(layer.factors)} factors, "
-                    f"got {len(value)}"
-                )
-            entries += value if isinstance(value, list) else [value] * len(layer.factors)
+            entries += settings.of_factors(layer.name, key, len(layer.factors))
     return {
         "engines": tuple(engine or "pipelined" for engine in chosen["engine"]),
         "lanes": tuple(chosen["lanes"]),
@@ -86,25 +79,31 @@ def make_spec(network, settings=None):
     check_lut(given)
     if "pipelined" not in given["engines"] and (idle := sorted(settings.given & {"lanes", "simd"})):
         raise ValueError(
-            f"settings: {' and '.join(idle)}: of pipelined engines alone, and here is none; vectors make the others wider"
+            f"settings: {' and '.join(idle)}: of pipelined engines alone, and here is none; vectors make the others "
+            f"wider"
         )
     if settings.paired and "folded" not in given["engines"]:
         raise ValueError("settings: paired: of folded engines alone, and here is none")
     spec = NetworkSpec(network=network, **given)
     for _, start, stop, _ in spec.groups:
         if len(set(spec.lut[start:stop])) > 1:
-            raise ValueError(f"settings: products of stage {network.names[start]}: factors folded together need one kind")
+            name = network.names[start]
+            raise ValueError(f"settings: products of stage {name}: factors folded together need one kind")
     return spec
 
 
 def check_lut(given):
     """ValueError where arguments of NetworkSpec ask for products of tables in plain HDL."""
     if given["target"] == "plain" and any(given["lut"]):
-        raise ValueError("settings: products = 'lut': target 'plain' leaves that to synthesis; name ecp5, ice40 or gowin")
+        raise ValueError(
+            "settings: products = 'lut': target 'plain' leaves that to synthesis; name ecp5, ice40 or gowin"
+        )
 
 
 def to_verilog(spec, name):
-    """Verilog text of the AXI4-Stream top, the same on every machine; one flat module where there are primitives in it."""
+    """Verilog text of the AXI4-Stream top, the same on every machine; one flat module where there are primitives in
+    it.
+    """
     if spec.target == "plain":
         check_name(name)
         return verilog.convert(AxiStream(spec), name=name, emit_src=False, strip_internal_attrs=True)

@@ -1,9 +1,9 @@
 """The folded engine: factors that take turns on one memory and one datapath, in place, for some vectors at a time.
 
-A pass is a factor: it reads a group of c words, one a cycle, keeps them while its c outputs are computed, one a cycle, and
-writes these to the places of the words they were made of. The last pass leaves in natural order instead, and the next
-vectors are loaded into the places that it has read. So the memory holds each vector once, every multiplier is busy in every
-cycle, and n words in, n·passes cycles, n words out are one vector's share (with `vectors`, of each of them).
+A pass is a factor: it reads a group of c words, one a cycle, keeps them while its c outputs are computed, one a cycle,
+and writes these to the places of the words they were made of. The last pass leaves in natural order instead, and the
+next vectors are loaded into the places that it has read. So the memory holds each vector once, every multiplier is busy
+in every cycle, and n words in, n·passes cycles, n words out are one vector's share (with `vectors`, of each of them).
 """
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
@@ -19,8 +19,8 @@ from .tech import READ, technology
 def walk(m, patterns, step, name):
     """Addresses in which the passes read their groups, one a step: address, and by name what is true of the read.
 
-    A group's words are d apart; the next group is one further; a block's last word is followed by the next block's first.
-    So the address is a sum; what is added next, and all flags, are a step ahead in registers of their own.
+    A group's words are d apart; the next group is one further; a block's last word is followed by the next block's
+    first. So the address is a sum; what is added next, and all flags, are a step ahead in registers of their own.
     """
     size, passes = patterns[0].inputs, len(patterns)
     address = Signal(range(size), name=f"{name}_address")

@@ -22,7 +22,9 @@ def check_fold(factors, owner, whole_layer=True):
         if p.b != p.c or p.c < 2:
             raise ValueError(f"{owner}: only factors with b = c of 2 or more are folded, in place; {p} is none")
     if patterns[-1].d != 1:
-        raise ValueError(f"{owner}: the last factor folded must have d = 1, to leave in natural order; it is {patterns[-1]}")
+        raise ValueError(
+            f"{owner}: the last factor folded must have d = 1, to leave in natural order; it is {patterns[-1]}"
+        )
     widths = sorted({f.output.width for f in factors})
     if len(widths) > 1:
         raise ValueError(f"{owner}: factors folded must have outputs of one width, here they have {widths} bits")
@@ -62,13 +64,15 @@ class FoldSpec:
         if a.x_width + 2 * a.w_width > operand + 1:
             widest = (operand + 1 - a.x_width) // 2
             raise ValueError(
-                f"two products a multiplier: inputs of {a.x_width} and weights of {a.w_width} bits do not fit an operand of "
+                f"two products a multiplier: inputs of {a.x_width} and weights of {a.w_width} bits do not fit an "
+                f"operand of "
                 f"{operand}; weights of {widest} bits would" + ("" if widest > 1 else ", with narrower inputs")
             )
         for f in self.factors:
             if f.values.min() == -(1 << (a.w_width - 1)):
                 raise ValueError(
-                    f"two products a multiplier: weights must be symmetric, found {f.values.min()} in {a.w_width} bits; "
+                    f"two products a multiplier: weights must be symmetric, found {f.values.min()} in {a.w_width} "
+                    f"bits; "
                     f"{f.values.min() + 1} is the least that fits"
                 )
 
@@ -153,11 +157,13 @@ class FoldSpec:
     @cached_property
     def gaps(self):
         """Idle cycles behind each pass: none of its words must be read before it is written, and a group has as many
-        outputs as words, which must not fall behind when the radix gets smaller. 0 but for small n and mixed radices."""
+        outputs as words, which must not fall behind when the radix gets smaller. 0 but for small n and mixed radices.
+        """
         turns, reads = [], []
         for f in self.factors:
             a, _, c, d = f.pattern
-            address = np.arange(self.size).reshape(a, c, d).transpose(0, 2, 1).ravel()  # in order of reading and of turns
+            # in the order of reading, which is that of the turns
+            address = np.arange(self.size).reshape(a, c, d).transpose(0, 2, 1).ravel()
             read = np.empty(self.size, int)
             read[address] = np.arange(self.size)
             reads.append(read)
@@ -180,11 +186,12 @@ class FoldSpec:
 
     @property
     def interval(self):
-        """Cycles from a vector's first beat to the next one's: every pass, and what the next one has to be waited for."""
+        """Cycles from one vector's first beat to the next one's: every pass, and what the next one is waited for."""
         # the next vector's words are granted as soon as the last results of the pass before the last are written
         radices = [f.pattern.c for f in self.factors]
         granted = max(radices[-2] + self.depth - 2 - self.gaps[-2], radices[-1] + 1) + np.arange(self.size)
-        begin = max(self.size + self.gaps[-1], granted[self.size - self.early - 1] + 3, granted[self.first_group - 1] + 4)
+        enough, group = granted[self.size - self.early - 1] + 3, granted[self.first_group - 1] + 4
+        begin = max(self.size + self.gaps[-1], enough, group)
         return int(self.last_pass + begin)
 
     def output_times(self, arrivals, skip=None):

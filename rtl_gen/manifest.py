@@ -1,4 +1,6 @@
-"""The manifest beside the Verilog: everything that simulation, boards and host need to know. Format: docs/manifest.md."""
+"""The manifest beside the Verilog: everything that simulation, boards and host need to know. Format:
+docs/manifest.md.
+"""
 
 import hashlib
 import json
@@ -83,7 +85,9 @@ class Stage(_Strict):
 
 
 class Engine(_Strict):
-    """Hardware that serves one factor or, folded, some neighbours; lanes: elements of a vector in a beat that leaves."""
+    """Hardware that serves one factor or, folded, some neighbours; lanes: elements of a vector in a beat that
+    leaves.
+    """
 
     instance: str
     stages: Annotated[list[str], Field(min_length=1)]
@@ -96,7 +100,9 @@ class Engine(_Strict):
 
 
 class Estimate(_Strict):
-    """What the core will take of an FPGA of its target, without board and line: DSP and RAM exact, LUT and FF estimated."""
+    """What the core will take of an FPGA of its target, without board and line: DSP and RAM exact, LUT and FF
+    estimated.
+    """
 
     LUT: Count
     FF: Count
@@ -136,7 +142,9 @@ class Manifest(_Strict):
 
 def configuration(integers_sha256, input, output, vectors=1):
     """Hash of the numbers, their order, the ports and the vectors a frame: equal for two cores that answer alike."""
-    text = json.dumps([integers_sha256, vectors, input.model_dump(), output.model_dump()], sort_keys=True, separators=(",", ":"))
+    text = json.dumps(
+        [integers_sha256, vectors, input.model_dump(), output.model_dump()], sort_keys=True, separators=(",", ":")
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -145,7 +153,9 @@ def sha256(path):
 
 
 def read_manifest(path, *, check=True):
-    """A manifest from a file; ValueError names file, key and rule, also where a file beside it is missing or changed."""
+    """A manifest from a file; ValueError names file, key and rule, also where a file beside it is missing or
+    changed.
+    """
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; name the manifest, the .json file in it")
@@ -164,7 +174,8 @@ def read_manifest(path, *, check=True):
             raise ValueError(f"{path}: {file.name} is missing beside it; run `bfthw generate` again")
         if sha256(beside) != file.sha256:
             raise ValueError(
-                f"{beside}: not the file that {path.name} was made with (its sha256 differs); run `bfthw generate` again"
+                f"{beside}: not the file that {path.name} was made with (its sha256 differs); run `bfthw generate` "
+                f"again"
             )
     if manifest.configuration != configuration(
         manifest.files.integers.sha256, manifest.input, manifest.output, manifest.vectors

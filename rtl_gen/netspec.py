@@ -24,10 +24,10 @@ class NetworkSpec:
     """An IntNetwork and its parallelism; tuples have an entry for each factor.
 
     engines: "pipelined" (an engine of its own), "folded" (neighbours within a layer take turns on one), or "spatial" (a
-    vector a cycle, weights in logic); pipelined where not given. lanes, simd: of pipelined factors; 1 lane, and the smallest
-    SIMD that does not slow the network below what its lanes and engines allow, where not given (or None). vectors: whole
-    vectors side by side in every beat. target: of the technology layer. lut: multipliers of tables in place of DSP blocks.
-    paired: folded engines make two products a multiplier, where the widths allow it.
+    vector a cycle, weights in logic); pipelined where not given. lanes, simd: of pipelined factors; 1 lane, and the
+    smallest SIMD that does not slow the network below what its lanes and engines allow, where not given (or None).
+    vectors: whole vectors side by side in every beat. target: of the technology layer. lut: multipliers of tables in
+    place of DSP blocks. paired: folded engines make two products a multiplier, where the widths allow it.
     Raises ValueError, which names the stage and what fits, for what a factor cannot have.
     """
 
@@ -50,7 +50,9 @@ class NetworkSpec:
         }
         for name, entries in given.items():
             if len(entries) != len(factors):
-                raise ValueError(f"NetworkSpec.{name} needs an entry for each of {len(factors)} factors, got {len(entries)}")
+                raise ValueError(
+                    f"NetworkSpec.{name} needs an entry for each of {len(factors)} factors, got {len(entries)}"
+                )
         if self.vectors < 1:
             raise ValueError(f"vectors must be 1 or more, got {self.vectors}")
         technology(self.target)
@@ -83,7 +85,9 @@ class NetworkSpec:
         return tuple(found)
 
     def _choose_simd(self, given):
-        """The SIMD that was given, or the smallest that loses nothing against the interval that no choice could better."""
+        """The SIMD that was given, or the smallest that loses nothing against the interval that no choice could
+        better.
+        """
         factors, best = self.network.factors, 1
         for _, start, stop, _ in self.groups:
             f, engine = factors[start], self.engines[start]
@@ -96,7 +100,9 @@ class NetworkSpec:
             beats = f.pattern.outputs // lanes
             if engine != "pipelined":
                 simd = f.pattern.c
-            chosen.append(simd or min(v for v in divisors(f.pattern.c) if beats * (f.pattern.c // v) <= max(best, beats)))
+            chosen.append(
+                simd or min(v for v in divisors(f.pattern.c) if beats * (f.pattern.c // v) <= max(best, beats))
+            )
         return tuple(chosen)
 
     @cached_property
@@ -138,9 +144,9 @@ class NetworkSpec:
     def queues(self):
         """For each engine None, or the beats that a FIFO in front of it holds beyond those on their way.
 
-        A folded engine counts on beats that arrive a known time after they are granted, so it has a FIFO unless it comes
-        first. It takes and gives a frame in a burst: where others are slower than that, the FIFO holds a frame. Elsewhere a
-        FIFO cuts a long time between grant and arrival.
+        A folded engine counts on beats that arrive a known time after they are granted, so it has a FIFO unless it
+        comes first. It takes and gives a frame in a burst: where others are slower than that, the FIFO holds a frame.
+        Elsewhere a FIFO cuts a long time between grant and arrival.
         """
         found = []
         for before, after in zip((None, *self.stages), self.stages):
@@ -212,11 +218,14 @@ class NetworkSpec:
                     entered = convert_times(entered, layer[0].lanes_in, wide)
                     skip = convert_times(entered + FIFO_LATENCY, wide, stage.lanes_out, fifo=False)
                 arrived, times, lanes = times, stage.output_times(times, skip), stage.lanes_out
-            depths.append(None if skip is None else self._skip_depth(layer, entered, layer[-1].skip_times(arrived, times)))
+            depths.append(
+                None if skip is None else self._skip_depth(layer, entered, layer[-1].skip_times(arrived, times))
+            )
         return int(times[0]) + FIFO_LATENCY, tuple(depths)
 
     def _skip_depth(self, layer, entered, taken):
-        """Beats, of the wider side, of a residual's FIFO: enough for the interval and for a first frame that runs ahead.
+        """Beats, of the wider side, of a residual's FIFO: enough for the interval and for a first frame that runs
+        ahead.
 
         The interval is kept, as in `StageSpec.slots`, if the FIFO holds what enters the layer in the slowest schedule
         before its last stage takes the first of it. entered, taken: cycles of a beat into the FIFO and out of it.
@@ -257,7 +266,10 @@ class NetworkSpec:
     def buffer_bits(self):
         """Bits of the engines' buffers and of the residuals' FIFOs."""
         skips = (
-            (1 << (depth - 1).bit_length()) * max(layer[0].lanes_in, layer[-1].lanes_out) * self.vectors * layer[0].factors[0].input.width
+            (1 << (depth - 1).bit_length())
+            * max(layer[0].lanes_in, layer[-1].lanes_out)
+            * self.vectors
+            * layer[0].factors[0].input.width
             for layer, depth in zip(self.layers, self.skip_depths)
             if depth
         )

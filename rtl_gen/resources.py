@@ -1,4 +1,5 @@
-"""What a core will take of an FPGA, from its specification alone: block RAMs and multipliers exact, LUT and FF estimates.
+"""What a core will take of an FPGA, from its specification alone: block RAMs and multipliers exact, LUT and FF
+estimates.
 
 A LUT is a table of four inputs; of an ECP5 it is nextpnr's TRELLIS_COMB, of a Gowin a table or an ALU. FF are the
 registers that the parts below declare. Each part says by which formula its tables are estimated; the few constants in
@@ -33,8 +34,8 @@ def estimate(spec, target=None):
 
 @dataclass(frozen=True)
 class _Family:
-    """chain: tables that a carry chain takes beyond its bits, and `pair` the bits that it grows by. block: the cost of a
-    block RAM in the measure by which synthesis maps memories; rows: words of distributed RAM, 0 for none, and row:
+    """chain: tables that a carry chain takes beyond its bits, and `pair` the bits that it grows by. block: the cost of
+    a block RAM in the measure by which synthesis maps memories; rows: words of distributed RAM, 0 for none, and row:
     tables of each 4 bits of it."""
 
     chain: int
@@ -71,7 +72,9 @@ class _Need:
         self.add(-(-bits // f.pair) * f.pair + f.chain, ff)
 
     def counter(self, size, count=1):
-        """stream.counter: a table a bit for a small one, else an adder, its comparison and the flag of its last value."""
+        """stream.counter: a table a bit for a small one, else an adder, its comparison and the flag of its last
+        value.
+        """
         if size > 1:
             bits = (size - 1).bit_length()
             for _ in range(count):
@@ -218,7 +221,9 @@ class _Need:
         self.datapath(s.arithmetic, s.lanes, s.vectors, s.lut, wait=LEAD)
 
     def copies(self, s):
-        """IndexedBuffer: a memory for each operand, with its counter or its column of a ROM, and the choice of a lane."""
+        """IndexedBuffer: a memory for each operand, with its counter or its column of a ROM, and the choice of a
+        lane.
+        """
         self.digits(s.words, s.slots)
         for size in (s.cycles, s.slots, s.block_beats, s.steps):
             self.counter(size)

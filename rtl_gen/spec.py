@@ -40,20 +40,22 @@ def check_parallelism(pattern, lanes, simd, owner):
 class StageSpec:
     """One factor as a pipelined engine.
 
-    factor: the numbers. lanes: outputs a beat, and elements of an input beat (PE). simd: inputs of a dot product taken a
-    cycle, a divisor of c. vectors: whole vectors side by side, which share weights and control. flight: cycles between the
-    moment an input beat is granted room and its arrival. target: of the technology layer; lut: multipliers of tables.
-    positive: inputs are never negative, behind a ReLU, and are kept without their sign.
+    factor: the numbers. lanes: outputs a beat, and elements of an input beat (PE). simd: inputs of a dot product taken
+    a cycle, a divisor of c. vectors: whole vectors side by side, which share weights and control. flight: cycles
+    between the moment an input beat is granted room and its arrival. target: of the technology layer; lut: multipliers
+    of tables. positive: inputs are never negative, behind a ReLU, and are kept without their sign.
 
-    A beat is `lanes` elements in natural order, each of them once for every vector. The input buffer holds whole blocks of
-    `block_beats` beats, `slots` of them. A block is read in `issues` cycles, in the order (pass, word, row, part): `banks` beats are seen at once.
+    A beat is `lanes` elements in natural order, each of them once for every vector. The input buffer holds whole blocks
+    of
+    `block_beats` beats, `slots` of them. A block is read in `issues` cycles, in the order (pass, word, row, part):
+    `banks` beats are seen at once.
 
     - Banked, where a block is a whole number of beats at both ends: a beat covers one k and `lanes` neighbouring l
       (or `rows_a_beat` k and all d of l); bank p holds the beats of rows r with r mod banks = p.
     - Gathered, for the rest: the block is the smallest number of pattern blocks that is a whole number of beats at both
       ends, each beat of it in its own bank, all of them seen at once.
-    - Indexed, where the pattern is: the block is the vector, and each of the lanes*simd operands has a copy of it, read at
-      an address of its own.
+    - Indexed, where the pattern is: the block is the vector, and each of the lanes*simd operands has a copy of it, read
+      at an address of its own.
     """
 
     factor: IntFactor
@@ -206,8 +208,8 @@ class StageSpec:
 
     @property
     def depth(self):
-        """Cycles from the read of a dot product's last operands (direct: from its turn, which comes at the earliest with the
-        arrival of its block's last beat) to its output."""
+        """Cycles from the read of a dot product's last operands (direct: from its turn, which comes at the earliest
+        with the arrival of its block's last beat) to its output."""
         return (0 if self.direct else self.ahead) + LEAD + self.arithmetic.depth
 
     @property
@@ -248,7 +250,9 @@ class StageSpec:
 
     @property
     def powers_of_two(self):
-        """Whether all of a vector's counts are: then a power of two of slots lets one counter address buffer and weights."""
+        """Whether all of a vector's counts are: then a power of two of slots lets one counter address buffer and
+        weights.
+        """
         sizes = self.parts, self.rows, self.words, self.passes, self.blocks
         return not self.indexed and all(size & (size - 1) == 0 for size in sizes)
 
@@ -335,7 +339,9 @@ class StageSpec:
 
     @cached_property
     def counted(self):
-        """Indexed: whether each operand's element is the one after that of the cycle before, so that counters name it."""
+        """Indexed: whether each operand's element is the one after that of the cycle before, so that counters name
+        it.
+        """
         steps = np.diff(self.places, axis=0) % self.pattern.inputs if self.indexed else np.zeros(1)
         return self.indexed and self.lanes == 1 and bool(np.all(steps == 1))
 

@@ -12,10 +12,12 @@ from .tech import READ, technology
 
 
 class Buffer(wiring.Component):
-    """The input buffer of a stage: `slots` blocks in `banks` memories, written in order, read in the order of `StageSpec`.
+    """The input buffer of a stage: `slots` blocks in `banks` memories, written in order, read in the order of
+    `StageSpec`.
 
-    `available`: the next read has its data. `issue` reads; the elements are in `seen` `ahead + READ` cycles later. `choice`
-    says which of `StageSpec.select` the present read is for; `weights_address`, `ahead` cycles later, which of the vector's.
+    `available`: the next read has its data. `issue` reads; the elements are in `seen` `ahead + READ` cycles later.
+    `choice` says which of `StageSpec.select` the present read is for; `weights_address`, `ahead` cycles later, which of
+    the vector's.
     """
 
     def __init__(self, spec: StageSpec):
@@ -163,7 +165,8 @@ class IndexedBuffer(Buffer):
 
 
 class Stage(wiring.Component):
-    """A factor: `i` and `o` are links of `lanes * vectors` elements a beat; with a residual, `skip` is the layer's input.
+    """A factor: `i` and `o` are links of `lanes * vectors` elements a beat; with a residual, `skip` is the layer's
+    input.
 
     Every register of the datapath runs free: a read is issued only when `o` has room for what it becomes. `saturated`
     counts the values of a beat that were clipped, some cycles after the beat was in `o`.
@@ -231,7 +234,9 @@ class Stage(wiring.Component):
         return m
 
     def _gather(self, m):
-        """A block in registers: (turn of an output beat, which of the block's, the block READ cycles after its turn)."""
+        """A block in registers: (turn of an output beat, which of the block's, the block READ cycles after its
+        turn).
+        """
         s, i = self.spec, self.i
         _, complete = counter(m, s.block_beats, i.valid, "gathered")
         start = i.valid & complete

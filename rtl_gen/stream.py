@@ -22,8 +22,8 @@ class Link(wiring.Signature):
     """A stream whose room is granted ahead, so that whatever makes the beats may run free.
 
     `ready`: there is room for one more beat; the producer may `take` it in the same cycle. Each take is followed, in
-    order, by one `valid` with its `payload`, which is never refused. Where the time between the two is the same for every
-    beat, the parts along the way have no state of their own.
+    order, by one `valid` with its `payload`, which is never refused. Where the time between the two is the same for
+    every beat, the parts along the way have no state of their own.
     """
 
     def __init__(self, shape):
@@ -55,7 +55,8 @@ def counter(m, size, step, name, init=0):
 
 
 def credit(m, size, given, taken, name, init=0, reserve=0):
-    """Count what `given` adds and `taken` takes, 0 to `size`, `init` at first; returns whether there are more than `reserve`.
+    """Count what `given` adds and `taken` takes, 0 to `size`, `init` at first; returns whether there are more than
+    `reserve`.
 
     Few are kept in unary, many as a number less what is asked for, so that its sign is the answer.
     """
@@ -98,7 +99,9 @@ def turns(m, start, more, most):
 
 
 def gathered(m, word, places, arrives, complete, name):
-    """The last `places` words that arrived, kept from the cycle after `complete` (with its last word) to the next one."""
+    """The last `places` words that arrived, kept from the cycle after `complete` (with its last word) to the next
+    one.
+    """
     kept = Signal(places * len(word), name=name, reset_less=True)
     recent = Signal(len(kept) - len(word), name=f"{name}_recent", reset_less=True) if places > 1 else Cat()
     if places > 1:
@@ -168,9 +171,11 @@ class Fork(wiring.Component):
 
 
 class Queue(wiring.Component):
-    """A FIFO that is never written when it is full: `write`, and `payload` to the stream `o`, FIFO_LATENCY cycles later.
+    """A FIFO that is never written when it is full: `write`, and `payload` to the stream `o`, FIFO_LATENCY cycles
+    later.
 
-    Whoever writes counts the places, the next power of two from `depth` up; `pop` gives one back. A word more waits in the output register.
+    Whoever writes counts the places, the next power of two from `depth` up; `pop` gives one back. A word more waits in
+    the output register.
     """
 
     def __init__(self, shape, depth):
@@ -237,7 +242,11 @@ class Pad(wiring.Component):
         ready = Signal()
         payload, valid = self.i.payload.as_value(), self.i.valid & ready
         for n in range(ENTER - FIFO_LATENCY):
-            was, payload, valid = (payload, valid), Signal.like(payload, name=f"payload{n}", reset_less=True), Signal(name=f"valid{n}")
+            was, payload, valid = (
+                (payload, valid),
+                Signal.like(payload, name=f"payload{n}", reset_less=True),
+                Signal(name=f"valid{n}"),
+            )
             m.d.sync += [payload.eq(was[0]), valid.eq(was[1])]
         m.submodules.queue = queue = Queue(self.i.payload.shape(), self.DEPTH)
         wiring.connect(m, queue.o, wiring.flipped(self.o))

@@ -60,8 +60,8 @@ class AxiStream(wiring.Component):
     """A network between `s_axis_*` and `m_axis_*` on `aclk`, with a synchronous active-low `aresetn`.
 
     Lane 0, the lowest index, is in the low bytes; each lane has whole bytes, its upper input bits ignored and its
-    output sign-extended. TLAST ends a vector. An output frame whose input frame had the wrong length carries TUSER on its
-    last beat. `frame_error` stays set after a wrong frame until reset, `frame_errors` counts them and stays at its
+    output sign-extended. TLAST ends a vector. An output frame whose input frame had the wrong length carries TUSER on
+    its last beat. `frame_error` stays set after a wrong frame until reset, `frame_errors` counts them and stays at its
     largest value. `saturated` says in each cycle how many values some stage clipped; unused, it costs nothing.
     (AMBA AXI-Stream Protocol Specification, IHI 0051B, chapter 2.)
 

@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("bfthw", "rtl_gen", "sim", "boards")
-# bfthw <- rtl_gen <- sim <- boards (which simulates boards and netlists); the commands alone may reach for all of them, and do so lazily
+# bfthw <- rtl_gen <- sim <- boards (which simulates boards and netlists); the commands alone may reach for all of them,
+# and do so lazily
 ALLOWED = {
     "bfthw": {"bfthw"},
     "rtl_gen": {"bfthw", "rtl_gen"},

@@ -41,7 +41,9 @@ def build(name, directory):
 
 def table(results):
     """Text of the table, of name → what `build` found."""
-    lines = ["# At most so many, at least so many MHz (85 % of the median of three seeds); python tests/test_budgets.py"]
+    lines = [
+        "# At most so many, at least so many MHz (85 % of the median of three seeds); python tests/test_budgets.py"
+    ]
     for name, (used, mhz) in results.items():
         lines += ["", f"[{name}]", *(f"{key} = {number}" for key, number in used.items()), f"MHz = {FLOOR * mhz:.1f}"]
     return "\n".join(lines) + "\n"
@@ -71,7 +73,9 @@ def test_what_is_over_is_named():
     budget = {"LUT": 100, "FF": 50, "DSP": 2, "RAM": 0, "MHz": 85.0}
     used = {key: budget[key] for key in ("LUT", "FF", "DSP", "RAM")}
     assert over("core", used, 85.0, budget) is None
-    assert over("core", used | {"LUT": 101}, 85.0, budget).startswith("core: 101 LUT, 100 are allowed. If that is wanted")
+    assert over("core", used | {"LUT": 101}, 85.0, budget).startswith(
+        "core: 101 LUT, 100 are allowed. If that is wanted"
+    )
     assert "1 RAM, 0 are allowed; 84.9 MHz, 85.0 are needed" in over("core", used | {"RAM": 1}, 84.9, budget)
 
 

@@ -12,7 +12,9 @@ AMPLE = {"LUT": 10**6, "FF": 10**6, "DSP": 10**4, "RAM": 10**4}
 
 
 def network(*shapes):
-    return compile(Network(layers=[Layer(chain=Chain.random(shape, n), name=f"l{n}") for n, shape in enumerate(shapes)]))
+    return compile(
+        Network(layers=[Layer(chain=Chain.random(shape, n), name=f"l{n}") for n, shape in enumerate(shapes)])
+    )
 
 
 BFT64 = network(chain.bft(64))

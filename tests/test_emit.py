@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from boards import tools
 from rtl_bench import random_network
 
 from bfthw import Chain, Layer, Network, Settings, chain, compile
+from boards import tools
 from rtl_gen import emit, load_design, read_manifest, to_verilog, write
 from sim import simulate, simulators
 

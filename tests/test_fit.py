@@ -6,7 +6,7 @@ from test_cli import DIGITS, run
 
 import bfthw
 import rtl_gen
-from bfthw.chain import bft, dense
+from bfthw.chain import bft
 from boards import synth
 from boards.fit import fit, needs, on_board
 from boards.shell import Shell

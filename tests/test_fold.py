@@ -15,7 +15,9 @@ W = QFormat(8, 5)
 
 
 def layer_of(radices, n=None, *, seed=0, x=10, x_in=None, name="l", first=None, **last):
-    """A layer of square factors with falling strides; shifts differ from factor to factor. last: options of the last."""
+    """A layer of square factors with falling strides; shifts differ from factor to factor. last: options of the
+    last.
+    """
     n, a, d, factors = n or int(np.prod(radices)), 1, n or int(np.prod(radices)), []
     q = first = first or QFormat(x_in or x, 5)
     for m, k in enumerate(radices):
@@ -209,7 +211,11 @@ def test_two_products_refused():
 @pytest.mark.parametrize("paired", [False, True])
 def test_clipped_values_are_counted(paired):
     layer = symmetric(layer_of((4, 4, 4), x=10, exponents=0))
-    layer = IntLayer(factors=tuple(replace(f, output=QFormat(10, f.output.frac + 11)) if n == 2 else f for n, f in enumerate(layer.factors)))
+    layer = IntLayer(
+        factors=tuple(
+            replace(f, output=QFormat(10, f.output.frac + 11)) if n == 2 else f for n, f in enumerate(layer.factors)
+        )
+    )
     spec = folded(layer, 2, paired=paired)
     x = np.random.default_rng(5).integers(-512, 512, (8, 64))
     beats = x.reshape(4, 2, 64).transpose(0, 2, 1).reshape(-1, 2)

@@ -1,4 +1,6 @@
-"""Factors whose inputs are named one by one: the same in numpy, torch, files and integers, and refused where they do not fit."""
+"""Factors whose inputs are named one by one: the same in numpy, torch, files and integers, and refused where they do
+not fit.
+"""
 
 import copy
 import pickle
@@ -85,7 +87,9 @@ def test_saved_and_read_again(tmp_path, network, suffix):
     bfthw.checkpoint.save(network, path)
     found = bfthw.load(path).network
     assert found.layers[0].chain.patterns == network.layers[0].chain.patterns
-    assert all(np.array_equal(a, b) for a, b in zip(found.taps(np.eye(network.inputs)), network.taps(np.eye(network.inputs))))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(found.taps(np.eye(network.inputs)), network.taps(np.eye(network.inputs)))
+    )
 
 
 def test_integers_everywhere(tmp_path, network):
@@ -99,7 +103,9 @@ def test_integers_everywhere(tmp_path, network):
     assert np.array_equal(QuantisedNetwork(network, formats).integers(torch.from_numpy(x)).numpy(), wanted)
     bfthw.save_integers(integers, tmp_path / "i.npz")
     again = bfthw.load_integers(tmp_path / "i.npz")
-    assert np.array_equal(again(q), wanted) and [f.pattern for f in again.factors] == [f.pattern for f in integers.factors]
+    assert np.array_equal(again(q), wanted) and [f.pattern for f in again.factors] == [
+        f.pattern for f in integers.factors
+    ]
     assert formats_of(again).input == formats.input
     check_fits(network, formats)
     # the exact sum, by the matrix
@@ -120,7 +126,9 @@ def test_equalised_computes_the_same(network):
 
 def test_equal_where_all_is():
     one, two = cyclic(9, 3, 1), cyclic(9, 3, 3)
-    assert one == cyclic(9, 3, 1) and one != two and one != chain.Pattern(9, 1, 3, 1) and chain.Pattern(9, 1, 3, 1) != one
+    assert (
+        one == cyclic(9, 3, 1) and one != two and one != chain.Pattern(9, 1, 3, 1) and chain.Pattern(9, 1, 3, 1) != one
+    )
     for made in (copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
         assert made == one and made.inputs == 9
     assert (one.inputs, one.outputs, one.weights, str(one)) == (9, 9, 27, "(9, 1, 3, 1) of 9")
@@ -134,7 +142,10 @@ def test_equal_where_all_is():
         (lambda: Indexed([0, 1], 2), r"integers \(outputs, c\), got int64 of shape \(2,\)"),
         (lambda: Indexed([[0.5]], 2), "got float64"),
         (lambda: Indexed([[0]], 0), "positive number of inputs, got 0"),
-        (lambda: Factor(np.ones((2, 1, 1, 1)), Indexed([[0]], 1)), r"must have shape \(1, 1, 1, 1\), got \(2, 1, 1, 1\)"),
+        (
+            lambda: Factor(np.ones((2, 1, 1, 1)), Indexed([[0]], 1)),
+            r"must have shape \(1, 1, 1, 1\), got \(2, 1, 1, 1\)",
+        ),
         (lambda: chain.patterns([(1, 2, 2, 1), Indexed([[0]], 3)]), "gives 2 values, factor 1 .*takes 3"),
     ],
 )
@@ -144,7 +155,11 @@ def test_refused(make, text):
 
 
 def arrays(**changed):
-    table = {"a.factors.0": np.ones((2, 1, 2, 1)), "a.index.0": np.array([[0, 1], [2, 0]]), "a.flags": np.array([2, 0, 0, 3])}
+    table = {
+        "a.factors.0": np.ones((2, 1, 2, 1)),
+        "a.index.0": np.array([[0, 1], [2, 0]]),
+        "a.flags": np.array([2, 0, 0, 3]),
+    }
     table |= {f"a.{key}": value for key, value in changed.items()}
     return {key: value for key, value in table.items() if value is not None}
 

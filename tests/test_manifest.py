@@ -13,7 +13,7 @@ import pytest
 from rtl_bench import extremes, random_network
 from test_emit import example
 
-from bfthw import IntLayer, IntNetwork, Settings
+from bfthw import IntNetwork, Settings
 from rtl_gen import estimate, read_manifest, write
 from rtl_gen.manifest import configuration
 

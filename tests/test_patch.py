@@ -64,7 +64,9 @@ def verilog_rams(text):
     for cell in re.findall(r"^  SB_RAM40_4K\w* #\((.*?)^  \) ", text, re.DOTALL | re.MULTILINE):
         words = dict(re.findall(r"\.(INIT_\w)\(256'h([0-9a-fx]+)\)", cell))
         # what is left out or x is zero
-        bits = {name: f"{int(words.get(name, '0').replace('x', '0'), 16):0256b}" for name in roms.RAMS["ice40"].parameters}
+        bits = {
+            name: f"{int(words.get(name, '0').replace('x', '0'), 16):0256b}" for name in roms.RAMS["ice40"].parameters
+        }
         found.append(roms.RAMS["ice40"].read(bits).tobytes())
     return sorted(found)
 
@@ -74,7 +76,9 @@ def asc_rams(text):
 
 
 def test_there_and_back(folder, tmp_path):
-    """The whole netlist computes the new weights, the bitstream has the netlist's contents, and back all is as before."""
+    """The whole netlist computes the new weights, the bitstream has the netlist's contents, and back all is as
+    before.
+    """
     before = content(folder)
     design = patch(folder, saved(tmp_path / "new.safetensors", 1))
     now = content(folder)
@@ -143,7 +147,9 @@ def test_files_that_are_not_as_they_were_left(folder, tmp_path):
         patch(folder, weights)
 
 
-@pytest.mark.parametrize("change", [dict(board="tang-nano-9k"), dict(structure=None), dict(structure="0"), dict(marked={})])
+@pytest.mark.parametrize(
+    "change", [dict(board="tang-nano-9k"), dict(structure=None), dict(structure="0"), dict(marked={})]
+)
 def test_builds_that_cannot_be_patched(change, folder, tmp_path):
     """Gowin, another hardware, no marks: by what report.json says."""
     report = json.loads((folder / "report.json").read_text()) | change
@@ -178,7 +184,9 @@ def test_netlists_without_pins_or_with_a_pll(folder):
 def test_faults_of_a_netlist_are_found(folder, tmp_path):
     """A bit of a weight's ROM, and the ROM that holds what the board says of itself."""
     text = (folder / "tiny.netlist.v").read_text()
-    table = re.compile(r"(INIT_0\(256'h[0-9a-fx]*)([0-9a-f])(\),(?:(?!SB_RAM).)*?stage_0\.weights\.store\.0\.0)", re.DOTALL)
+    table = re.compile(
+        r"(INIT_0\(256'h[0-9a-fx]*)([0-9a-f])(\),(?:(?!SB_RAM).)*?stage_0\.weights\.store\.0\.0)", re.DOTALL
+    )
     damaged, count = table.subn(lambda m: f"{m[1]}{int(m[2], 16) ^ 4:x}{m[3]}", text, count=1)
     assert count == 1
     (folder / "tiny.netlist.v").write_text(damaged)
@@ -196,7 +204,9 @@ def located(directory, family):
     ram, text = roms.RAMS[family], roms.TEXT_SUFFIX[family]
     pattern, read, _ = roms._TEXTS[family]
     before, after = ((directory / f"tiny.{name}{text}").read_text() for name in ("marked.", ""))
-    pairs = {read(b[2]).tobytes(): read(a[2]) for b, a in zip(pattern.finditer(before), pattern.finditer(after), strict=True)}
+    pairs = {
+        read(b[2]).tobytes(): read(a[2]) for b, a in zip(pattern.finditer(before), pattern.finditer(after), strict=True)
+    }
     rams = roms.read_rams(json.loads((directory / "tiny.marked.json").read_text()), ram)
     return rams, pairs
 

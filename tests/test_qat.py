@@ -80,7 +80,9 @@ def test_quantised_float32_inputs_and_parameters():
 
 
 def test_halves_go_up():
-    """At the input, behind it a lone weight of one: 0.5, 1.5, -0.5, -2.5 -> 1, 2, 0, -2; torch.round would give 0, 2, 0, -2."""
+    """At the input, behind it a lone weight of one: 0.5, 1.5, -0.5, -2.5 -> 1, 2, 0, -2; torch.round would give 0, 2,
+    0, -2.
+    """
     network = Network(layers=(Layer(chain=Chain.random(chain.dense(1, 1), 0)),))
     formats = choose_formats(network, Settings(input_frac=0))
     module = QuantisedNetwork(network, formats)

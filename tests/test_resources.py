@@ -113,6 +113,8 @@ def test_more_of_anything_takes_more():
 
 def test_plain_is_up_to_synthesis():
     spec = spec_of([layer(BFT(16))], {})
-    with pytest.raises(ValueError, match="'plain': what plain HDL takes is up to synthesis; estimates are for ecp5, ice40"):
+    with pytest.raises(
+        ValueError, match="'plain': what plain HDL takes is up to synthesis; estimates are for ecp5, ice40"
+    ):
         estimate(spec)
     assert estimate(spec, "ecp5") == estimate(spec_of([layer(BFT(16))], dict(target="ecp5")))

@@ -148,7 +148,9 @@ def demo(
     simulator: Annotated[str, typer.Option(help="verilator or icarus")] = "verilator",
     bitstreams: Annotated[bool, typer.Option(help="Build for three boards as well")] = True,
 ):
-    """The whole way with the shipped digits network: integers, Verilog, simulation of every held-out image, bitstreams."""
+    """The whole way with the shipped digits network: integers, Verilog, simulation of every held-out image,
+    bitstreams.
+    """
     script = Path(__file__).resolve().parents[2] / "examples" / "digits" / "demo.py"
     if not script.exists():
         raise ValueError(

@@ -16,8 +16,8 @@ class Butterfly(nn.Module):
     residual: first-to-last, before scale and bias; None means: wherever there are as many outputs as inputs.
     Parameters `factors.<m>` of shape (a, b, c, d), started as in section 3.4 of the paper; `bias` (outputs,) or None;
     `scale` (outputs,), None until `fold` puts a batch norm there. Buffers: `index.<m>` of Indexed patterns; `flags` =
-    (1, residual, relu), or with such patterns (2, residual, relu, inputs), lets a state_dict describe itself; loading one
-    with another index or other flags is an error.
+    (1, residual, relu), or with such patterns (2, residual, relu, inputs), lets a state_dict describe itself; loading
+    one with another index or other flags is an error.
     Raises ValueError where the patterns do not chain or a residual has unequal sizes.
     """
 

@@ -133,7 +133,8 @@ def to_network(model):
                 raise ValueError(f"{where}: {error}") from None
         else:
             raise TypeError(
-                f"{where} is a {type(module).__name__}; supported are Butterfly and the other layers of bfthw.nn, Linear, "
+                f"{where} is a {type(module).__name__}; supported are Butterfly and the other layers of bfthw.nn, "
+                f"Linear, "
                 "Conv2d 1x1, BatchNorm1d/2d, ReLU, Flatten, Identity, Dropout and Sequential of them"
             )
     if not found:

@@ -1,4 +1,6 @@
-"""From the trained digits to verified Verilog and bitstreams: accuracy on every held-out image, resources and clocks."""
+"""From the trained digits to verified Verilog and bitstreams: accuracy on every held-out image, resources and
+clocks.
+"""
 
 import sys
 from pathlib import Path
@@ -35,7 +37,8 @@ def run(directory, *, simulator, console, progress, steps, bitstreams=True):
     design = rtl_gen.write(integers, directory, name="digits", settings=settings)
     m = design.manifest
     console.print(
-        f"[bold]3[/] Verilog {directory}/digits.v: {m.resources.multipliers} multipliers, {m.resources.rom_bits} ROM bits, "
+        f"[bold]3[/] Verilog {directory}/digits.v: {m.resources.multipliers} multipliers, {m.resources.rom_bits} ROM "
+        f"bits, "
         f"latency {m.latency}, interval {m.interval} cycles an image",
         soft_wrap=True,
     )

@@ -22,7 +22,9 @@ def shape(depth):
 
 
 def initial(words, width):
-    """The 64 INITVAL parameters: rows of two chunks of 9 bits, 20 bits apart; below 9 bits a chunk holds 8 data bits."""
+    """The 64 INITVAL parameters: rows of two chunks of 9 bits, 20 bits apart; below 9 bits a chunk holds 8 data
+    bits.
+    """
     if width < 9:
         each = 8 // width
         chunks = [sum(w << n * width for n, w in enumerate(words[at : at + each])) for at in range(0, len(words), each)]
@@ -44,7 +46,16 @@ def block_ram(m, name, width, r_address, *, words=(), enable=(), w_address=None,
     low = {36: 5, 18: 4, 9: 3, 4: 2, 2: 1, 1: 0}[width]
     data = Signal(width, name=f"{name}_do")
     byte_enable = Cat(*enable) if width >= 18 else Const(0, 0)
-    ports = {"CLKA": ClockSignal(), "CLKB": ClockSignal(), "CEA": 1, "CEB": 1, "OCEA": 1, "OCEB": 1, "RSTA": 0, "RSTB": 0}
+    ports = {
+        "CLKA": ClockSignal(),
+        "CLKB": ClockSignal(),
+        "CEA": 1,
+        "CEB": 1,
+        "OCEA": 1,
+        "OCEB": 1,
+        "RSTA": 0,
+        "RSTB": 0,
+    }
     ports |= {"WEA": Const(1 if width >= 18 else 0) if len(enable) != 1 else enable[0], "WEB": 0}
     ports |= {f"CS{port}{n}": 0 for port in "AB" for n in range(3)}
     inputs = {
@@ -92,8 +103,8 @@ class Ecp5(Technology):
                 extended = Signal(signed(WIDEST), name=f"{name}_{port.lower()}{n}")
                 m.d.comb += extended.eq(value)
                 ports |= {f"{port}{k}": extended[k] for k in range(WIDEST)}
-            # the third register stands in the fabric, so that the way from the block to the adder is cut in two; without
-            # the pipeline register the block itself still reaches 290 MHz at speed grade 6
+            # the third register stands in the fabric, so that the way from the block to the adder is cut in two;
+            # without the pipeline register the block itself still reaches 290 MHz at speed grade 6
             m.submodules[f"{name}_mult{n}"] = Instance(
                 "MULT18X18D",
                 p_REG_INPUTA_CLK="CLK0",
