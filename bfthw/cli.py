@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from .commands import boards, hardware, network
+from .commands import boards, hardware, network, project, quantisation
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,6 +19,9 @@ for command in (
     network.doctor,
     network.inspect,
     network.quantize,
+    quantisation.report,
+    quantisation.search,
+    project.project,
     hardware.generate,
     hardware.simulate,
     boards.build,

@@ -51,11 +51,15 @@ class Layer:
         outputs, y = [], x
         for factor in self.folded:
             outputs.append(y := factor(y))
+        return [*outputs[:-1], self.finish(y, x)]
+
+    def finish(self, y, x):
+        """The output of the last folded factor, and the layer's input, to the layer's output."""
         if self.residual:
             y = y + (x if self.scale is None else x * self.scale)
         if self.bias is not None:
             y = y + self.bias
-        return [*outputs[:-1], np.maximum(y, 0) if self.relu else y]
+        return np.maximum(y, 0) if self.relu else y
 
     def __call__(self, x):
         return self.taps(x)[-1]

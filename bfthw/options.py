@@ -1,5 +1,7 @@
-"""Options that several commands share, and those of the hardware."""
+"""Options that several commands share, one by one and in groups, and those of the hardware."""
 
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated
 
@@ -82,3 +84,47 @@ Multipliers = Annotated[
 FitBoard = Annotated[
     str, typer.Option("--fit", metavar="BOARD", help="Choose the fastest folding that fits a board, by estimate")
 ]
+
+# groups: parameter → option; those of settings have the names that `make_settings` has
+FOREIGN = {"order": Order, "format": Format, "shapes": Shapes, "options": Import}
+FORMATS = {
+    "weight_bits": WeightBits,
+    "activation_bits": ActivationBits,
+    "input_bits": InputBits,
+    "input_frac": InputFrac,
+    "row_exponents": RowExponents,
+    "calibration_method": Method,
+    "path": SettingsFile,
+}
+HARDWARE = {
+    "lanes": Lanes,
+    "simd": Simd,
+    "engine": Engine,
+    "vectors": Vectors,
+    "paired": Paired,
+    "products": Products,
+    "target": Target,
+}
+
+
+def takes(**groups):
+    """A command with the options of whole groups, each None unless given: as a dict, under the parameter's name."""
+
+    def decorate(command):
+        own = [p for p in signature(command).parameters.values() if p.name not in groups]
+        more = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=option)
+            for options in groups.values()
+            for name, option in options.items()
+        ]
+
+        @wraps(command)
+        def run(**given):
+            found = {name: {key: given.pop(key) for key in options} for name, options in groups.items()}
+            return command(**found, **given)
+
+        run.__signature__ = signature(command).replace(parameters=[*own, *more])
+        run.__annotations__ = {p.name: p.annotation for p in (*own, *more)}
+        return run
+
+    return decorate

@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .calibrate import Calibration, least_squares
 from .golden import IntFactor, IntLayer, IntNetwork
 from .network import equalise
+from .noise import output_sqnr, report  # noqa: F401 (`report` is asked for here)
 from .qformat import QFormat
 from .settings import Settings
 
@@ -142,6 +144,11 @@ def quantise_layer(layer, x_format, formats):
     ):
         if there != needed:
             raise ValueError(f"formats of layer {layer.name!r}: {key} {'is missing' if needed else 'has no use here'}")
+    return apply_formats(layer, x_format, formats)
+
+
+def apply_formats(layer, x_format, formats):
+    """`quantise_layer` unchecked: a bias_width of None is as wide as the bias needs."""
     factors, q = [], x_format
     for factor, f in zip(layer.folded, formats.factors):
         factors.append(quantise_factor(factor, q, f))
@@ -188,67 +195,68 @@ def check_fits(network, formats):
                 raise ValueError(f"{layer.name}.{name}: {worst:g} does not fit {fmt}, which holds {lo:g} to {hi:g}")
 
 
-def _range(values, percentile):
-    return np.percentile(values, 100 - percentile), np.percentile(values, percentile)
+def weight_format(values, width, rows, method):
+    """The format of a factor's weights, floats (a, b, c, d): the finest that holds them, or that of least squares."""
+    if method == "percentile":
+        return QFormat.covering(width, values.min(), values.max())
+
+    def quantised(fmt):
+        e = row_exponents(values, fmt, rows)
+        e = 0 if e is None else e[:, :, None, :]
+        return np.ldexp(fmt.dequantise(fmt.quantise(np.ldexp(values, e))), -e)
+
+    return least_squares(width, values, quantised)
 
 
 def choose_formats(network, settings=None, calibration=None):
     """Formats for a network.
 
-    With calibration data (N, inputs), floats in the network's own units, a stage's output format holds what the float
-    network produces there between the given percentiles; without, it is the finest that cannot overflow whatever the
-    inputs, each stage's inputs taken as independent of each other.
+    With calibration data, floats (N, inputs) in the network's own units or a `Calibration` of them, a stage's output
+    format follows what the float network produces there: it holds what lies between the given percentiles, or has the
+    least squared error. Without, it is the finest that cannot overflow whatever the inputs, each stage's inputs taken
+    as independent of each other. Weights: see `weight_format`.
     """
     settings = settings or Settings()
     settings.check_layers([layer.name for layer in network.layers])
-    taps = None
     q = QFormat(settings.input_bits, settings.input_bits - 1 if settings.input_frac is None else settings.input_frac)
-    if calibration is not None:
-        calibration = check_vectors(calibration, network.inputs, "calibration data")
-        taps = iter(network.taps(calibration))
-        if settings.input_frac is None:
-            q = QFormat.covering(settings.input_bits, *_range(calibration, settings.percentile))
-    first, chosen = q, []
+    if calibration is not None and not isinstance(calibration, Calibration):
+        calibration = Calibration(network, calibration)
+    assert calibration is None or calibration.network is network
+    if calibration is not None and settings.input_frac is None:
+        q = calibration.format(0, settings.input_bits, settings)
+    first, chosen, stages, method = q, [], 0, settings.calibration_method
+    once = calibration.once if calibration is not None else lambda key, choose: choose()
     lo, hi = np.full((1, network.inputs), q.lo), np.full((1, network.inputs), q.hi)  # what each value can be
     for layer in network.layers:
-        own, x_format, lo0, hi0 = settings.layer(layer.name), q, lo[0], hi[0]
-        skip, factors = None, []
+        x_format, lo0, hi0, skip, factors = q, lo[0], hi[0], None, []
+        bits, widths, rows = (
+            settings.of_factors(layer.name, key, len(layer.folded))
+            for key in ("weight_bits", "activation_bits", "row_exponents")
+        )
         if layer.residual and layer.scale is not None:
-            skip = QFormat.covering(own.weight_bits, layer.scale.min(), layer.scale.max())
+            skip = weight_format(layer.scale, bits[-1], 0, method)
         for m, factor in enumerate(layer.folded):
-            weights = QFormat.covering(own.weight_bits, factor.values.min(), factor.values.max())
+            asked = factor.values, bits[m], rows[m], method
+            weights = once(("weights", stages, *asked[1:]), lambda asked=asked: weight_format(*asked))
             # bounds of the accumulator are wanted first; for them any output format does, say one that drops nothing
-            draft = FactorFormats(
-                weights=weights, output=QFormat(own.activation_bits, q.frac + weights.frac), rows=own.row_exponents
-            )
+            draft = FactorFormats(weights=weights, output=QFormat(widths[m], q.frac + weights.frac), rows=rows[m])
             stage = quantise_factor(factor, q, draft)
             if m == len(layer.folded) - 1:
                 stage = finish(stage, layer, x_format, skip)
-            low, high = stage.bounds(lo, hi, lo0, hi0)
-            if stage.relu:
-                low, high = np.maximum(low, 0), np.maximum(high, 0)
-            if taps is None:
-                reach = np.ldexp([float(low.min()), float(high.max())], -stage.acc_frac)
+            stages += 1
+            if calibration is not None:
+                q = calibration.format(stages, widths[m], settings)
             else:
-                reach = _range(next(taps), settings.percentile)
-            q = QFormat.covering(own.activation_bits, *map(float, reach))
-            stage = replace(stage, output=q)
-            lo, hi = stage.requantise(low)[None], stage.requantise(high)[None]
+                low, high = stage.bounds(lo, hi, lo0, hi0)
+                if stage.relu:
+                    low, high = np.maximum(low, 0), np.maximum(high, 0)
+                reach = np.ldexp([float(low.min()), float(high.max())], -stage.acc_frac)
+                q = QFormat.covering(widths[m], *reach.tolist())
+                stage = replace(stage, output=q)
+                lo, hi = stage.requantise(low)[None], stage.requantise(high)[None]
             factors.append(replace(draft, output=q))
         chosen.append(LayerFormats(factors=tuple(factors), skip=skip, bias_width=stage.bias_width))
     return Formats(input=first, layers=tuple(chosen))
-
-
-def check_vectors(x, size, name):
-    """Finite real vectors (N, size) as float64; TypeError or ValueError otherwise."""
-    x = np.asarray(x)
-    if x.dtype.kind not in "fiu":
-        raise TypeError(f"{name} must be real numbers, got dtype {x.dtype}")
-    if x.ndim != 2 or x.shape[1] != size or not len(x):
-        raise ValueError(f"{name} must have shape (N, {size}), got {x.shape}")
-    if not np.isfinite(x).all():
-        raise ValueError(f"{name} must be finite, found NaN or infinity")
-    return x.astype(np.float64)
 
 
 def compile(network, *, settings=None, calibration=None, formats=None):
@@ -268,47 +276,13 @@ def prepare(network, *, settings=None, calibration=None, formats=None):
     if formats is not None:
         return network, formats
     settings = settings or Settings()
-    plain = network, choose_formats(network, settings, calibration)
-    if settings.equalise is False or (settings.equalise is None and calibration is None):
-        return plain
-    even = equalise(network)
-    even = even, choose_formats(even, settings, calibration)
-    if settings.equalise:
-        return even
-    return max(plain, even, key=lambda pair: report(pair[0], quantise(*pair), calibration)[-1].sqnr)
+    if settings.equalise is not None or calibration is None:
+        network = equalise(network) if settings.equalise else network
+        return network, choose_formats(network, settings, calibration)
 
+    def candidate(network):
+        data = Calibration(network, calibration)
+        formats = choose_formats(network, settings, data)
+        return output_sqnr(quantise(network, formats), data.vectors, data.wanted), network, formats
 
-@dataclass(frozen=True, kw_only=True)
-class StageReport:
-    """name, integer factor, SQNR in dB against the float stage, saturated values, values in all, largest |float|."""
-
-    name: str
-    factor: IntFactor
-    sqnr: float
-    saturated: int
-    values: int
-    peak: float
-
-
-def report(network, integers, x):
-    """Compare an IntNetwork, stage by stage, with the float network it came from on floats x (N, inputs).
-
-    `network` is what `prepare` returned: an equalised network has other values between its factors.
-    Returns a list of StageReport, the input's quantisation first (its factor is None).
-    """
-    x = check_vectors(x, network.inputs, "vectors")
-    q = integers.input.quantise(x)
-    clipped = int(np.sum(np.abs(integers.input.round(x) - q) > 0))
-    rows = [_row("input", None, x, integers.input.dequantise(q), clipped)]
-    for name, wanted, (factor, acc, y) in zip(integers.names, network.taps(x), integers.accumulators(q)):
-        saturated = int(factor.saturated(acc).sum())
-        rows.append(_row(name, factor, wanted, factor.output.dequantise(y), saturated))
-    return rows
-
-
-def _row(name, factor, wanted, got, saturated):
-    noise = float(np.square(wanted - got).sum())
-    signal = float(np.square(wanted).sum())
-    sqnr = np.inf if noise == 0 else -np.inf if signal == 0 else 10 * np.log10(signal / noise)
-    peak = float(np.abs(wanted).max())
-    return StageReport(name=name, factor=factor, sqnr=float(sqnr), saturated=saturated, values=wanted.size, peak=peak)
+    return max(candidate(network), candidate(equalise(network)), key=lambda found: found[0])[1:]

@@ -1,11 +1,14 @@
 """What a user may set, for the whole network or for one layer, from the command line or a TOML file."""
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+Bits = Annotated[int, Field(ge=2, le=24)]
+Extra = Annotated[int, Field(ge=0, le=8)]
 Lanes = Annotated[int, Field(ge=1, le=4096)]
 Simd = Annotated[int, Field(ge=1, le=65536)]
 Engine = Literal["pipelined", "folded", "spatial"]
@@ -25,9 +28,9 @@ class LayerSettings(_Strict):
     engine, lanes, simd: as in rtl_gen.NetworkSpec. products: multipliers of DSP blocks or of tables.
     """
 
-    weight_bits: Annotated[int, Field(ge=2, le=24)] | None = None
-    activation_bits: Annotated[int, Field(ge=2, le=24)] | None = None
-    row_exponents: Annotated[int, Field(ge=0, le=8)] | None = None
+    weight_bits: Bits | list[Bits] | None = None
+    activation_bits: Bits | list[Bits] | None = None
+    row_exponents: Extra | list[Extra] | None = None
     lanes: Lanes | list[Lanes] | None = None
     simd: Simd | list[Simd] | None = None
     engine: Engine | list[Engine] | None = None
@@ -38,16 +41,18 @@ class Settings(LayerSettings):
     """Settings of a network.
 
     row_exponents: extra fraction bits, at most, that a row of weights may have of its own.
+    calibration_method: how formats follow the data, and those of weights the weights: see quantize.choose_formats.
     percentile: a format holds what lies between the percentiles 100 - p and p of the calibration data.
     vectors: whole vectors side by side in a beat. target: whose primitives the Verilog instances; plain: none.
     paired: folded engines make two products a multiplier.
     """
 
-    weight_bits: Annotated[int, Field(ge=2, le=24)] = 8
-    activation_bits: Annotated[int, Field(ge=2, le=24)] = 10
-    row_exponents: Annotated[int, Field(ge=0, le=8)] = 0
-    input_bits: Annotated[int, Field(ge=2, le=24)] = 8
+    weight_bits: Bits | list[Bits] = 8
+    activation_bits: Bits | list[Bits] = 10
+    row_exponents: Extra | list[Extra] = 0
+    input_bits: Bits = 8
     input_frac: Annotated[int, Field(ge=-64, le=64)] | None = None
+    calibration_method: Literal["percentile", "least-squares"] = "percentile"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     equalise: bool | None = None
     vectors: Annotated[int, Field(ge=1, le=4096)] = 1
@@ -71,6 +76,25 @@ class Settings(LayerSettings):
         own = self.layers.get(name, LayerSettings())
         given = own.model_dump(exclude_none=True)
         return LayerSettings(**{key: given.get(key, getattr(self, key)) for key in LayerSettings.model_fields})
+
+    def of_factors(self, name, key, count):
+        """A setting of each of the `count` factors of a layer, a list; ValueError where a list has another length."""
+        value = getattr(self.layer(name), key)
+        if isinstance(value, list) and len(value) != count:
+            raise ValueError(
+                f"settings: {key} of layer {name!r} needs an entry for each of {count} factors, got {len(value)}"
+            )
+        return value if isinstance(value, list) else [value] * count
+
+    def to_toml(self):
+        """Text that `make_settings` reads as these settings."""
+        table = self.model_dump(exclude_unset=True, exclude_none=True)
+        layers = table.pop("layers", {})
+        # a JSON number, string, boolean or list of them is TOML as well
+        lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+        for name, own in layers.items():
+            lines += ["", f"[layers.{json.dumps(name)}]", *(f"{key} = {json.dumps(v)}" for key, v in own.items())]
+        return "\n".join(lines) + "\n"
 
     def check_layers(self, names):
         """ValueError where a table names a layer that the network does not have."""

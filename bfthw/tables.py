@@ -58,10 +58,24 @@ def integer_layers(network):
         yield layer.name, [f.pattern for f in layer.factors], parts
 
 
+def projections(title, rows):
+    """Chains near dense layers. rows: (dense layer, chain's name, patterns, relative error)."""
+    table = _table(title, "layer", ">in", ">out", "chain", ">factors", ">error", ">energy", ">weights", ">of dense")
+    seen = None
+    for layer, name, shape, error in rows:
+        inputs, outputs = layer.chain.inputs, layer.chain.outputs
+        first = (layer.name, str(inputs), str(outputs)) if layer.name != seen else ("", "", "")
+        weights, seen = sum(p.weights for p in shape), layer.name
+        energy, share = f"{100 * max(0, 1 - error**2):.1f} %", f"{100 * weights / layer.chain.weights:.1f} %"
+        table.add_row(*first, name, str(len(shape)), f"{error:.3f}", energy, str(weights), share)
+    return table
+
+
 def formats(network, reports=()):
     """Formats of an IntNetwork, width.fraction bits; SQNR and saturation where there are reports of its stages."""
     by_name = {row.name: row for row in reports}
-    columns = "stage", ">weights", ">output", ">shift", *((">SQNR dB", ">saturated", ">of") if reports else ())
+    extra = (">SQNR dB", ">own dB", ">saturated") if reports else ()
+    columns = "stage", ">weights", ">output", ">shift", *extra
     table = _table("Formats (bits.fraction bits)", *columns)
     for name, f in [("input", None), *zip(network.names, network.factors)]:
         row = [
@@ -74,7 +88,7 @@ def formats(network, reports=()):
             row[1] += f" +{f.max_exponent}"
         if reports:
             r = by_name[name]
-            row += [f"{r.sqnr:.1f}", str(r.saturated), str(r.values)]
+            row += [f"{r.sqnr:.1f}", f"{r.own:.1f}", f"{r.saturated} of {r.values}"]
         table.add_row(*row)
     return table
 
@@ -128,4 +142,30 @@ def fits(found):
         ]
         speed = ["", ""] if fit.spec is None else [str(fit.spec.interval), f"{fit.vectors_per_second:.3g}"]
         table.add_row(fit.board.key, *shares, f"{fit.board.clock_mhz:g}", *speed, fit.how)
+    return table
+
+
+def sweeps(weights, activations):
+    """SQNR, and accuracy where it is known, at other bits. Both: [sweep.Point]."""
+    accuracy = weights[0].accuracy is not None
+    table = _table("Other bits", "bits of", ">bits", ">SQNR dB", *([">accuracy"] if accuracy else []))
+    for name, points in (("weights", weights), ("activations", activations)):
+        for n, p in enumerate(points):
+            row = ["" if n else name, str(p.bits), f"{p.sqnr:.1f}"]
+            table.add_row(*row, *([f"{100 * p.accuracy:.2f} %"] if accuracy else []))
+        table.add_section()
+    return table
+
+
+def searched(network, found):
+    """Bits of each factor's weights as `search` found them."""
+    table = _table("Mixed precision", "stage", ">weights", ">bits", ">ROM bits")
+    names = [(f"{layer.name}.factors.{m}", p) for layer in network.layers for m, p in enumerate(layer.chain.patterns)]
+    for (name, pattern), bits in zip(names, found.bits):
+        table.add_row(name, str(pattern.weights), str(bits), str(pattern.weights * bits))
+    table.add_section()
+    table.add_row("all", str(sum(p.weights for _, p in names)), "", str(found.rom_bits))
+    share = f"{found.multipliers:g} multipliers for a product a cycle in every factor"
+    uniform = "no uniform width fits" if found.uniform is None else "uniform {} bits: {:.1f} dB".format(*found.uniform)
+    table.caption, table.caption_justify = f"SQNR {found.sqnr:.1f} dB ({uniform}); {share}", "left"
     return table

@@ -76,14 +76,8 @@ def run(
         console.print(f"wrote {output}", markup=False)
 
 
-def fit(
-    ckpt: given.Checkpoint,
-    order: given.Order = None,
-    format: given.Format = None,
-    shapes: given.Shapes = None,
-    options: given.Import = None,
-    settings_file: given.SettingsFile = None,
-):
+@given.takes(file=given.FOREIGN)
+def fit(ckpt: given.Checkpoint, settings_file: given.SettingsFile = None, *, file):
     """Estimate which boards a network fits, and how; nothing is built."""
     import bfthw
     from boards.fit import fit as fit_board
@@ -91,7 +85,7 @@ def fit(
 
     from .. import tables
 
-    network, integers = read(ckpt, order, format, shapes, options)
+    network, integers = read(ckpt, **file)
     if integers is None:
         settings = bfthw.make_settings(settings_file)
         integers = bfthw.compile(network, settings=settings if settings.chooses_formats else None)

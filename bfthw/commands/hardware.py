@@ -10,37 +10,24 @@ from ..console import console, progress, show_simulation
 from .network import to_integers
 
 
+@given.takes(file=given.FOREIGN, hardware=given.HARDWARE, bits=given.FORMATS)
 def generate(
     ckpt: given.Checkpoint,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files, made if missing")
     ],
     name: Annotated[str, typer.Option(help="Name of the Verilog module and of the files")],
-    order: given.Order = None,
-    format: given.Format = None,
-    shapes: given.Shapes = None,
-    options: given.Import = None,
-    lanes: given.Lanes = None,
-    simd: given.Simd = None,
-    engine: given.Engine = None,
-    vectors: given.Vectors = None,
-    paired: given.Paired = None,
-    products: given.Products = None,
-    target: given.Target = None,
     interval: given.Interval = None,
     multipliers: given.Multipliers = None,
     fit: given.FitBoard = None,
-    weight_bits: given.WeightBits = None,
-    activation_bits: given.ActivationBits = None,
-    input_bits: given.InputBits = None,
-    input_frac: given.InputFrac = None,
-    row_exponents: given.RowExponents = None,
     calibration: given.Calibration = None,
-    calibration_method: given.Method = None,
-    settings_file: given.SettingsFile = None,
     rtlil: Annotated[
         bool, typer.Option("--rtlil", help="Write NAME.il, Yosys' own format, beside the Verilog")
     ] = False,
+    *,
+    file,
+    hardware,
+    bits,
 ):
     """Generate a core with AXI4-Stream ports: NAME.v, the manifest NAME.json and the integers NAME.npz."""
     import bfthw
@@ -49,28 +36,13 @@ def generate(
     from .. import tables
 
     rtl_gen.check_name(name)
-    settings = bfthw.make_settings(
-        settings_file,
-        weight_bits=weight_bits,
-        activation_bits=activation_bits,
-        input_bits=input_bits,
-        input_frac=input_frac,
-        row_exponents=row_exponents,
-        calibration_method=calibration_method,
-        lanes=lanes,
-        simd=simd,
-        engine=engine,
-        vectors=vectors,
-        paired=paired,
-        products=products,
-        target=target,
-    )
+    settings = bfthw.make_settings(**bits, **hardware)
     room = None
     if fit:
         from boards.fit import on_board
 
         settings, room = on_board(fit, settings)
-    integers = to_integers(ckpt, order, settings, calibration, format=format, shapes=shapes, options=options)
+    integers = to_integers(ckpt, settings, calibration, file)
     with console.status("choosing and writing Verilog ..."):
         if (interval, multipliers, fit) == (None, None, None):
             spec = rtl_gen.make_spec(integers, settings)

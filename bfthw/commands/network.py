@@ -32,12 +32,12 @@ def read(path, order=None, format=None, shapes=None, options=None):
     return loaded.network, None
 
 
-def to_integers(path, order, settings, calibration, **foreign):
+def to_integers(path, settings, calibration, file):
     """The integer network of a file, quantised here if it is none yet; prints formats and what they cost."""
     from .. import quantize, tables
     from ..storage import read_vectors
 
-    network, integers = read(path, order, **foreign)
+    network, integers = read(path, **file)
     if integers is not None:
         if settings.chooses_formats or calibration:
             raise ValueError(f"{path}: holds integers already; bits and calibration data belong to `bfthw quantize`")
@@ -83,17 +83,16 @@ def doctor():
     console.print("[green]ok[/] everything that generate and simulate need is here")
 
 
+@given.takes(file=given.FOREIGN)
 def inspect(
     ckpt: given.Checkpoint = None,
-    order: given.Order = None,
-    format: given.Format = None,
-    shapes: given.Shapes = None,
-    options: given.Import = None,
     model: Annotated[str, typer.Option(metavar="NAME", help="Instead of a file: mobilenetv1, pointnet ...")] = None,
     width: Annotated[float, typer.Option(help="With --model: of its channels", show_default="1")] = None,
     resolution: Annotated[int, typer.Option(help="With --model: pixels a side, or points", show_default="224")] = None,
     fusion: Annotated[str, typer.Option(help="With --model: dense, bft, monarch ...", show_default="bft")] = None,
     base: Annotated[int, typer.Option(help="With --model: the radix of its butterflies", show_default="4")] = None,
+    *,
+    file,
 ):
     """Show the layers of a checkpoint, their patterns and weights, against dense layers of the same sizes.
 
@@ -107,7 +106,7 @@ def inspect(
         raise ValueError("inspect takes a checkpoint, or --model NAME with --width, --resolution, --fusion, --base")
     if model is not None:
         return models.show(model, **how)
-    network, integers = read(ckpt, order, format, shapes, options)
+    network, integers = read(ckpt, **file)
     layers = tables.float_layers(network) if integers is None else tables.integer_layers(integers)
     kind = "float" if integers is None else "integers"
     console.print(tables.network(f"{ckpt.name}, {kind}; a weight is a multiplication a vector", layers))
@@ -117,34 +116,18 @@ def inspect(
         console.print("it was trained for fixed-point formats, which `quantize` and `generate` will use")
 
 
+@given.takes(file=given.FOREIGN, bits=given.FORMATS)
 def quantize(
     ckpt: given.Checkpoint,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.npz", help="Where to write the integers")],
-    order: given.Order = None,
-    format: given.Format = None,
-    shapes: given.Shapes = None,
-    options: given.Import = None,
-    weight_bits: given.WeightBits = None,
-    activation_bits: given.ActivationBits = None,
-    input_bits: given.InputBits = None,
-    input_frac: given.InputFrac = None,
-    row_exponents: given.RowExponents = None,
     calibration: given.Calibration = None,
-    calibration_method: given.Method = None,
-    settings_file: given.SettingsFile = None,
+    *,
+    file,
+    bits,
 ):
     """Turn float weights into integers and write them as .npz, which `generate` takes as well."""
     import bfthw
 
-    settings = bfthw.make_settings(
-        settings_file,
-        weight_bits=weight_bits,
-        activation_bits=activation_bits,
-        input_bits=input_bits,
-        input_frac=input_frac,
-        row_exponents=row_exponents,
-        calibration_method=calibration_method,
-    )
-    integers = to_integers(ckpt, order, settings, calibration, format=format, shapes=shapes, options=options)
+    integers = to_integers(ckpt, bfthw.make_settings(**bits), calibration, file)
     bfthw.save_integers(integers, output)
     console.print(f"wrote {output}", markup=False)

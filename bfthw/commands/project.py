@@ -10,6 +10,7 @@ from ..console import console, progress
 from .network import read
 
 
+@given.takes(file=given.FOREIGN)
 def project(
     ckpt: given.Checkpoint,
     chain: Annotated[
@@ -23,10 +24,6 @@ def project(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT.safetensors", help="Checkpoint to write, with --chain")
     ] = None,
-    order: given.Order = None,
-    format: given.Format = None,
-    shapes: given.Shapes = None,
-    options: given.Import = None,
     residual: Annotated[
         bool, typer.Option("--residual", help="Square layers get a first-to-last residual: the chain is near W - I")
     ] = False,
@@ -42,6 +39,8 @@ def project(
         typer.Option(min=0, help="Of least squares, at most", show_default="0 after svd of the weights, else 100"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the random start where there is no svd")] = 0,
+    *,
+    file,
 ):
     """Replace dense layers by the nearest butterflies, or show how near the chains would come."""
     import bfthw
@@ -56,7 +55,7 @@ def project(
         )
     if output is not None and output.suffix not in (".safetensors", ".npz"):
         raise CheckpointError(f"{output}: the name must end in .safetensors or .npz, got {output.suffix!r}")
-    network, integers = read(ckpt, order, format, shapes, options)
+    network, integers = read(ckpt, **file)
     if integers is not None:
         raise ValueError(f"{ckpt}: holds integers; projection takes the float network they were made of")
     dense = {layer.name: layer for layer in network.layers if is_dense(layer)}
