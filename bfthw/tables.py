@@ -4,7 +4,7 @@ from rich import box
 from rich.table import Table
 
 
-def _table(title, *columns):
+def new_table(title, *columns):
     """A table; columns that begin with ">" hold numbers."""
     table = Table(
         title=title, title_justify="left", title_style="bold", header_style="", box=box.SIMPLE_HEAD, pad_edge=False
@@ -20,7 +20,7 @@ def _format(q):
 
 
 def doctor(tools):
-    table = _table("Tools", "tool", ">version", "for (disabled without it)", "what to do")
+    table = new_table("Tools", "tool", ">version", "for (disabled without it)", "what to do")
     for tool in tools:
         state = tool.found or ("[bold red]missing[/]" if tool.required else "[yellow]not installed[/]")
         table.add_row(tool.name, state, tool.use, "" if tool.found else tool.cure)
@@ -29,7 +29,7 @@ def doctor(tools):
 
 def network(title, layers):
     """Layers, float or integer, as (name, patterns, what else it does); weights and multiplications against dense."""
-    table = _table(title, "layer", "factor", ">(a, b, c, d)", ">in", ">out", ">weights", ">dense", ">ratio")
+    table = new_table(title, "layer", "factor", ">(a, b, c, d)", ">in", ">out", ">weights", ">dense", ">ratio")
     total = full = 0
     for name, patterns, rest in layers:
         dense = patterns[0].inputs * patterns[-1].outputs
@@ -60,7 +60,7 @@ def integer_layers(network):
 
 def projections(title, rows):
     """Chains near dense layers. rows: (dense layer, chain's name, patterns, relative error)."""
-    table = _table(title, "layer", ">in", ">out", "chain", ">factors", ">error", ">energy", ">weights", ">of dense")
+    table = new_table(title, "layer", ">in", ">out", "chain", ">factors", ">error", ">energy", ">weights", ">of dense")
     seen = None
     for layer, name, shape, error in rows:
         inputs, outputs = layer.chain.inputs, layer.chain.outputs
@@ -76,7 +76,7 @@ def formats(network, reports=()):
     by_name = {row.name: row for row in reports}
     extra = (">SQNR dB", ">own dB", ">saturated") if reports else ()
     columns = "stage", ">weights", ">output", ">shift", *extra
-    table = _table("Formats (bits.fraction bits)", *columns)
+    table = new_table("Formats (bits.fraction bits)", *columns)
     for name, f in [("input", None), *zip(network.names, network.factors)]:
         row = [
             name,
@@ -95,7 +95,7 @@ def formats(network, reports=()):
 
 def hardware(spec):
     """The engines of a NetworkSpec, with what was chosen for each factor."""
-    table = _table(
+    table = new_table(
         f"Hardware, {spec.target} (ROM and buffer in bits)",
         *("stage", ">(a, b, c, d)", "engine", ">lanes", ">SIMD", ">interval", ">mult", ">ROM", ">buffer"),
     )
@@ -113,7 +113,7 @@ def hardware(spec):
 
 def build(report):
     """What a build took of its device, and its clocks."""
-    table = _table(f"{report.name} on {report.board}", "resource", ">synthesised", ">routed", ">available", ">share")
+    table = new_table(f"{report.name} on {report.board}", "resource", ">synthesised", ">routed", ">available", ">share")
     for name, r in report.resources.items():
         taken = r.synthesised if r.routed is None else r.routed
         share = f"{100 * taken / r.available:.0f} %" if r.available else ""
@@ -131,7 +131,7 @@ def _reasons(report):
 
 def fits(found):
     """Boards, and how a network fits them."""
-    table = _table("Estimated", "board", ">LUT", ">mult", ">RAM", ">MHz", ">interval", ">vectors/s", "how")
+    table = new_table("Estimated", "board", ">LUT", ">mult", ">RAM", ">MHz", ">interval", ">vectors/s", "how")
     for fit in found:
         device = fit.board.device
         needs = fit.needs or {"LUT": 0, "DSP": 0, "RAM": 0}
@@ -148,7 +148,7 @@ def fits(found):
 def sweeps(weights, activations):
     """SQNR, and accuracy where it is known, at other bits. Both: [sweep.Point]."""
     accuracy = weights[0].accuracy is not None
-    table = _table("Other bits", "bits of", ">bits", ">SQNR dB", *([">accuracy"] if accuracy else []))
+    table = new_table("Other bits", "bits of", ">bits", ">SQNR dB", *([">accuracy"] if accuracy else []))
     for name, points in (("weights", weights), ("activations", activations)):
         for n, p in enumerate(points):
             row = ["" if n else name, str(p.bits), f"{p.sqnr:.1f}"]
@@ -159,7 +159,7 @@ def sweeps(weights, activations):
 
 def searched(network, found):
     """Bits of each factor's weights as `search` found them."""
-    table = _table("Mixed precision", "stage", ">weights", ">bits", ">ROM bits")
+    table = new_table("Mixed precision", "stage", ">weights", ">bits", ">ROM bits")
     names = [(f"{layer.name}.factors.{m}", p) for layer in network.layers for m, p in enumerate(layer.chain.patterns)]
     for (name, pattern), bits in zip(names, found.bits):
         table.add_row(name, str(pattern.weights), str(bits), str(pattern.weights * bits))

@@ -12,7 +12,7 @@ from bfthw.chain import bft
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "examples" / "digits" / "digits.safetensors"
-COMMANDS = ("doctor", "inspect", "quantize", "generate", "simulate", "demo")
+COMMANDS = ("doctor", "inspect", "project", "report", "search", "quantize", "generate", "simulate", "demo")
 
 
 def run(*arguments, cwd=None):

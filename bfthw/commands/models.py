@@ -20,11 +20,11 @@ def show(name, **how):
 
 def _table(model):
     from ..models import costs
-    from ..tables import _table
+    from ..tables import new_table
 
     size = f"{model.resolution} points" if model.name == "pointnet" else f"{model.resolution} px"
     title = f"{model.name}, width {model.width:g}, {size}, {model.fusion}"
-    table = _table(title, "layer", "made of", ">in", ">out", ">places", ">dense", ">weights", ">mult")
+    table = new_table(title, "layer", "made of", ">in", ">out", ">places", ">dense", ">weights", ">mult")
     table.columns[1].no_wrap = True
     dense = 0
     for layer in model.layers:
