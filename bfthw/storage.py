@@ -49,7 +49,8 @@ def read(path):
     path = Path(path)
     reader = _READERS.get(path.suffix)
     if reader is None:
-        raise CheckpointError(f"{path}: the name must end in one of {', '.join((*_READERS, '.onnx'))}, got {path.suffix!r}")
+        known = ", ".join((*_READERS, ".onnx"))
+        raise CheckpointError(f"{path}: the name must end in one of {known}, got {path.suffix!r}")
     if not path.is_file():
         raise CheckpointError(f"{path}: {'is a directory, not a file' if path.is_dir() else 'no such file'}")
     if not 0 < (size := path.stat().st_size) <= LIMIT:
