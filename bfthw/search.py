@@ -12,7 +12,7 @@ from .quantize import choose_formats, quantise
 from .settings import LayerSettings, Settings
 
 WIDTHS = range(2, 17)  # bits of a weight that are tried
-OPERAND = 18  # bits of a multiplier's wider operand in ECP5, iCE40 and Gowin, as rtl_gen takes it
+OPERAND = 18  # bits of a multiplier's wider operand in ECP5 and Gowin (an iCE40 has 16)
 
 
 @dataclass(frozen=True, kw_only=True)
