@@ -65,15 +65,14 @@ class FoldSpec:
             widest = (operand + 1 - a.x_width) // 2
             raise ValueError(
                 f"two products a multiplier: inputs of {a.x_width} and weights of {a.w_width} bits do not fit an "
-                f"operand of "
-                f"{operand}; weights of {widest} bits would" + ("" if widest > 1 else ", with narrower inputs")
+                f"operand of {operand}; weights of {widest} bits would"
+                + ("" if widest > 1 else ", with narrower inputs")
             )
         for f in self.factors:
             if f.values.min() == -(1 << (a.w_width - 1)):
                 raise ValueError(
                     f"two products a multiplier: weights must be symmetric, found {f.values.min()} in {a.w_width} "
-                    f"bits; "
-                    f"{f.values.min() + 1} is the least that fits"
+                    f"bits; {f.values.min() + 1} is the least that fits"
                 )
 
     @property

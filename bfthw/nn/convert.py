@@ -134,8 +134,7 @@ def to_network(model):
         else:
             raise TypeError(
                 f"{where} is a {type(module).__name__}; supported are Butterfly and the other layers of bfthw.nn, "
-                f"Linear, "
-                "Conv2d 1x1, BatchNorm1d/2d, ReLU, Flatten, Identity, Dropout and Sequential of them"
+                "Linear, Conv2d 1x1, BatchNorm1d/2d, ReLU, Flatten, Identity, Dropout and Sequential of them"
             )
     if not found:
         raise ValueError("to_network: the model has no layer with weights")

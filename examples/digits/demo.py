@@ -38,8 +38,7 @@ def run(directory, *, simulator, console, progress, steps, bitstreams=True):
     m = design.manifest
     console.print(
         f"[bold]3[/] Verilog {directory}/digits.v: {m.resources.multipliers} multipliers, {m.resources.rom_bits} ROM "
-        f"bits, "
-        f"latency {m.latency}, interval {m.interval} cycles an image",
+        f"bits, latency {m.latency}, interval {m.interval} cycles an image",
         soft_wrap=True,
     )
 
