@@ -6,6 +6,7 @@ Frobenius's, has alternating least squares, which only ever improve (Lin et al.,
 """
 
 import re
+import sys
 import warnings
 from dataclasses import replace
 from functools import reduce
@@ -98,6 +99,7 @@ def _metric(x):
 
 def _svd(matrix, left, transposed):
     """Values of the factors, first applied first, by lazylinop's hierarchical SVD; `left` as of `_ordered`."""
+    limit = sys.getrecursionlimit()
     with warnings.catch_warnings(record=True):  # it warns of optional parts of its own
         try:
             from lazylinop import butterfly
@@ -105,6 +107,8 @@ def _svd(matrix, left, transposed):
             raise ImportError(
                 f"the hierarchical SVD needs lazylinop: pip install 'bfthw[project]', or take method='als' ({error})"
             ) from None
+        finally:
+            sys.setrecursionlimit(limit)  # it raises it to where deep recursion ends the process
     found = butterfly.ksd(matrix.T.copy() if transposed else matrix, butterfly.Chain(left)).ks_values
     # from the left of the product is last applied first; from that of the transpose, first applied first
     return [np.asarray(v).transpose(0, 2, 1, 3) for v in found] if transposed else [np.asarray(v) for v in found[::-1]]

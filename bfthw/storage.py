@@ -16,6 +16,7 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as safetensors_bytes
 
 LIMIT = 1 << 30  # bytes of a file, and of what it unpacks to: far above any butterfly, far below a machine's memory
+DEEPEST = 50  # levels of a JSON description
 NAME_LIMIT = 300  # characters of an array's name
 DESCRIPTION = "bfthw"  # metadata key (safetensors) or array (npz) that holds the JSON description
 
@@ -206,7 +207,11 @@ def parse(path, model, text):
 
 
 def kind(text):
-    """The `kind` that a JSON description says, None where it says none or is no JSON."""
+    """The `kind` that a JSON description says, None where it says none, is no JSON or is nested without an end."""
+    signs = np.frombuffer(text or b"", np.uint8)
+    depth = np.cumsum(np.isin(signs, list(b"[{")).astype(int) - np.isin(signs, list(b"]}")))
+    if depth.max(initial=0) > DEEPEST:  # json stops at the recursion limit, which any package may have raised
+        return None
     try:
         table = json.loads(text or b"null")
     except (ValueError, RecursionError):

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-pytest.importorskip("lazylinop")
+if find_spec("lazylinop") is None:
+    pytest.skip("needs lazylinop", allow_module_level=True)
 
 import bfthw  # noqa: E402
 from bfthw import Chain, Factor, Layer, Network, chain, structures  # noqa: E402
@@ -18,6 +20,15 @@ from bfthw import project as projection  # noqa: E402
 from bfthw.chain import Indexed  # noqa: E402
 from bfthw.cli import main  # noqa: E402
 from bfthw.project import named, project, project_layer, suggestions  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def recursion_limit():
+    """lazylinop raises it when it is first imported."""
+    limit = sys.getrecursionlimit()
+    yield
+    sys.setrecursionlimit(limit)
+
 from bfthw.quantize import prepare  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -398,3 +409,12 @@ def test_the_example(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "data")
     *_, x, y = load()
     assert np.mean(bfthw.compile(network).classify(x) == y) > 0.88
+
+
+def test_the_recursion_limit_is_left_alone():
+    code = (
+        "import sys, numpy as np; from bfthw.project import project; from bfthw.chain import bft; "
+        "before = sys.getrecursionlimit(); project(np.eye(16), bft(16), method='svd'); "
+        "assert 'lazylinop' in sys.modules and sys.getrecursionlimit() == before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

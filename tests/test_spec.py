@@ -192,7 +192,7 @@ STAGES = [
 
 
 def is_rom(name):
-    return re.fullmatch(r"weights|fields\d+", name.rsplit(".", 1)[-1])
+    return re.fullmatch(r"weights|places|fields\d+", name.rsplit(".", 1)[-1])
 
 
 @pytest.mark.parametrize("number", range(len(STAGES)))
@@ -201,7 +201,7 @@ def test_bits_are_those_of_the_memories(number):
     vectors = vectors[0] if vectors else 1
     spec = StageSpec(factor=factor_of(**options), lanes=lanes, simd=simd, vectors=vectors, flight=ENTRY)
     bits = memories(Stage(spec))
-    assert sum(n for name, n in bits.items() if ".buffer.bank_" in name) == spec.buffer_bits
+    assert sum(n for name, n in bits.items() if re.search(r"\.buffer\.(bank_|copy)", name)) == spec.buffer_bits
     assert sum(n for name, n in bits.items() if is_rom(name)) == spec.rom_bits
     assert all(".buffer.bank_" in name or is_rom(name) for name in bits)
     wanted = lanes * vectors * (simd + (spec.factor.skip is not None))
@@ -214,12 +214,12 @@ def test_resources_of_networks_are_those_built(seed):
     print(f"seed {seed}, vectors {spec.vectors}:", [(str(s.pattern), s.lanes, s.simd) for s in spec.stages])
     network = Network(spec)
     bits = memories(network)
-    buffers = sum(n for name, n in bits.items() if ".buffer.bank_" in name)
+    buffers = sum(n for name, n in bits.items() if re.search(r"\.buffer\.(bank_|copy)", name))
     assert buffers == sum(s.buffer_bits for s in spec.stages)
     # a one-word ROM is a constant
     constants = 0
     for s in spec.stages:
-        weights = s.pattern.weights * s.factor.weights.width
+        weights = s.pattern.weights * s.factor.weights.width + s.cycles * s.address_bits
         constants += weights * (s.beats_out * s.steps == 1) + (s.rom_bits - weights) * (s.beats_out == 1)
     assert sum(n for name, n in bits.items() if is_rom(name)) + constants == spec.rom_bits
     assert multiplications(network) == spec.multipliers

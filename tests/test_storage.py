@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from checkpoint_files import FACTORS, WRITERS, layer, npz, refused, safetensors
 
+from bfthw import storage
 from bfthw.checkpoint import CheckpointError, is_integers, load
 
 
@@ -237,3 +238,14 @@ def test_without_torch(tmp_path, monkeypatch):
     (tmp_path / "w.pt").write_bytes(b"x")
     monkeypatch.setitem(sys.modules, "torch", None)
     refused(tmp_path / "w.pt", r"pip install 'bfthw\[torch\]'")
+
+
+def test_descriptions_without_an_end():
+    """Refused before json sees them, whatever the recursion limit."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(1_000_000)
+    try:
+        assert storage.kind(b"[" * 1_000_000) is None and storage.kind(b'{"a":' * 200_000) is None
+    finally:
+        sys.setrecursionlimit(limit)
+    assert storage.kind(b'{"kind": "integers", "layers": [{"factors": [{"weights": [8, 7]}]}]}') == "integers"
