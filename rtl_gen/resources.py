@@ -52,6 +52,7 @@ _FAMILIES = {
     "gowin": _Family(chain=1, pair=1, block=128, rows=16, row=8),
 }
 ENABLE = 8  # cost of a block RAM's read enable, found by trying
+CHOICE = 0.25  # and of a bit that is chosen from another row of tables
 DEEP = 64  # words: deeper ROMs are block RAMs on every family
 
 
@@ -109,7 +110,9 @@ class _Need:
         blocks = self.tech.rom_cost(max(depth, DEEP), width)["RAM"]
         rows = -(-depth // f.rows) if f.rows else 0
         tables = -(-width // 4) * rows
-        costs = {"logic": width * depth, "block": blocks * f.block + ENABLE} | ({"tables": tables * 4} if rows else {})
+        costs = {"logic": width * depth, "block": blocks * f.block + ENABLE}
+        if rows:
+            costs["tables"] = tables * 4 + width * (rows - 1) * CHOICE
         cheapest = min(costs, key=costs.get)
         if cheapest == "block":
             self.sum["RAM"] += blocks
