@@ -9,6 +9,7 @@ A factor of pattern (a, b, c, d) has the support I_a (x) 1_{b x c} (x) I_d and v
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from math import isqrt, prod
 from typing import NamedTuple
 
@@ -256,6 +257,13 @@ def _check_sizes(owner, **sizes):
     for name, size in sizes.items():
         if type(size) is not int or size < 1:
             raise ValueError(f"{owner}: {name} must be a positive integer, got {size!r}")
+
+
+@cache
+def divisors(n):
+    """Of a positive integer, ascending."""
+    small = [d for d in range(1, isqrt(n) + 1) if n % d == 0]
+    return tuple(sorted({*small, *(n // d for d in small)}))
 
 
 def factorise(n, base):

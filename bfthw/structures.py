@@ -3,13 +3,13 @@
 from bisect import bisect_left
 from fractions import Fraction
 from functools import cache
-from math import inf, isqrt
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
 
 from . import chain as chains
-from .chain import Chain, Factor, Indexed, dense, factorise, mixed_radix, patterns
+from .chain import Chain, Factor, Indexed, dense, divisors, factorise, mixed_radix, patterns
 
 
 def index(pattern):
@@ -21,7 +21,7 @@ def index(pattern):
     return ((i * c + k) * d + l + 0 * j).reshape(-1, c)
 
 
-def _places(pattern):
+def places(pattern):
     """Where the weights of `index` lie in the flat values (a, b, c, d), int64 (outputs, c)."""
     a, b, c, d = pattern
     i, j, l, k = np.ogrid[:a, :b, :d, :c]
@@ -76,7 +76,7 @@ def _renumbered(pattern, table, before, after, values):
     order = np.argsort(found < 0, axis=1, kind="stable")[:, : max(1, (found >= 0).sum(axis=1).max())]
     found = np.take_along_axis(found, order, axis=1)
     if values is not None:
-        values = values.ravel()[np.take_along_axis(_places(pattern)[after], order, axis=1)]
+        values = values.ravel()[np.take_along_axis(places(pattern)[after], order, axis=1)]
         values = np.where(found >= 0, values, 0.0)[:, None, :, None]
     return Indexed(np.where(found >= 0, found, np.maximum(found[:, :1], 0)), len(before)), values
 
@@ -173,7 +173,7 @@ def debut_chain(outputs, inputs, kind="monotonic", *, shrink=None, bulge=4 / 3, 
         if kind == "monotonic":
             return [tail] if (tail := cheapest(rest_in, rest_out)) else []
         found, most = [], max(inputs, outputs)
-        for r, s in ((r, s) for r in _divisors(rest_out) for s in _divisors(rest_in)):
+        for r, s in ((r, s) for r in divisors(rest_out) for s in divisors(rest_in)):
             peak = rest_in // s * done * r
             if r > s and peak > most and peak >= bulge * most and (tail := cheapest(rest_in // s, rest_out // r)):
                 found.append((peak * s + tail[0], 1 + tail[1], ((r, s), *tail[2])))
@@ -186,7 +186,7 @@ def debut_chain(outputs, inputs, kind="monotonic", *, shrink=None, bulge=4 / 3, 
             raise ValueError(
                 f"{text}: the size can grow to {grown:g} times the larger at most, bulge = {bulge:g} is wanted"
             )
-        ratios = sorted({Fraction(max(r, s), min(r, s)) for r in _divisors(rest_out) for s in _divisors(rest_in)})
+        ratios = sorted({Fraction(max(r, s), min(r, s)) for r in divisors(rest_out) for s in divisors(rest_in)})
         least = ratios[bisect_left(ratios, True, key=lambda ratio: bool(find(ratio)))]
         raise ValueError(
             f"{text} whose factors change the size {shrink:g} times at most: shrink = {least} is the least that does"
@@ -194,12 +194,6 @@ def debut_chain(outputs, inputs, kind="monotonic", *, shrink=None, bulge=4 / 3, 
     factors = [*factors, *min(found)[2]] or [(1, 1)]
     rows = np.cumprod([1, *(r for r, _ in factors)])
     return chains.debut(*((r, s, int(t)) for (r, s), t in zip(factors, rows)), inputs=inputs)
-
-
-@cache
-def _divisors(n):
-    small = [d for d in range(1, isqrt(n) + 1) if n % d == 0]
-    return tuple(sorted({*small, *(n // d for d in small)}))
 
 
 def _cheapest(total, shrink, growing):
@@ -213,11 +207,11 @@ def _cheapest(total, shrink, growing):
         if inputs == outputs == 1:
             return 0, 0, ()
         found = None
-        for r in _divisors(outputs):
+        for r in divisors(outputs):
             weights = inputs * (total // outputs) * r
             if found and weights > found[0]:
                 break
-            for s in _divisors(inputs):
+            for s in divisors(inputs):
                 big, small = (r, s) if growing else (s, r)
                 if not small <= big <= shrink * small or big == 1:
                     continue

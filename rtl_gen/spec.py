@@ -7,14 +7,10 @@ from math import gcd, lcm
 import numpy as np
 
 from bfthw import IntFactor, Pattern
-from bfthw.chain import Indexed
+from bfthw.chain import Indexed, divisors
 
 from .datapath import LEAD, Arithmetic
 from .tech import READ
-
-
-def divisors(n):
-    return tuple(i for i in range(1, n + 1) if n % i == 0)
 
 
 def fitting_lanes(pattern):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..chain import Chain, Factor, Indexed, Pattern, patterns, support
+from ..structures import index, places
 
 ZERO, ONE = -1, -2  # in the place of an entry: a weight that is 0, that is 1
 LIMIT = 1 << 27  # weights of a factor
@@ -35,19 +36,17 @@ def check_size(weights):
 
 def rows(sources):
     """(a, b, c, d) -> the inputs and the sources of every output, two arrays (outputs, c)."""
-    a, b, c, d = sources.shape
-    inputs = np.arange(a * c * d).reshape(a, 1, c, d)
-    return [np.broadcast_to(t, (a, b, c, d)).transpose(0, 1, 3, 2).reshape(-1, c) for t in (inputs, sources)]
+    pattern = Pattern(*sources.shape)
+    return index(pattern), sources.ravel()[places(pattern)]
 
 
-def named(index, sources, inputs):
-    """Index and sources (outputs, c) as the Indexed and the sources of a factor, without columns that are all ZERO."""
-    check_size(index.size)
+def named(taken, sources, inputs):
+    """Inputs and sources (outputs, c) to the Indexed and the sources of a factor, without columns that are all ZERO."""
+    check_size(taken.size)
     last = np.argsort(sources == ZERO, axis=1, kind="stable")
     width = max(1, int((sources != ZERO).sum(axis=1).max()))
-    index, sources = (np.take_along_axis(t, last, axis=1)[:, :width] for t in (index, sources))
-    index = np.where(sources == ZERO, 0, index)
-    return Indexed(index, inputs), sources[:, None, :, None]
+    taken, sources = (np.take_along_axis(t, last, axis=1)[:, :width] for t in (taken, sources))
+    return Indexed(np.where(sources == ZERO, 0, taken), inputs), sources[:, None, :, None]
 
 
 def plan(sources, take=None, give=None, inputs=None):
@@ -59,12 +58,11 @@ def plan(sources, take=None, give=None, inputs=None):
     sources = list(sources)
     shapes = [Pattern(*map(int, s.shape)) for s in sources]
     if give is not None:
-        index, entries = (t[give].reshape(len(give), -1) for t in rows(sources[-1]))
-        shapes[-1], sources[-1] = named(index, entries, shapes[-1].inputs)
+        taken, entries = (t[give].reshape(len(give), -1) for t in rows(sources[-1]))
+        shapes[-1], sources[-1] = named(taken, entries, shapes[-1].inputs)
     if take is not None:
-        index = shapes[0].index if isinstance(shapes[0], Indexed) else rows(sources[0])[0]
-        entries = rows(sources[0])[1]
-        shapes[0], sources[0] = named(take[index], np.where(take[index] == ZERO, ZERO, entries), inputs)
+        taken, entries = take[index(shapes[0])], rows(sources[0])[1]
+        shapes[0], sources[0] = named(taken, np.where(taken == ZERO, ZERO, entries), inputs)
     return Plan(patterns(shapes), tuple(sources))
 
 
