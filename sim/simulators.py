@@ -52,7 +52,7 @@ def environment(simulator, place=None, **more):
 
 
 def _verilator(environment):
-    """Path of Verilator; its script (in perl, it lifts limits) hands its own real folder to a shell, so not any will do."""
+    """Path of Verilator: of its script, which lifts limits, but hands the folder that it really is in to a shell."""
     script = cache.PLAIN.fullmatch(str(verilator_home().resolve()))
     return str(Path(environment["VERILATOR_ROOT"], "bin", "verilator" if script else "verilator_bin"))
 
@@ -75,7 +75,7 @@ def check_simulator(simulator, waves=False):
 def build(verilog, top, simulator="verilator", waves=False, netlist=False, models=None):
     """Folder of the cache with a simulation of Verilog, compiled unless it is there.
 
-    verilog, models: dicts, names of files → their text. RuntimeError with the end of the log where it cannot be built.
+    verilog, models: dicts, file name → text. RuntimeError with the end of the log where it cannot be built.
     Every warning of Verilator that waivers.vlt does not name is an error. Not so in `models`, Verilog of primitives,
     nor for a `netlist`: its cells' models are others', and of its thousands of nets only the ports stay visible, or
     compiling them takes minutes.
@@ -91,8 +91,8 @@ def build(verilog, top, simulator="verilator", waves=False, netlist=False, model
             arguments.append("--no-public-flat-rw")
             ports = "aclk", "aresetn", "s_axis_*", "m_axis_*", "frame_*"
             own += [f'public_flat_rw -module "{top}" -var "{port}"' for port in ports]
-        rules = {"waivers.vlt": WAIVERS.read_text(encoding="utf-8"), "own.vlt": "\n".join(["`verilator_config", *own, ""])}
-        files = {**rules, **files}
+        rules = "\n".join(["`verilator_config", *own, ""])
+        files = {WAIVERS.name: WAIVERS.read_text(encoding="utf-8"), "own.vlt": rules, **files}
     try:
         if simulator == "compiled":
             arguments = ["--top-module", top, "--prefix", "Vcore", "-MAKEFLAGS", "OPT_FAST=-O2", *arguments]
@@ -104,7 +104,8 @@ def build(verilog, top, simulator="verilator", waves=False, netlist=False, model
 
 
 def _plain_names(files):
-    return {name if PLAIN_NAME.fullmatch(name) else f"source{n}.v": text for n, (name, text) in enumerate(files.items())}
+    numbered = enumerate(files.items())
+    return {name if PLAIN_NAME.fullmatch(name) else f"source{n}.v": text for n, (name, text) in numbered}
 
 
 def compiled(files, program, arguments):

@@ -53,16 +53,16 @@ def check_report(report, directory, board):
 
 def test_icebreaker_from_core_to_bitstream(tiny, tmp_path):
     """The real shell around a small core, its netlist simulated, in the open flow from PyPI."""
-    seen = []
-    report = build(tiny, "icebreaker", tmp_path, progress=lambda step, seconds: seen.append((step, seconds)))
-    check_report(report, tmp_path, BOARDS["icebreaker"])
+    seen, there = [], tmp_path / "any folder's $name"
+    report = build(tiny, "icebreaker", there, progress=lambda step, seconds: seen.append((step, seconds)))
+    check_report(report, there, BOARDS["icebreaker"])
     assert "simulated" in report.netlist and "equal the golden model" in report.netlist
     assert [step for step, seconds in seen if seconds is None] == [step for step, _ in report.steps]
-    files = {file.name for file in tmp_path.iterdir()}
+    files = {file.name for file in there.iterdir()}
     assert files >= {"report.json", "tiny.asc", "tiny.bin", "tiny.netlist.v", "tiny.nextpnr.log", "tiny.yosys.log"}
     assert not [name for name in files if name.startswith(".")]
     # the shipped bitstream begins as every iCE40 bitstream does (icestorm's description of the format)
-    assert (tmp_path / "tiny.bin").read_bytes().find(b"\x7e\xaa\x99\x7e") >= 0
+    assert (there / "tiny.bin").read_bytes().find(b"\x7e\xaa\x99\x7e") >= 0
     ((clock,),) = [report.clocks.values()]
     assert clock.used == 12 and clock.limit == (50 if report.resources["DSP"].synthesised else 150)
 

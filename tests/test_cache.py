@@ -1,4 +1,4 @@
-"""The cache of what was compiled: this user's own, whole at once, bounded; scratch that dead programs left is removed."""
+"""The cache of what was compiled: this user's own, whole at once, bounded; scratch of dead programs is removed."""
 
 import os
 import shutil
@@ -205,7 +205,11 @@ def test_an_executable_beside_the_data_is_not_run(tmp_path):
     assert simulate(design, vectors=1, simulator="compiled").ok and not mark.exists()
 
 
-TWICE = "import sys; from sim import simulate; r = simulate(sys.argv[1], vectors=4, simulator='icarus', waves=True); print(r.ok)"
+TWICE = """
+import sys
+from sim import simulate
+print(simulate(sys.argv[1], vectors=4, simulator="icarus", waves=True).ok)
+"""
 
 
 @pytest.mark.skipif(not simulators.shutil.which("iverilog"), reason="Icarus Verilog is not installed")

@@ -179,5 +179,6 @@ def test_what_a_child_started_ends_with_it(tmp_path):
 
 def test_what_runs_is_told_now_and_then():
     ticks = []
-    done = child.run(["sh", "-c", "sleep 0.5; cat; exit 3"], input=b"x", stdout=subprocess.PIPE, tick=lambda: ticks.append(1))
+    command = ["sh", "-c", "sleep 0.5; cat; exit 3"]
+    done = child.run(command, input=b"x", stdout=subprocess.PIPE, tick=lambda: ticks.append(1))
     assert (done.returncode, done.stdout) == (3, b"x") and 1 <= len(ticks) <= 3

@@ -8,12 +8,13 @@ from amaranth.back import rtlil
 from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from sim_bench import small_core
 
 import bfthw
 import rtl_gen
 from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
 from bfthw.chain import bft
-from boards import netlist, synth
+from boards import gatelevel, netlist, synth
 from boards.table import ECP5_85F, GW1NR9, UP5K
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -141,3 +142,16 @@ def test_the_shells_netlist_answers_the_host(tmp_path, monkeypatch):
     with simulated.simulated_board(design) as port, Board(port, design.path) as board:
         assert np.array_equal(board.run(x), design.spec.network.predict(x))
         assert board.counters().answered and not board.counters().wrong_crc
+
+
+def test_a_netlist_that_would_do_more_is_not_simulated(tmp_path):
+    """A folder of `build` may come from elsewhere."""
+    design = small_core(tmp_path)
+    text = "module core(); initial $system(\"touch was_run\"); endmodule\n"
+    (tmp_path / "core.netlist.v").write_text(text)
+    there = tmp_path / "core.netlist.v"
+    with (
+        pytest.raises(ValueError, match=r"core.netlist.v: has '\$system', which no generated core has"),
+        gatelevel.simulation(design, "icebreaker", there, clock_hz=12_000_000),
+    ):
+        pass
