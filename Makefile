@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test test-all figures bench bench-cpu clean
+.PHONY: demo test test-all planted figures bench bench-cpu clean
 
 demo: .venv/demo
 	$(BIN)/bfthw demo
@@ -13,6 +13,10 @@ test: .venv/test
 
 test-all: .venv/test
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+# each bug of tests/planted is put into a copy of the tree, and its tests are seen to fail. PLANTED="name ..." for some
+planted: .venv/test
+	$(BIN)/python tests/planted/run.py $(PLANTED)
 
 figures: .venv/test
 	$(BIN)/python examples/figures.py

@@ -62,11 +62,12 @@ def to_integers(path, settings, calibration, file):
 def show_first_hurt(reports):
     """One line that names the stage to look at first, where there are reports."""
     from ..noise import first_hurt
+    from ..tables import stage
 
     row, lost = first_hurt(reports)
     if row is not None:
         how = f"loses {lost:.1f} dB" if lost is not None else "has most noise of its own; no stage loses 6 dB"
-        console.print(f"first stage that hurts: {row.name} {how}, mostly by {row.cause}", markup=False, soft_wrap=True)
+        console.print(f"first stage that hurts: {stage(row.name)} {how}, mostly by {row.cause}", markup=False, soft_wrap=True)
 
 
 def doctor():
