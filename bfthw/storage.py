@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import zipfile
 import zlib
 from contextlib import suppress
@@ -14,6 +13,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as safetensors_bytes
+
+from . import files
 
 LIMIT = 1 << 30  # bytes of a file, and of what it unpacks to: far above any butterfly, far below a machine's memory
 DEEPEST = 50  # levels of a JSON description
@@ -52,6 +53,7 @@ def read(path):
     if reader is None:
         known = ", ".join((*_READERS, ".onnx"))
         raise CheckpointError(f"{path}: the name must end in one of {known}, got {path.suffix!r}")
+    files.finish(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: {'is a directory, not a file' if path.is_dir() else 'no such file'}")
     if not 0 < (size := path.stat().st_size) <= LIMIT:
@@ -244,17 +246,7 @@ def write(path, arrays, description, suffixes):
         data = _npz_bytes({DESCRIPTION: np.frombuffer(text.encode(), np.uint8)} | arrays)
     else:
         data = safetensors_bytes(arrays, {DESCRIPTION: text})
-    _replace(path, data)
-
-
-def _replace(path, data):
-    """Write a file whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    files.write(path, data)
 
 
 def write_array(path, array):
@@ -264,7 +256,7 @@ def write_array(path, array):
         raise CheckpointError(f"{path}: the name must end in .npy, got {path.suffix!r}")
     stream = io.BytesIO()
     np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
-    _replace(path, stream.getvalue())
+    files.write(path, stream.getvalue())
 
 
 def _npz_bytes(arrays):

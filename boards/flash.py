@@ -7,9 +7,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from bfthw.files import reader
+
 from .table import find_board
 
 
+@reader
 def bitstream(directory, board=None):
     """(path, Board) of the bitstream that report.json in `directory` tells of.
 

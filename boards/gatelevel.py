@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tempfile
 import time
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import rtl_gen
+from bfthw.files import reading
 from sim import scenarios, simulators
 
 from .flash import bitstream
@@ -128,16 +130,19 @@ def compare(design, board, netlist, *, clock_hz, inputs=None, count=10, tools="y
 def check(directory, *, inputs=None, count=10):
     """`compare` for what `build` or `patch` left in a directory, with its own report and manifest; a Result."""
     directory = Path(directory)
-    _, board = bitstream(directory, None)
-    report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
-    name = report["name"]
-    design = rtl_gen.load_design(directory / f"{name}.json")
-    if report["configuration"] != (there := design.manifest.configuration):
-        raise ValueError(
-            f"{directory / 'report.json'}: configuration is {report['configuration'][:12]}, {name}.json has "
-            f"{there[:12]}"
+    with tempfile.TemporaryDirectory(prefix="bfthw-board-") as folder:
+        with reading(directory):
+            _, board = bitstream(directory, None)
+            report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
+            name = report["name"]
+            design = rtl_gen.load_design(directory / f"{name}.json")
+            netlist = shutil.copy(directory / f"{name}.netlist.v", folder)
+        if report["configuration"] != (there := design.manifest.configuration):
+            raise ValueError(
+                f"{directory / 'report.json'}: configuration is {report['configuration'][:12]}, {name}.json has "
+                f"{there[:12]}"
+            )
+        return compare(
+            design, board, netlist, clock_hz=round(report["clock_mhz"] * 1e6), inputs=inputs, count=count,
+            tools=report["tools"]["from"],
         )
-    return compare(
-        design, board, directory / f"{name}.netlist.v", clock_hz=round(report["clock_mhz"] * 1e6), inputs=inputs,
-        count=count, tools=report["tools"]["from"],
-    )

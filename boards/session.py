@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bfthw import load_integers
+from bfthw.files import reading
 from rtl_gen import load_design, read_manifest
 
 from .host import Board
@@ -30,7 +31,8 @@ def connect(port, manifest, *, baud=None):
 def compare(manifest, x, y, labels=False):
     """How many of a board's answers y to vectors x differ from the golden model's."""
     manifest = Path(manifest)
-    network = load_integers(manifest.parent / read_manifest(manifest).files.integers.name)
+    with reading(manifest):
+        network = load_integers(manifest.parent / read_manifest(manifest).files.integers.name)
     floats = np.asarray(x).dtype.kind == "f"
     wanted = network(network.input.quantise(x) if floats else x)
     if labels:

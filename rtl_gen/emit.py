@@ -1,8 +1,6 @@
 """From a specification to files: Verilog, manifest, integers, and RTLIL on request."""
 
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +10,7 @@ from amaranth.back import rtlil, verilog
 
 import bfthw
 from bfthw import IntNetwork, Settings, load_integers, save_integers
+from bfthw.files import reader, replacing
 
 from . import manifest as mf
 from .netspec import NetworkSpec
@@ -128,7 +127,7 @@ class Design:
 def write(network, directory, *, name, settings=None, with_rtlil=False):
     """Write NAME.v, NAME.json and NAME.npz (and NAME.il) for an IntNetwork; returns the Design.
 
-    All files are made beside their places and then renamed, the manifest last: an error leaves what was there.
+    They replace what was there together, or not at all (bfthw.files).
     Raises ValueError for a bad name or parallelism.
     """
     if not isinstance(network, IntNetwork):
@@ -142,19 +141,18 @@ def write_spec(spec, directory, *, name, with_rtlil=False):
     check_name(name)
     network, directory = spec.network, Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=directory) as made:
-        made = Path(made)
+    # RTLIL of another core of that name would be taken for this one's
+    with replacing(directory, gone=[f"{name}.il"]) as (_, made):
         (made / f"{name}.v").write_text(to_verilog(spec, name), encoding="utf-8")
         if with_rtlil:
             (made / f"{name}.il").write_text(to_rtlil(spec, name), encoding="utf-8")
         save_integers(network, made / f"{name}.npz")
         manifest = make_manifest(spec, name, made)
         (made / f"{name}.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        for file in (f"{name}.v", *([f"{name}.il"] if with_rtlil else []), f"{name}.npz", f"{name}.json"):
-            os.replace(made / file, directory / file)
     return Design(spec=spec, manifest=manifest, path=directory / f"{name}.json")
 
 
+@reader
 def load_design(path):
     """The Design of a manifest: integers and parallelism as they were written. ValueError where they do not fit."""
     path = Path(path)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from bfthw import QFormat
+from bfthw.files import reader
 
 VERSION = 1
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
@@ -152,6 +153,7 @@ def sha256(path):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
+@reader
 def read_manifest(path, *, check=True):
     """A manifest from a file; ValueError names file, key and rule, also where a file beside it is missing or
     changed.

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bfthw import load_integers
+from bfthw.files import reading, replacing
 from rtl_gen.manifest import read_manifest, sha256
 from rtl_gen.top import lane_bytes
 
@@ -102,8 +103,9 @@ def simulate(
         raise ValueError(f"vectors must be 1 or more, got {vectors}")
     if not 0 <= stall < 1:
         raise ValueError(f"stall is a probability, 0 or more and less than 1, got {stall}")
-    manifest = read_manifest(path)
-    network = load_integers(path.parent / manifest.files.integers.name)
+    with reading(path):
+        manifest = read_manifest(path)
+        network = load_integers(path.parent / manifest.files.integers.name)
     check_ports(path, manifest, network)
     if not netlist:
         check_plain(path.parent / manifest.files.verilog.name)
@@ -145,7 +147,8 @@ class _Bench:
             if self.waves:
                 dump = next(job.glob("dump.*"))
                 wave_file = self.path.with_suffix(dump.suffix)
-                shutil.move(dump, wave_file)
+                with replacing(wave_file.parent) as (_, new):
+                    shutil.copy(dump, new / wave_file.name)
         latency = interval = outputs = None
         checks = []
         for n, scenario in enumerate(scenarios):

@@ -86,7 +86,7 @@ def search(
     bits,
 ):
     """Choose the bits of each factor's weights within a budget; writes settings that quantize and generate take."""
-    from .. import make_settings, tables
+    from .. import files, make_settings, tables
     from .. import search as mixed
     from ..storage import read_vectors
 
@@ -108,7 +108,7 @@ def search(
     if output is None:
         console.print(text, markup=False, highlight=False)
     else:
-        output.write_text(text, encoding="utf-8")
+        files.write(output, text)
         console.print(
             f"wrote {output}; bfthw quantize CKPT --settings {output} --calibration ...", markup=False, soft_wrap=True
         )
