@@ -67,7 +67,7 @@ def replacing(folder, *, gone=(), expected=None):
         raise
     finally:
         shutil.rmtree(place, ignore_errors=True)
-        os.close(owned)
+        _close(owned)
 
 
 def reader(function):
@@ -101,7 +101,7 @@ def reading(path):
         yield
     finally:
         if held is not None:
-            os.close(held)
+            _close(held)
 
 
 def finish(path):
@@ -204,7 +204,13 @@ def _locked(folder, kind):
     try:
         yield
     finally:
-        os.close(fd)
+        _close(fd)
+
+
+def _close(fd):
+    with suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_UN)  # a fork that still has it open would keep it
+    os.close(fd)
 
 
 def _open(folder, kind):
@@ -213,7 +219,7 @@ def _open(folder, kind):
     try:
         _lock(fd, kind, folder)
     except BaseException:
-        os.close(fd)
+        _close(fd)
         raise
     return fd
 
