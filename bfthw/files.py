@@ -7,7 +7,6 @@ end with their process. On a file system without them, the hashes in manifest an
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -19,6 +18,11 @@ import time
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows, where folders cannot be locked
+    fcntl = None
 
 JOURNAL = ".bfthw-journal"
 WORK = ".bfthw-work-"  # of a folder that a living process holds locked
@@ -48,11 +52,11 @@ def replacing(folder, *, gone=(), expected=None):
     """
     folder = Path(folder)
     try:
-        with _locked(folder, fcntl.LOCK_EX):
+        with _locked(folder):
             _finish(folder)
             _sweep(folder)
             place = Path(tempfile.mkdtemp(prefix=WORK, dir=folder))
-            owned = _open(place, fcntl.LOCK_EX)
+            owned = _open(place)
     except OSError as error:
         raise _told(error, f"{folder}: nothing can be written here") from None
     work, new = place / "work", place / "new"
@@ -90,18 +94,17 @@ def reading(path):
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     try:
-        held = _open(folder, fcntl.LOCK_SH)
+        held = _open(folder, shared=True)
     except (FileNotFoundError, NotADirectoryError, PermissionError):  # whoever reads there will say so
         held = None
     try:
-        while held is not None and _pending(folder):
-            _lock(held, fcntl.LOCK_EX, folder)
+        while _pending(folder):
+            _lock(held, folder)
             _finish(folder)
-            _lock(held, fcntl.LOCK_SH, folder)
+            _lock(held, folder, shared=True)
         yield
     finally:
-        if held is not None:
-            _close(held)
+        _close(held)
 
 
 def finish(path):
@@ -120,7 +123,7 @@ def _commit(folder, new, gone, expected):
     for name in names:
         _sync(new / name)
     _sync(new)
-    with _locked(folder, fcntl.LOCK_EX):
+    with _locked(folder):
         _finish(folder)
         for name, digest in expected.items():
             if not (folder / name).is_file() or hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
@@ -141,9 +144,7 @@ def _commit(folder, new, gone, expected):
 def _pending(folder):
     """Whether a journal has files that are not in their places yet; also where it can't be seen into."""
     try:
-        return bool(os.listdir(folder / JOURNAL))
-    except FileNotFoundError:
-        return False
+        return os.path.lexists(folder / JOURNAL) and bool(os.listdir(folder / JOURNAL))
     except OSError:
         return True
 
@@ -189,7 +190,7 @@ def _sweep(folder):
     with os.scandir(folder) as entries:
         found = [e.path for e in entries if e.name.startswith(WORK) and e.is_dir(follow_symlinks=False)]
     for path in found:
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):  # without locks nobody can tell
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -199,8 +200,8 @@ def _sweep(folder):
 
 
 @contextmanager
-def _locked(folder, kind):
-    fd = _open(folder, kind)
+def _locked(folder):
+    fd = _open(folder)
     try:
         yield
     finally:
@@ -208,27 +209,31 @@ def _locked(folder, kind):
 
 
 def _close(fd):
+    if fd is None:
+        return
     with suppress(OSError):
         fcntl.flock(fd, fcntl.LOCK_UN)  # a fork that still has it open would keep it
     os.close(fd)
 
 
-def _open(folder, kind):
-    """A locked file descriptor of a folder."""
+def _open(folder, *, shared=False):
+    """A locked file descriptor of a folder, None where there is no such thing."""
+    if fcntl is None:
+        return None
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        _lock(fd, kind, folder)
+        _lock(fd, folder, shared=shared)
     except BaseException:
         _close(fd)
         raise
     return fd
 
 
-def _lock(fd, kind, folder):
+def _lock(fd, folder, *, shared=False):
     until = time.monotonic() + WAIT
-    while True:
+    while fd is not None:
         try:
-            return fcntl.flock(fd, kind | fcntl.LOCK_NB)
+            return fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > until:
                 raise TimeoutError(f"{folder}: another process has had its files locked for {WAIT} s") from None
@@ -238,6 +243,9 @@ def _lock(fd, kind, folder):
 
 
 def _sync(path):
+    """Wait until a file's content, or a folder's names, are on the disk."""
+    if fcntl is None:
+        return
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
