@@ -39,7 +39,10 @@ def before_each_step(act):
 
 
 def killed(action, step):
-    """Run an action in a fork of this process that is killed before its step-th step, from 1; whether it was."""
+    """Run an action in a fork of this process that is killed before its step-th step, from 1; whether it was.
+
+    A file that is opened for writing is open when the kill comes, and so empty.
+    """
     pid = os.fork()
     if pid == 0:
         count = 0
@@ -48,6 +51,8 @@ def killed(action, step):
             nonlocal count
             count += 1
             if count == step:
+                if event == "open":
+                    os.open(arguments[0], arguments[2])
                 os.kill(os.getpid(), signal.SIGKILL)
 
         try:

@@ -53,6 +53,22 @@ def test_a_set_replaces_another(folder):
     assert stat.S_IMODE((folder / "note").stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
 
 
+def test_a_set_counts_when_it_is_on_the_disk(folder, monkeypatch):
+    """Content and names are waited for before the journal gets its name, that name before the first file moves."""
+    happened = []
+
+    def sync(fd, really=os.fsync):
+        happened.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name)
+        really(fd)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with before_each_step(lambda event, arguments: event == "os.rename" and happened.append(arguments)):
+        replace(folder)
+    renamed = [n for n, step in enumerate(happened) if isinstance(step, tuple)]
+    assert happened[: renamed[0]] == [*sorted(NEW), "new"] and len(renamed) == 1 + len(NEW)
+    assert happened[renamed[0] + 1 : renamed[1]] == [folder.name] == happened[renamed[-1] + 1 :]
+
+
 def test_errors_leave_what_was_there(folder):
     with pytest.raises(ZeroDivisionError), replacing(folder) as (work, new):
         put(new, NEW)

@@ -1,7 +1,10 @@
 """The commands that write files, killed before every step: old or new, whole, and the same command then succeeds."""
 
+import hashlib
+import json
 import shutil
 import sys
+from contextlib import suppress
 from itertools import count
 
 import numpy as np
@@ -11,6 +14,7 @@ from kills import ended_well, forked, hidden, killed, visible
 import bfthw
 from bfthw import cli, files
 from bfthw.storage import write_array
+from boards.flash import bitstream
 from boards.session import compare
 from rtl_gen import emit, load_design, read_manifest, write
 from sim import simulate
@@ -111,6 +115,33 @@ def test_killed_before_every_step(command, folder, run, tmp_path):
     # once new, always new
     assert seen == sorted(seen) and set(seen) == {False, True}
     assert visible(folder) == new and not hidden(folder)
+
+
+READERS = {
+    "read_manifest": lambda out: read_manifest(out / "core.json"),
+    "load_design": lambda out: load_design(out / "core.json"),
+    "load_integers": lambda out: bfthw.load_integers(out / "core.npz"),
+    "compare": lambda out: compare(out / "core.json", np.zeros((1, 4), int), [[0] * 4]),
+    "simulate": lambda out: simulate(out / "core.json", simulator="none"),
+    "bitstream": bitstream,
+}
+
+
+def test_every_reader_finishes_what_was_cut_off(tmp_path):
+    sets = []
+    for seed in (1, 2):
+        write(bfthw.compile(network(seed)), made := tmp_path / str(seed), name="core")
+        (made / "core.bin").write_bytes(bits := bytes([seed]))
+        report = {"board": "icebreaker", "bitstream": "core.bin", "sha256": hashlib.sha256(bits).hexdigest()}
+        (made / "report.json").write_text(json.dumps(report))
+        sets.append(visible(made))
+    for name, reads in READERS.items():
+        folder = shutil.copytree(tmp_path / "1", tmp_path / name)
+        shutil.copytree(tmp_path / "2", folder / ".bfthw-journal")
+        (folder / ".bfthw-journal" / "core.v").rename(folder / "core.v")
+        with suppress(ValueError):  # of the simulator
+            reads(folder)
+        assert visible(folder) == sets[1] != sets[0] and not hidden(folder), name
 
 
 @pytest.mark.parametrize("where", ["rtl_gen.emit", "sim.simulate", "boards.session"])
