@@ -153,8 +153,12 @@ def _finish(folder):
     """Move what is in the journal to its place, with the folder locked; OSError where that can't be."""
     journal = folder / JOURNAL
     try:
-        if not stat.S_ISDIR(os.lstat(journal).st_mode):
+        found = os.lstat(journal)
+        if not stat.S_ISDIR(found.st_mode):
             raise OSError(f"{journal}: not a folder that bfthw made; remove it")
+        # in a folder for all, nobody's files are anybody else's to replace
+        if fcntl and found.st_uid not in (os.geteuid(), os.stat(folder).st_uid):
+            raise PermissionError(errno.EPERM, "it is another user's")
         names = sorted(os.listdir(journal))
         _check(journal, names)
         for name in names:

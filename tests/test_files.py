@@ -240,6 +240,21 @@ def test_folders_that_may_not_be_changed(tmp_path):
             folder.chmod(0o755)
 
 
+def test_journals_of_other_users(folder):
+    if os.getuid():
+        pytest.skip("needs root, to give a folder away")
+    cut_off(folder)
+    there = visible(folder)
+    os.chown(folder / JOURNAL, 54321, 54321)
+    for action in (lambda: reading(folder).__enter__(), lambda: write(folder / "x.npz", b"")):
+        with pytest.raises(PermissionError, match=r"my \$dir: .* use a copy \(cp .* it is another user's$"):
+            action()
+        assert visible(folder) == there
+    os.chown(folder, 54321, 54321)
+    with reading(folder):
+        assert visible(folder) == NEW
+
+
 STRANGERS = {
     "hidden file": lambda j, away: (j / ".bashrc").write_text("x"),
     "script": lambda j, away: (j / "conftest.py").write_text("x"),
