@@ -7,6 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from . import child
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tool:
@@ -31,10 +33,10 @@ def _program(name, flag="--version"):
     if not shutil.which(name):
         return None
     try:
-        shown = subprocess.run([name, flag], capture_output=True, text=True, timeout=20)
+        shown = child.run([name, flag], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    number = re.search(r"\d+\.\d+(?:[.\w]*)?", shown.stdout + shown.stderr)
+    number = re.search(r"\d+\.\d+(?:[.\w]*)?", shown.stdout)
     return number[0] if number else "?"
 
 
