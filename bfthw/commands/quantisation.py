@@ -7,7 +7,7 @@ import typer
 
 from .. import options as given
 from ..console import console, progress
-from .network import read, show_first_hurt
+from .network import read, show_check, show_first_hurt
 
 Vectors = Annotated[
     Path,
@@ -32,6 +32,7 @@ def report(
         Path, typer.Option(metavar="OUT.svg", help="Draw the stages, and SQNR against bits: .svg, .png or .pdf")
     ] = None,
     labels: given.Labels = None,
+    allow_constant: given.AllowConstant = False,
     *,
     file,
     bits,
@@ -49,11 +50,11 @@ def report(
     x = read_vectors(calibration)
     classes = None if labels is None else read_vectors(labels)
     trained = None if settings.chooses_formats else network.formats
-    prepared, formats = quantize.prepare(network, settings=settings, calibration=x, formats=trained)
-    integers = quantize.quantise(prepared, formats)
+    prepared, _, integers, found = quantize.checked(network, settings=settings, calibration=x, formats=trained)
     reports = noise.report(prepared, integers, x)
     console.print(tables.formats(integers, reports))
     show_first_hurt(reports)
+    show_check(found, allow_constant)
     common = {"settings": settings, "labels": classes}
     with progress("other bits ...") as step:
         weights = sweep(network, x, "weight_bits", WEIGHTS, progress=lambda done: step(done / 2), **common)
