@@ -87,6 +87,10 @@ def search(
     bits,
 ):
     """Choose the bits of each factor's weights within a budget; writes settings that quantize and generate take."""
+    from functools import partial
+
+    from rtl_gen.foldspec import pair_bits
+
     from .. import make_settings, tables
     from .. import search as mixed
     from ..storage import read_vectors
@@ -102,6 +106,7 @@ def search(
             multipliers=budget_multipliers,
             min_sqnr=min_sqnr,
             settings=settings,
+            pairs=partial(pair_bits, settings.target),
             progress=step,
         )
     console.print(tables.searched(network, found))
