@@ -59,15 +59,20 @@ def integer_layers(network):
 
 
 def projections(title, rows):
-    """Chains near dense layers. rows: (dense layer, chain's name, patterns, relative error)."""
-    table = new_table(title, "layer", ">in", ">out", "chain", ">factors", ">error", ">energy", ">weights", ">of dense")
+    """Chains near dense layers. rows: (dense layer, chain's name, patterns, relative errors).
+
+    errors: (one,), or (on the rows that were fitted, on those held out); the energy is that of the last.
+    """
+    errors = [">error"] if all(len(row[-1]) == 1 for row in rows) else [">fitted", ">held out"]
+    table = new_table(title, "layer", ">in", ">out", "chain", ">factors", *errors, ">energy", ">weights", ">of dense")
     seen = None
-    for layer, name, shape, error in rows:
+    for layer, name, shape, found in rows:
         inputs, outputs = layer.chain.inputs, layer.chain.outputs
         first = (layer.name, str(inputs), str(outputs)) if layer.name != seen else ("", "", "")
         weights, seen = sum(p.weights for p in shape), layer.name
-        energy, share = f"{100 * max(0, 1 - error**2):.1f} %", f"{100 * weights / layer.chain.weights:.1f} %"
-        table.add_row(*first, name, str(len(shape)), f"{error:.3f}", energy, str(weights), share)
+        energy, share = f"{100 * max(0, 1 - found[-1] ** 2):.1f} %", f"{100 * weights / layer.chain.weights:.1f} %"
+        figures = *(f"{error:.3f}" for error in found), energy, str(weights), share
+        table.add_row(*first, name, str(len(shape)), *figures)
     return table
 
 
