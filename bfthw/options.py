@@ -49,6 +49,9 @@ RowExponents = Annotated[int, typer.Option(help="Fraction bits, at most, that a 
 Calibration = Annotated[
     Path, typer.Option(metavar="X.npy", help="Inputs (N, n), float, as the network was trained on; formats follow them")
 ]
+AllowConstant = Annotated[
+    bool, typer.Option("--allow-constant", help="Take integers whose every output is constant, the float's not")
+]
 Method = Annotated[
     str, typer.Option("--calibration-method", help="percentile or least-squares", show_default="percentile")
 ]

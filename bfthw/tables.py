@@ -149,13 +149,18 @@ def integer_layers(network):
 
 
 def projections(title, rows):
-    """Chains near dense layers. rows: (dense layer, chain's name, patterns, relative error)."""
-    table = Table(title, "layer", ">in", ">out", "chain", ">factors", ">error", ">energy", ">weights", ">of dense")
-    for layer, name, shape, error in rows:
+    """Chains near dense layers. rows: (dense layer, chain's name, patterns, relative errors).
+
+    errors: (one,), or (on the rows that were fitted, on those held out); the energy is that of the last.
+    """
+    errors = [">error"] if all(len(row[-1]) == 1 for row in rows) else [">fitted", ">held out"]
+    table = Table(title, "layer", ">in", ">out", "chain", ">factors", *errors, ">energy", ">weights", ">of dense")
+    for layer, name, shape, found in rows:
         first = layer.name, str(layer.chain.inputs), str(layer.chain.outputs)
         weights = sum(p.weights for p in shape)
-        energy, share = f"{100 * max(0, 1 - error**2):.1f} %", f"{100 * weights / layer.chain.weights:.1f} %"
-        table.add_row(*first, name, str(len(shape)), f"{error:.3f}", energy, str(weights), share)
+        energy, share = f"{100 * max(0, 1 - found[-1] ** 2):.1f} %", f"{100 * weights / layer.chain.weights:.1f} %"
+        figures = *(f"{error:.3f}" for error in found), energy, str(weights), share
+        table.add_row(*first, name, str(len(shape)), *figures)
     return table
 
 

@@ -62,7 +62,7 @@ def every_table():
         "fits": tables.fits([fit(integers, board) for board in BOARDS.values()]),
         "sweeps": tables.sweeps(points, points),
         "searched": tables.searched(network, found),
-        "projections": tables.projections("nearest", [(layers[1], "bft4", shapes[0], 0.5), (layers[1], "x", shapes[1], 0)]),
+        "projections": tables.projections("nearest", [(layers[1], "bft4", shapes[0], (0.5,)), (layers[1], "x", shapes[1], (0,))]),
         "models": model_table(model("mobilenetv1")),
     }
 

@@ -83,12 +83,13 @@ def fit(ckpt: given.Checkpoint, settings_file: given.SettingsFile = None, *, fil
     from boards.fit import fit as fit_board
     from boards.table import BOARDS
 
-    from .. import tables
+    from .. import quantize, tables
 
     network, integers = read(ckpt, **file)
     if integers is None:
         settings = bfthw.make_settings(settings_file)
-        integers = bfthw.compile(network, settings=settings if settings.chooses_formats else None)
+        chosen = settings if settings.chooses_formats else None
+        integers = quantize.quantise(*quantize.prepare(network, settings=chosen))
     console.print(tables.fits([fit_board(integers, board) for board in BOARDS.values()]))
     console.print(
         "estimates, see docs/hardware.md; the serial line may be slower than the core", style="dim"

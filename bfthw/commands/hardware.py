@@ -21,6 +21,7 @@ def generate(
     multipliers: given.Multipliers = None,
     fit: given.FitBoard = None,
     calibration: given.Calibration = None,
+    allow_constant: given.AllowConstant = False,
     rtlil: Annotated[
         bool, typer.Option("--rtlil", help="Write NAME.il, Yosys' own format, beside the Verilog")
     ] = False,
@@ -42,7 +43,7 @@ def generate(
         from boards.fit import on_board
 
         settings, room = on_board(fit, settings)
-    integers = to_integers(ckpt, settings, calibration, file)
+    integers = to_integers(ckpt, settings, calibration, file, allow_constant)
     with console.status("choosing and writing Verilog ..."):
         if (interval, multipliers, fit) == (None, None, None):
             spec = rtl_gen.make_spec(integers, settings)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from .. import options as given
 from ..console import console
@@ -32,8 +33,11 @@ def read(path, order=None, format=None, shapes=None, options=None):
     return loaded.network, None
 
 
-def to_integers(path, settings, calibration, file):
-    """The integer network of a file, quantised here if it is none yet; prints formats and what they cost."""
+def to_integers(path, settings, calibration, file, allow_constant=False):
+    """The integer network of a file, quantised here if it is none yet; prints formats and what they cost.
+
+    ValueError where every output is constant in integers alone, unless allow_constant.
+    """
     from .. import quantize, tables
     from ..storage import read_vectors
 
@@ -44,9 +48,9 @@ def to_integers(path, settings, calibration, file):
         console.print(tables.formats(integers))
         return integers
     vectors = read_vectors(calibration) if calibration else None
-    chosen = settings if settings.chooses_formats else None
-    prepared, formats = quantize.prepare(network, settings=chosen, calibration=vectors)
-    integers = quantize.quantise(prepared, formats)
+    # of a network without formats, those of the hardware count as well: paired products want symmetric weights
+    chosen = settings if settings.chooses_formats or network.formats is None else None
+    prepared, formats, integers, found = quantize.checked(network, settings=chosen, calibration=vectors)
     if formats is network.formats:
         console.print("formats: those of the checkpoint, which it was trained for")
     elif calibration:
@@ -56,7 +60,18 @@ def to_integers(path, settings, calibration, file):
     reports = [] if vectors is None else quantize.report(prepared, integers, vectors)
     console.print(tables.formats(integers, reports))
     show_first_hurt(reports)
+    show_check(found, allow_constant)
     return integers
+
+
+def show_check(found, allow_constant):
+    """The lines of a Check; ValueError where it refuses."""
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    for line in found.warnings:
+        console.print(f"[yellow]warning:[/] {escape(line)}", soft_wrap=True)
+    if found.refusal and not allow_constant:
+        raise ValueError(found.refusal)
 
 
 def show_first_hurt(reports):
@@ -122,6 +137,7 @@ def quantize(
     ckpt: given.Checkpoint,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.npz", help="Where to write the integers")],
     calibration: given.Calibration = None,
+    allow_constant: given.AllowConstant = False,
     *,
     file,
     bits,
@@ -129,6 +145,6 @@ def quantize(
     """Turn float weights into integers and write them as .npz, which `generate` takes as well."""
     import bfthw
 
-    integers = to_integers(ckpt, bfthw.make_settings(**bits), calibration, file)
+    integers = to_integers(ckpt, bfthw.make_settings(**bits), calibration, file, allow_constant)
     bfthw.save_integers(integers, output)
     console.print(f"wrote {output}", markup=False)
