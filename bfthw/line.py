@@ -35,7 +35,7 @@ class Line:
     """Takes layers, batch norms and ReLUs in the order of use; `end` gives the layers.
 
     A norm goes into the layer before it; behind a ReLU and in front of all layers it waits for the layer behind it.
-    ValueError where nothing of this is exact.
+    ValueError where nothing of this is exact; that of `end` begins with the norm's name.
     """
 
     def __init__(self):
@@ -60,7 +60,7 @@ class Line:
         """y * gain + shift; True where it went into the layer before, False where it waits for the next one."""
         size = self.layers[-1].chain.outputs if self.layers else len(gain)
         if len(gain) != size:
-            raise ValueError(f"has {len(gain)} features, layer {self.layers[-1].name!r} before it {size} outputs")
+            raise ValueError(f"fold: the norm has {len(gain)} features, layer {self.layers[-1].name!r} before it {size} outputs")
         if self._waiting is not None:
             first, g, s = self._waiting
             self._waiting = first, g * gain, s * gain + shift
@@ -80,7 +80,6 @@ class Line:
 
     def end(self):
         if self._waiting is not None:
-            raise ValueError(
-                f"batch norm {self._waiting[0]!r} stands behind a ReLU, and no layer follows that it could go into"
-            )
+            name = self._waiting[0]
+            raise ValueError(f"{name!r}: fold: a batch norm after a ReLU, and no layer follows that it could go into")
         return self.layers

@@ -98,7 +98,7 @@ def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, option
     try:
         return line.end(), notes
     except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        raise CheckpointError(f"{path}: batch norm {error}") from None
 
 
 def with_relus(path, layers, every, options, asked):
