@@ -107,7 +107,9 @@ def with_relus(path, layers, every, options, asked):
     unused = [key for key in options if key not in asked]
     if unused:
         raise CheckpointError(f"{path}: in bfthw's own format {unused[0]!r} says nothing; there are {some(sorted(asked))}")
-    notes = between.notes() if between.gaps or between.start or between.relus else []
+    notes = []
+    if len(layers) > 1 or between.start or between.relus:
+        notes = [*between.notes(own=" beside the layers' own"), f"taken for granted: {NOTHING}"]
     return [replace(layer, relu=layer.relu or layer.name in between.relus) for layer in layers], notes
 
 

@@ -18,18 +18,18 @@ class Numbers:
                 self._taken.setdefault("".join(pieces[:k]), set()).add(int(pieces[k]))
 
     def skipped(self, before, after):
-        """Numbers between two names that no name of the file has: (1,) for '0' and '2'; the first 1,000 are looked at."""
+        """Numbers between two names that no name of the file has, the first 7 among 1,000: (1,) for '0' and '2'."""
         one, two = (re.split("([0-9]+)", name) for name in (before, after))
         k = next((k for k, (a, b) in enumerate(zip(one, two)) if a != b), 0)
         if k % 2 == 0:  # they differ in letters
             return ()
         taken, low, high = self._taken["".join(one[:k])], int(one[k]), int(two[k])
-        return tuple(n for n in islice(range(low + 1, high), 1000) if n not in taken)
+        return tuple(islice((n for n in range(low + 1, min(high, low + 1001)) if n not in taken), 7))
 
     def start(self, name):
         """Numbers below the first one, where names are numbers between dots that begin above 0."""
         first = re.match(r"((?:[A-Za-z_][^.]*\.)*)([0-9]+)(?:\.|$)", name)
-        return tuple(range(min(1000, *self._taken[first[1]], int(first[2])))) if first else ()
+        return tuple(range(min(7, *self._taken[first[1]]))) if first else ()
 
 
 class Between:
@@ -75,25 +75,26 @@ class Between:
     def _end(self, name):
         """The last of a layer and its norms that stands before the layer's ReLU."""
         end, *norms = self.groups[name]
-        for k, norm in enumerate(norms):
+        behind = False
+        for norm in norms:
             side = self._option(norm, "norm", NORM, NORM)
             gap, known = end in self.gaps, norm != self.names[-1] and norm not in self.gaps
-            if side is None and gap and not known:
+            if side is None and gap and not known and not behind:
                 raise ValueError(
                     f"batch norm {norm!r} may stand before the ReLU of layer {name!r} or behind it, as modules without "
                     f"arrays may be on both sides of it: {norm}.norm=before or {norm}.norm=behind says which"
                 )
-            if side == "behind" or side is None and gap:
-                self.sides["behind"] += norms[k:]
-                break
-            self.sides["before"].append(norm)
-            end = norm
+            if behind and side == "before":
+                raise ValueError(f"batch norm {norm!r} cannot stand before the ReLU of layer {name!r}: one before it doesn't")
+            behind = behind or side == "behind" or side is None and gap
+            self.sides["behind" if behind else "before"].append(norm)
+            end = end if behind else norm
         return end
 
-    def notes(self):
-        """What was seen and what was taken for granted."""
-        found = [f"{_list(self.start)} in front of {self.names[0]!r}"] if self.start else []
-        found += [f"{_list(self.gaps[a])} between {a!r} and {b!r}" for a, b in zip(self.names, self.names[1:]) if a in self.gaps]
+    def notes(self, own=""):
+        """What was seen and what was taken for granted; own: of activations, which of them the file does say."""
+        found = [f"{_numbers(self.start)} in front of {self.names[0]!r}"] if self.start else []
+        found += [f"{_numbers(self.gaps[a])} between {a!r} and {b!r}" for a, b in zip(self.names, self.names[1:]) if a in self.gaps]
         notes = []
         if found:
             notes.append(
@@ -101,11 +102,11 @@ class Between:
                 "nothing but the ReLUs of the next note is taken to be there"
             )
         if self.relus:
-            notes.append(f"activations are in no such file: a ReLU is taken behind {_list(map(repr, self.relus))} alone")
+            notes.append(f"activations{own} are in no such file: a ReLU is taken behind {_list(map(repr, self.relus))} alone")
         else:
             gaps = "relu=gaps, " if self.gaps else ""
             notes.append(
-                f"activations are in no such file: taken without any; {gaps}relu=hidden, relu=all or LAYER.relu=yes "
+                f"activations{own} are in no such file: taken without any; {gaps}relu=hidden, relu=all or LAYER.relu=yes "
                 "says otherwise"
             )
         notes += [
@@ -114,6 +115,10 @@ class Between:
             if of
         ]
         return notes
+
+
+def _numbers(numbers):
+    return ", ".join(map(str, numbers[:6])) + (" and more" if len(numbers) > 6 else "")
 
 
 def _list(items, count=6):
