@@ -90,7 +90,9 @@ class File:
             if not importers.is_native(arrays, self.format):
                 return self._foreign(arrays, notes, order, options, asked)
         if self.format not in (None, "native") or self.shapes is not None or (options and description is not None):
-            raise CheckpointError(f"{path}: is in bfthw's own format; no other format, no shapes and options go with it")
+            raise CheckpointError(
+                f"{path}: is in bfthw's own format; no other format, no shapes and options go with it"
+            )
         tables = _tables(path, arrays)
         if description is None:
             self.names = tuple(tables)

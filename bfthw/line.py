@@ -60,7 +60,9 @@ class Line:
         """y * gain + shift; True where it went into the layer before, False where it waits for the next one."""
         size = self.layers[-1].chain.outputs if self.layers else len(gain)
         if len(gain) != size:
-            raise ValueError(f"fold: the norm has {len(gain)} features, layer {self.layers[-1].name!r} before it {size} outputs")
+            raise ValueError(
+                f"fold: the norm has {len(gain)} features, layer {self.layers[-1].name!r} before it {size} outputs"
+            )
         if self._waiting is not None:
             first, g, s = self._waiting
             self._waiting = first, g * gain, s * gain + shift

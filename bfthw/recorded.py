@@ -121,7 +121,7 @@ def search(file, x, y, *, order=None, options=None):
 
 
 def _changes(file, asked, given, order, x, y):
-    """(order, options) of every reading, fewest changes first: by options for all layers, then by those of single ones."""
+    """(order, options) of every reading, fewest changes first: options of all layers, then those of single ones too."""
     sizes = {key: tuple({v.shape[1], v[0].size}) for key, v in (("inputs", x), ("outputs", y))}
     values = {key: found or sizes.get(key, ()) for key, found in asked.items() if key not in given}
     shared = {key: found for key, found in values.items() if "." not in key}
@@ -145,13 +145,13 @@ def check(file, network, reason, x_path, y_path, *, order=None, options=None):
         try:
             found = difference(network, x, y)
             reason = (
-                f"output {found.output} of vector {found.vector} is {found.error:.3g} off, {100 * found.share:.2g} % of "
-                f"the largest; rounding explains {found.allowed:.2g}"
+                f"output {found.output} of vector {found.vector} is {found.error:.3g} off, {100 * found.share:.2g} % "
+                f"of the largest; rounding explains {found.allowed:.2g}"
             )
             if found.right:
                 return (
-                    f"check: right: {len(x)} records, largest error {found.error:.2g}, {found.share:.1g} of the largest "
-                    f"output; rounding explains {found.allowed:.2g} there"
+                    f"check: right: {len(x)} records, largest error {found.error:.2g}, {found.share:.1g} of the "
+                    f"largest output; rounding explains {found.allowed:.2g} there"
                 )
         except ValueError as error:
             reason = error

@@ -41,17 +41,24 @@ def test_a_norm_behind_a_relu(tmp_path):
     for options in ({"relu": "hidden"}, {"relu": "gaps"}, {"0.relu": "yes"}, {"0.relu": "yes", "norm": "behind"}):
         found = loaded(tmp_path, model, **options)
         equal(found.network, model)
-        assert "batch norm '2', behind the ReLU of '0', folded into the layer behind it, with eps = 1e-05" in found.notes
+        assert (
+            "batch norm '2', behind the ReLU of '0', folded into the layer behind it, with eps = 1e-05" in found.notes
+        )
         assert "of the ReLU, batch norms stand behind it: '2'; NORM.norm=before says otherwise" in found.notes
         assert "activations are in no such file: a ReLU is taken behind '0' alone" in found.notes
     assert any(note.startswith("numbers are left out, 1 between '0' and '2': ") for note in found.notes)
 
 
 def by_chance(seed):
-    """(modules, {layer: yes or no to its ReLU}, {norm: its side of it}, whether a ReLU stands where no layer can have it)."""
+    """(modules, {layer: yes or no to its ReLU}, {norm: its side of it}, whether a ReLU stands where none can be)."""
     rng = np.random.default_rng(seed)
     names = rng.choice(["linear", "norm", "relu", "dropout"], size=rng.integers(3, 9), p=[0.4, 0.25, 0.25, 0.1])
-    make = {"linear": lambda: nn.Linear(8, 8), "norm": lambda: nn.BatchNorm1d(8), "relu": nn.ReLU, "dropout": nn.Dropout}
+    make = {
+        "linear": lambda: nn.Linear(8, 8),
+        "norm": lambda: nn.BatchNorm1d(8),
+        "relu": nn.ReLU,
+        "dropout": nn.Dropout,
+    }
     relus, sides, own, seen, twice = {}, {}, None, False, False
     for k, name in enumerate(names):
         if name == "linear":
@@ -188,7 +195,9 @@ def test_transposed_convolutions(tmp_path, modules):
 
 def test_a_transposed_convolution_that_cannot_be_told(tmp_path):
     torch.save(nn.Sequential(nn.ConvTranspose2d(8, 8, 1)).state_dict(), tmp_path / "w.pt")
-    assert any("a transposed convolution, which is not read, would look" in n for n in bfthw.load(tmp_path / "w.pt").notes)
+    assert any(
+        "a transposed convolution, which is not read, would look" in n for n in bfthw.load(tmp_path / "w.pt").notes
+    )
     torch.save(nn.Sequential(nn.Conv2d(8, 10, 1)).state_dict(), tmp_path / "w.pt")  # its bias tells
     assert not any("transposed" in note for note in bfthw.load(tmp_path / "w.pt").notes)
 

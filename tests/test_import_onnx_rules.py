@@ -191,7 +191,12 @@ BAD = {
         {
             "functions": [
                 helper.make_function(
-                    "", "Gemm", ["a", "b"], ["c"], [helper.make_node("Mul", ["a", "b"], ["c"])], [helper.make_opsetid("", 17)]
+                    "",
+                    "Gemm",
+                    ["a", "b"],
+                    ["c"],
+                    [helper.make_node("Mul", ["a", "b"], ["c"])],
+                    [helper.make_opsetid("", 17)],
                 )
             ]
         },
@@ -224,7 +229,13 @@ def test_two_tensors_of_one_name(tmp_path):
 @pytest.mark.parametrize(
     "nodes, tensors, shape, rest, note",
     [
-        ([("Flatten", ["x"], ["f"], {}), ("Gemm", ["f", "w"], ["y"], {})], {"w": W}, [3, 2, 2], {"rank": 2}, "flattened"),
+        (
+            [("Flatten", ["x"], ["f"], {}), ("Gemm", ["f", "w"], ["y"], {})],
+            {"w": W},
+            [3, 2, 2],
+            {"rank": 2},
+            "flattened",
+        ),
         (*one("MatMul", {"w": W}, (2, 3, 4)), {}, "along the last axis"),
         (*one("Conv", {"w": KERNEL}, (1, 4, 2, 2)), {}, "channels of a pixel"),
         (*one("Gemm", {"w": W}), {"inputs": ["w"]}, "taken as fixed: w"),

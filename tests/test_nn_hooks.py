@@ -120,7 +120,10 @@ def repeated(module):
 
 
 REFUSED = {
-    "a forward hook": (lambda m: m[0].register_forward_hook(doubled), "module '0': a forward hook, doubled, may change"),
+    "a forward hook": (
+        lambda m: m[0].register_forward_hook(doubled),
+        "module '0': a forward hook, doubled, may change",
+    ),
     "a pre-hook": (lambda m: m[1].register_forward_pre_hook(doubled), "module '1': a forward pre-hook, doubled"),
     "on the whole": (lambda m: m.register_forward_hook(doubled), "module '0': a forward hook, doubled"),
     "on a part": (lambda m: m[2].register_forward_hook(doubled, with_kwargs=True), "module '2': a forward hook"),
@@ -219,7 +222,13 @@ def test_norms_and_relus_in_any_order():
         except ValueError as error:
             assert any(
                 words in str(error)
-                for words in ("no layer follows", "has a residual", "through the ReLU", "needs a layer", "no layer with")
+                for words in (
+                    "no layer follows",
+                    "has a residual",
+                    "through the ReLU",
+                    "needs a layer",
+                    "no layer with",
+                )
             ), f"seed {seed}: {error}"
             continue
         equal(model, 16)

@@ -47,7 +47,9 @@ def test_a_right_reading_and_a_wrong_one(tmp_path):
 def test_order_activation_and_eps_together(tmp_path):
     """safetensors, names without numbers: nothing tells the order, and inspect alone refuses to guess it."""
     names = ["stem", "act", "body", "norm", "end", "head"]
-    model = trained(nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 12), nn.BatchNorm1d(12, eps=1e-3), nn.ReLU(), nn.Linear(12, 12))
+    model = trained(
+        nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 12), nn.BatchNorm1d(12, eps=1e-3), nn.ReLU(), nn.Linear(12, 12)
+    )
     named = nn.Sequential()
     for name, module in zip(names, model):
         named.add_module(name, module)
@@ -110,7 +112,9 @@ def test_layers_of_our_own(tmp_path):
     assert judged(tmp_path, path, x, y)[1].endswith("what gives it: --import relu=hidden")
     bfthw.save(bfthw.load(path).network, tmp_path / "w.npz")
     assert judged(tmp_path, tmp_path / "w.npz", x, y)[1].endswith("there is no other reading of this file")
-    np.savez(tmp_path / "w.npz", **layer("a", **{"factors.0": RNG.normal(size=(1, 2, 2, 2))}), **layer("b", bias=np.ones(4)))
+    np.savez(
+        tmp_path / "w.npz", **layer("a", **{"factors.0": RNG.normal(size=(1, 2, 2, 2))}), **layer("b", bias=np.ones(4))
+    )
     x = RNG.normal(size=(9, 4))
     y = bfthw.load(tmp_path / "w.npz", order=["b", "a"]).network(x)
     assert judged(tmp_path, tmp_path / "w.npz", x, y)[1].endswith("what gives it: --order b,a")
@@ -144,7 +148,10 @@ def test_what_no_reading_gives(tmp_path, monkeypatch):
     monkeypatch.setattr(recorded, "TRIES", 40)
     status, text = judged(tmp_path, tmp_path / "w.npz", x, y)
     assert status == 1 and "none of 40 other readings gives it; more are possible, at most 40 are tried in 60 s" in text
-    assert recorded.search(File(tmp_path / "w.npz"), x, y, order=["a"], options={"relu": "all", "stride": "increasing"})[0] is None
+    assert (
+        recorded.search(File(tmp_path / "w.npz"), x, y, order=["a"], options={"relu": "all", "stride": "increasing"})[0]
+        is None
+    )
 
 
 @pytest.mark.parametrize(

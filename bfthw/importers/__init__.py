@@ -23,7 +23,7 @@ OPTIONS = {
     "stride": "increasing or decreasing: the first block's of torch_butterfly and butterfly",
     "inputs": "sizes that padding hides, of the network; LAYER.inputs of a layer",
     "outputs": "the same at the other end",
-    "relu": "none, hidden (all layers but the last), all, or gaps (where numbers skip); LAYER.relu=yes or no of a layer",
+    "relu": "none, hidden (all layers but the last), all or gaps (where numbers skip); LAYER.relu=yes or no of one",
     "norm": "before or behind: on which side of the ReLU batch norms stand; NORM.norm of one",
     "eps": "of batch norms",
 }
@@ -106,7 +106,9 @@ def with_relus(path, layers, every, options, asked):
     between = _between(path, [layer.name for layer in layers], {}, every, options, asked)
     unused = [key for key in options if key not in asked]
     if unused:
-        raise CheckpointError(f"{path}: in bfthw's own format {unused[0]!r} says nothing; there are {some(sorted(asked))}")
+        raise CheckpointError(
+            f"{path}: in bfthw's own format {unused[0]!r} says nothing; there are {some(sorted(asked))}"
+        )
     notes = []
     if len(layers) > 1 or between.start or between.relus:
         notes = [*between.notes(own=" beside the layers' own"), f"taken for granted: {NOTHING}"]

@@ -85,7 +85,9 @@ class Between:
                     f"arrays may be on both sides of it: {norm}.norm=before or {norm}.norm=behind says which"
                 )
             if behind and side == "before":
-                raise ValueError(f"batch norm {norm!r} cannot stand before the ReLU of layer {name!r}: one before it doesn't")
+                raise ValueError(
+                    f"batch norm {norm!r} cannot stand before the ReLU of layer {name!r}: one before it doesn't"
+                )
             behind = behind or side == "behind" or side is None and gap
             self.sides["behind" if behind else "before"].append(norm)
             end = end if behind else norm
@@ -94,7 +96,11 @@ class Between:
     def notes(self, own=""):
         """What was seen and what was taken for granted; own: of activations, which of them the file does say."""
         found = [f"{_numbers(self.start)} in front of {self.names[0]!r}"] if self.start else []
-        found += [f"{_numbers(self.gaps[a])} between {a!r} and {b!r}" for a, b in zip(self.names, self.names[1:]) if a in self.gaps]
+        found += [
+            f"{_numbers(self.gaps[a])} between {a!r} and {b!r}"
+            for a, b in zip(self.names, self.names[1:])
+            if a in self.gaps
+        ]
         notes = []
         if found:
             notes.append(
@@ -102,12 +108,14 @@ class Between:
                 "nothing but the ReLUs of the next note is taken to be there"
             )
         if self.relus:
-            notes.append(f"activations{own} are in no such file: a ReLU is taken behind {_list(map(repr, self.relus))} alone")
+            notes.append(
+                f"activations{own} are in no such file: a ReLU is taken behind {_list(map(repr, self.relus))} alone"
+            )
         else:
             gaps = "relu=gaps, " if self.gaps else ""
             notes.append(
-                f"activations{own} are in no such file: taken without any; {gaps}relu=hidden, relu=all or LAYER.relu=yes "
-                "says otherwise"
+                f"activations{own} are in no such file: taken without any; {gaps}relu=hidden, relu=all or "
+                "LAYER.relu=yes says otherwise"
             )
         notes += [
             f"of the ReLU, batch norms stand {side} it: {_list(map(repr, of))}; NORM.norm={other} says otherwise"

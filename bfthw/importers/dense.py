@@ -19,7 +19,9 @@ def layer(parts, hints):
     else:
         given = hints.get("inputs", shared=hints.before is None) or hints.before or each
         if not str(given).isdecimal() or int(given) < each or int(given) % each or out % (int(given) // each):
-            raise ValueError(f"weight {weight.shape}: {given} inputs are no groups of {each} for {out} outputs{_hint(out)}")
+            raise ValueError(
+                f"weight {weight.shape}: {given} inputs are no groups of {each} for {out} outputs{_hint(out)}"
+            )
         inputs = int(given)
         if bias is not None and bias.shape != (out,) and bias.shape[:1] and bias.size % each == 0:
             raise ValueError(f"weight {weight.shape} and bias {bias.shape}: not as a convolution has them{_hint(out)}")

@@ -135,7 +135,9 @@ class _Line:
     def _layer(self, node, attributes):
         conv, weight = node.op_type == "Conv", self._tensor(node.input[1])
         if self.layers and conv != bool(self.axes):
-            raise ValueError("a Conv beside Gemm or MatMul is not read: one works on channels, the other on the last axis")
+            raise ValueError(
+                "a Conv beside Gemm or MatMul is not read: one works on channels, the other on the last axis"
+            )
         chain, factor = getattr(self, f"_{node.op_type.lower()}")(weight, attributes)
         rank = {"Gemm": 2, "MatMul": self.rank, "Conv": weight.ndim}[node.op_type]
         if self.rank != rank:

@@ -65,8 +65,8 @@ def bias(name, array, outputs, rank, behind=0):
     if len(shape) > rank or set(rest) - {1} or (at >= 0 and shape[at] not in (1, outputs)):
         wanted = (outputs, *[1] * behind)
         raise ValueError(
-            f"{short(name)} must be a bias of {outputs} values: shape {wanted}, ones in front of it where the array has "
-            f"the axes, or one number, as ONNX aligns shapes at the last axis; got shape {shape}"
+            f"{short(name)} must be a bias of {outputs} values: ONNX aligns shapes at the last axis, so one number, "
+            f"{wanted} or that with ones in front, {rank} axes at most; got shape {shape}"
         )
     return array.reshape(-1) if array.size == outputs else array.reshape(-1).repeat(outputs)
 
@@ -98,7 +98,9 @@ def check_whole(onnx, model):
         graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
     for value in model.graph.output:
         type = value.type.tensor_type
-        graph.output.append(onnx.helper.make_tensor_value_info(value.name, type.elem_type, [None] * len(type.shape.dim)))
+        graph.output.append(
+            onnx.helper.make_tensor_value_info(value.name, type.elem_type, [None] * len(type.shape.dim))
+        )
     try:
         onnx.checker.check_model(light, full_check=True)
     except Exception as error:  # onnx has errors of its own

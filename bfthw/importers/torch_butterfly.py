@@ -58,7 +58,9 @@ def layer(parts, hints):
     if twiddle.shape[4:] != (2, 2) or 0 in twiddle.shape or _log2(2 * half, "twiddle") != m:
         raise ValueError(f"twiddle must have shape (stacks, blocks, m, 2^m / 2, 2, 2), got {twiddle.shape}")
     if stacks > 1:
-        hints.note("outputs of the stacks stand one after the other; a ButterflyConv2d, which is not read, has such keys")
+        hints.note(
+            "outputs of the stacks stand one after the other; a ButterflyConv2d, which is not read, has such keys"
+        )
     (entry,), up, sources = entries(twiddle.shape), _increasing(hints), []
     for block in range(blocks):
         for m_ in range(m):

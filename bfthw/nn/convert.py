@@ -160,8 +160,8 @@ def to_network(model):
             elif not is_plain(module, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d):
                 raise TypeError(
                     f"to_network: module {path or '0'!r} is a {type(module).__name__}; supported are Butterfly and the "
-                    "other layers of bfthw.nn, Linear, Conv2d 1x1, BatchNorm1d/2d, ReLU, Flatten, Identity, Dropout and "
-                    "Sequential of them, with the forward and the hooks that torch or bfthw gave them"
+                    "other layers of bfthw.nn, Linear, Conv2d 1x1, BatchNorm1d/2d, ReLU, Flatten, Identity, Dropout "
+                    "and Sequential of them, with the forward that torch or bfthw gave them"
                 )
     try:
         layers = line.end()
