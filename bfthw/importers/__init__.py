@@ -25,7 +25,7 @@ OPTIONS = {
     "outputs": "the same at the other end",
     "relu": "none, hidden (all layers but the last), all or gaps (where numbers skip); LAYER.relu=yes or no of one",
     "norm": "before or behind: on which side of the ReLU batch norms stand; NORM.norm of one",
-    "eps": "of batch norms",
+    "eps": "of batch norms; NORM.eps of one",
 }
 EPS = (1e-5, 1e-3, 1e-6, 1e-4, 1e-12)  # torch's default, then those of other places, which `recorded` tries
 NOTHING = (
@@ -45,24 +45,9 @@ def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, option
     debut; options: see `OPTIONS`, with `<layer>.` before the key or without. asked: a dict that gets every key that an
     option could have here, with its values. CheckpointError for everything that is not understood.
     """
-    options, groups, kinds = dict(options or {}), _groups(path, arrays), {}
-    for name, parts in groups.items():
-        kinds[name] = "batch norm" if dense.is_norm(parts) else _recognised(parts, format)
-    notes, names = [], list(groups)
-    if wanted is not None:
-        unknown = [name for name in wanted if name not in groups]
-        if unknown:
-            raise CheckpointError(f"{path}: order: there is no layer {unknown[0]!r} among {some(names)}")
-        names = [name for name in names if name in wanted]
-        if len(names) < len(groups):
-            rest = sorted((n for n in groups if n not in names), key=lambda n: kinds[n] != "batch norm")
-            notes.append(f"not taken, as the order does not name them: {some(rest)}")
-    strangers = [name for name in names if kinds[name] is None]
-    if strangers or all(kinds[name] == "batch norm" for name in names):
-        raise CheckpointError(f"{path}: {_unknown(strangers, groups, names, kinds, format)}")
-    if format not in (None, "dense", *kinds.values()):
-        raise CheckpointError(f"{path}: no layer of the format {format!r}: its keys are {LAYOUTS[format].telling}")
-    names = order(names, wanted, notes)
+    options, groups, notes = dict(options or {}), _groups(path, arrays), []
+    kinds = {n: "batch norm" if dense.is_norm(parts) else _recognised(parts, format) for n, parts in groups.items()}
+    names = order(_taken(path, groups, kinds, wanted, format, notes), wanted, notes)
     by_layer = _assign(path, names, kinds, shapes, order)
     asked = {} if asked is None else asked
     between = _between(path, names, kinds, groups, options, asked)
@@ -73,7 +58,7 @@ def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, option
             for part, (key, array) in groups[name].items():
                 parts[part] = real(path, key, array)
             if kinds[name] == "batch norm":
-                notes.append(_norm(line, name, parts, _eps(options, asked)))
+                notes.append(_norm(line, name, parts, _eps(name, options, asked)))
             else:
                 before = line.layers[-1].chain.outputs if line.layers else None
                 hints = Hints(name=name, options=options, before=before, last=name == between.layers[-1])
@@ -93,12 +78,30 @@ def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, option
     found = ", ".join(dict.fromkeys(kinds[name] for name in between.layers))
     notes.insert(0, f"format recognised: {found}" if format is None else f"format: {found}")
     notes += [f"layer{'s' * (len(of) > 1)} {some(of)}: {text}" for text, of in granted.items()]
-    notes += between.notes()
-    notes.append(f"taken for granted: {NOTHING}")
+    notes += [*between.notes(), f"taken for granted: {NOTHING}"]
     try:
         return line.end(), notes
     except ValueError as error:
         raise CheckpointError(f"{path}: batch norm {error}") from None
+
+
+def _taken(path, groups, kinds, wanted, format, notes):
+    """Names of the layers to take, in the order of the file; notes those that are left out."""
+    names = list(groups)
+    if wanted is not None:
+        unknown = [name for name in wanted if name not in groups]
+        if unknown:
+            raise CheckpointError(f"{path}: order: there is no layer {unknown[0]!r} among {some(names)}")
+        names = [name for name in names if name in wanted]
+        if len(names) < len(groups):
+            rest = sorted((n for n in groups if n not in names), key=lambda n: kinds[n] != "batch norm")
+            notes.append(f"not taken, as the order does not name them: {some(rest)}")
+    strangers = [name for name in names if kinds[name] is None]
+    if strangers or all(kinds[name] == "batch norm" for name in names):
+        raise CheckpointError(f"{path}: {_unknown(strangers, groups, names, kinds, format)}")
+    if format not in (None, "dense", *kinds.values()):
+        raise CheckpointError(f"{path}: no layer of the format {format!r}: its keys are {LAYOUTS[format].telling}")
+    return names
 
 
 def with_relus(path, layers, every, options, asked):
@@ -191,14 +194,15 @@ def _assign(path, names, kinds, shapes, order):
     return dict(zip(wanting, lines))
 
 
-def _eps(options, asked):
-    asked["eps"] = EPS
+def _eps(name, options, asked):
+    asked |= {"eps": EPS, f"{name}.eps": EPS}
+    given = options.get(f"{name}.eps", options.get("eps", EPS[0]))
     try:
-        eps = float(options.get("eps", EPS[0]))
+        eps = float(given)
     except (TypeError, ValueError):
         eps = -1.0
     if not 0 <= eps < 1:
-        raise ValueError(f"eps must be a small positive number, got {options['eps']!r}")
+        raise ValueError(f"eps must be a small positive number, got {given!r}")
     return eps
 
 
