@@ -24,9 +24,12 @@ def trained(*modules, seed=0):
     return model
 
 
-def loaded(tmp_path, model, **options):
-    torch.save(model.state_dict(), tmp_path / "w.pt")
-    return bfthw.load(tmp_path / "w.pt", options=options)
+def loaded(tmp_path, model, name="w.pt", **options):
+    if name == "w.npz":  # twenty times faster
+        np.savez(tmp_path / name, **{key: value.numpy() for key, value in model.state_dict().items()})
+    else:
+        torch.save(model.state_dict(), tmp_path / name)
+    return bfthw.load(tmp_path / name, options=options)
 
 
 def equal(network, model):
@@ -86,7 +89,7 @@ def test_norms_and_relus_in_any_order(tmp_path):
             ({f"{name}.norm": side for name, side in sides.items()}, ("no layer follows",)),
         ):
             try:
-                network = loaded(tmp_path, model, **options, **more).network
+                network = loaded(tmp_path, model, "w.npz", **options, **more).network
             except bfthw.checkpoint.CheckpointError as error:
                 words = *allowed, "no layer follows", "no layer that is read", "no weights"
                 assert any(text in str(error) for text in words), f"seed {seed}: {error}"
