@@ -10,6 +10,15 @@ import bfthw
 from bfthw.nn import Butterfly, ReleasedBFT
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """These tensors are small: threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def trained(*modules, seed=0):
     """A Sequential in double precision and eval mode, every number of it by chance."""
     torch.manual_seed(seed)

@@ -15,6 +15,15 @@ from bfthw.nn import Butterfly, Circulant, Pointwise, to_network  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """These tensors are small: threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def shaken(model, seed=0):
     """With weights and running statistics by chance, in double precision."""
     generator = torch.Generator().manual_seed(seed)
