@@ -10,7 +10,7 @@ from torch import nn  # noqa: E402
 from torch.nn.utils import parametrizations, parametrize, prune  # noqa: E402
 
 from bfthw import chain  # noqa: E402
-from bfthw.nn import Butterfly, Circulant, Pointwise, to_network  # noqa: E402
+from bfthw.nn import Butterfly, Circulant, Pointwise, fold, to_network  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
@@ -215,10 +215,11 @@ def by_chance(seed):
         "indexed": lambda: Butterfly(
             [chain.Indexed(rng.integers(16, size=(8, 3)), 16), (1, 16, 8, 1)], residual=False, bias=True
         ),
+        "scaled": lambda: fold(Butterfly(chain.monarch(16, 16, 4), residual=False), nn.BatchNorm1d(16)),
         "norm": lambda: nn.BatchNorm1d(16, affine=bool(rng.integers(2)), eps=float(rng.choice([1e-5, 1e-2]))),
         "relu": nn.ReLU,
     }
-    names = rng.choice(list(kinds), size=rng.integers(1, 7), p=[0.15, 0.1, 0.1, 0.1, 0.3, 0.25])
+    names = rng.choice(list(kinds), size=rng.integers(1, 7), p=[0.1, 0.1, 0.1, 0.1, 0.05, 0.3, 0.25])
     return shaken(nn.Sequential(*(kinds[name]() for name in names)), seed)
 
 
