@@ -51,37 +51,74 @@ def load(path, *, order=None, format=None, shapes=None, options=None):
     format: one of importers.FORMATS, None to recognise it. Of a foreign file, shapes is the text file of DeBut layers'
     sizes, options says what is in no file ({"stride": "decreasing"}, importers.OPTIONS), order may name single layers.
     """
-    if format is not None and format not in importers.FORMATS:
-        nearest = get_close_matches(str(format), importers.FORMATS, 1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise CheckpointError(f"{path}: format must be one of {', '.join(importers.FORMATS)}, got {format!r}{hint}")
-    if str(path).endswith(".onnx"):
-        return _of_onnx(path, order, format, shapes, options)
-    if format == "onnx":
-        raise CheckpointError(f"{path}: the format onnx is that of .onnx files")
-    contents = storage.read(path)
-    if storage.kind(contents.description) == "integers":
-        raise CheckpointError(f"{path}: holds an integer network, no float weights; `bfthw generate` takes it as it is")
-    notes, description, arrays = list(contents.notes), None, contents.arrays
-    if contents.description is not None:
-        description = storage.parse(path, _Description, contents.description)
-    else:
-        arrays = _strip(arrays, notes)
-        if not importers.is_native(arrays, format):
+    return File(path, format=format, shapes=shapes).read(order=order, options=options)
 
-            def arranged(names, wanted, notes):
-                return _ordered(path, names, None, wanted, contents.ordered, notes)
 
-            layers, more = importers.layers(
-                path, arrays, order=arranged, wanted=order, format=format, shapes=shapes, options=options
+class File:
+    """A checkpoint's arrays, read once for any number of readings; arguments and errors are those of `load`."""
+
+    def __init__(self, path, *, format=None, shapes=None):
+        if format is not None and format not in importers.FORMATS:
+            nearest = get_close_matches(str(format), importers.FORMATS, 1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            raise CheckpointError(f"{path}: format must be one of {', '.join(importers.FORMATS)}, got {format!r}{hint}")
+        self.path, self.format, self.shapes, self.names, self.contents = path, format, shapes, (), None
+        if str(path).endswith(".onnx"):
+            return
+        if format == "onnx":
+            raise CheckpointError(f"{path}: the format onnx is that of .onnx files")
+        self.contents = storage.read(path)
+        if storage.kind(self.contents.description) == "integers":
+            raise CheckpointError(
+                f"{path}: holds an integer network, no float weights; `bfthw generate` takes it as it is"
             )
-            return _checkpoint(path, layers, [*notes, *more])
-    if format not in (None, "native") or shapes is not None or options:
-        raise CheckpointError(f"{path}: is in bfthw's own format; no other format, no shapes and options go with it")
-    tables = _tables(path, arrays)
-    names = _ordered(path, list(tables), description and description.layers, order, contents.ordered, notes)
-    layers = [_layer(path, name, tables[name], notes) for name in names]
-    return _checkpoint(path, layers, notes, description and description.formats)
+
+    def read(self, *, order=None, options=None, asked=None):
+        """The Checkpoint of one reading. asked: a dict that gets every key that an option could have, with its values.
+
+        Afterwards `names` are those of the layers whose order may be given.
+        """
+        path, asked, options = self.path, {} if asked is None else asked, dict(options or {})
+        if self.contents is None:
+            return _of_onnx(path, order, self.format, self.shapes, options)
+        contents = self.contents
+        notes, description, arrays = list(contents.notes), None, contents.arrays
+        if contents.description is not None:
+            description = storage.parse(path, _Description, contents.description)
+        else:
+            arrays = _strip(arrays, notes)
+            if not importers.is_native(arrays, self.format):
+                return self._foreign(arrays, notes, order, options, asked)
+        if self.format not in (None, "native") or self.shapes is not None or (options and description is not None):
+            raise CheckpointError(
+                f"{path}: is in bfthw's own format; no other format, no shapes and options go with it"
+            )
+        tables = _tables(path, arrays)
+        if description is None:
+            self.names = tuple(tables)
+        names = _ordered(path, list(tables), description and description.layers, order, contents.ordered, notes)
+        layers = [_layer(path, name, tables[name], notes) for name in names]
+        if description is None:
+            layers, more = importers.with_relus(path, layers, list(tables), options, asked)
+            notes += more
+        return _checkpoint(path, layers, notes, description and description.formats)
+
+    def _foreign(self, arrays, notes, order, options, asked):
+        def arranged(names, wanted, notes):
+            self.names = tuple(names)
+            return _ordered(self.path, names, None, wanted, self.contents.ordered, notes)
+
+        layers, more = importers.layers(
+            self.path,
+            arrays,
+            order=arranged,
+            wanted=order,
+            format=self.format,
+            shapes=self.shapes,
+            options=options,
+            asked=asked,
+        )
+        return _checkpoint(self.path, layers, [*notes, *more])
 
 
 def _checkpoint(path, layers, notes, formats=None):

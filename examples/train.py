@@ -167,7 +167,7 @@ def fit(run, train, held, *, out, every, workers):
 @torch.no_grad()
 def export(module, x, folder):
     """Every butterfly with its batch norm, and ReLU, as folder/<layer>.safetensors, its inputs for x as .npy."""
-    module, inputs = module.cpu().float().eval(), {}
+    module, inputs, handles = module.cpu().float().eval(), {}, []
     units = [unit for unit in module.units() if isinstance(unit.layer, (Butterfly, Structured))]
     if not units:
         raise ValueError("--export: the network has no butterflies; its fusion is dense")
@@ -177,8 +177,10 @@ def export(module, x, folder):
             vectors = given[0].movedim(1, -1).flatten(0, -2)
             inputs[name] = vectors[:: max(1, len(vectors) // VECTORS)][:VECTORS].double().numpy()
 
-        unit.layer.register_forward_pre_hook(keep)
+        handles.append(unit.layer.register_forward_pre_hook(keep))
     module(x)
+    for handle in handles:
+        handle.remove()
     folder.mkdir(parents=True, exist_ok=True)
     for unit in progress(units, "exporting"):
         name, parts = unit.node.name, [m for m in unit if not isinstance(m, (nn.Hardswish, nn.Hardsigmoid))]

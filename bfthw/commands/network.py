@@ -18,19 +18,19 @@ def read(path, order=None, format=None, shapes=None, options=None):
         if format or shapes or options:
             raise ValueError(f"{path}: holds integers already; --format, --shapes and --import are for foreign files")
         return None, bfthw.load_integers(path)
-    for option in options or ():
-        if "=" not in option:
-            raise ValueError(f"--import {option}: must be KEY=VALUE, stride=decreasing for example")
-    loaded = bfthw.load(
-        path,
-        order=order.split(",") if order else None,
-        format=format,
-        shapes=shapes,
-        options=dict(option.split("=", 1) for option in options or ()),
-    )
+    order, options = _given(order, options)
+    loaded = bfthw.load(path, order=order, format=format, shapes=shapes, options=options)
     for note in loaded.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     return loaded.network, None
+
+
+def _given(order, options):
+    """--order and --import as `bfthw.load` takes them."""
+    for option in options or ():
+        if "=" not in option:
+            raise ValueError(f"--import {option}: must be KEY=VALUE, stride=decreasing for example")
+    return order.split(",") if order else None, dict(option.split("=", 1) for option in options or ())
 
 
 def to_integers(path, settings, calibration, file, allow_constant=False):
@@ -107,22 +107,39 @@ def inspect(
     resolution: Annotated[int, typer.Option(help="With --model: pixels a side, or points", show_default="224")] = None,
     fusion: Annotated[str, typer.Option(help="With --model: dense, bft, monarch ...", show_default="bft")] = None,
     base: Annotated[int, typer.Option(help="With --model: the radix of its butterflies", show_default="4")] = None,
+    check: Annotated[
+        tuple[Path, Path],
+        typer.Option(metavar="X.npy Y.npy", help="Recorded inputs and outputs of the original: is the reading right?"),
+    ] = None,
     *,
     file,
 ):
     """Show the layers of a checkpoint, their patterns and weights, against dense layers of the same sizes.
 
-    With --model: those of a network of the papers, and its cost as the papers count it.
+    With --model: those of a network of the papers, and its cost as the papers count it. With --check: whether the
+    reading gives the recorded outputs, exit status 1 where not; other readings are tried, and the options printed.
     """
-    from .. import tables
+    from .. import checkpoint, tables
     from . import models
 
     how = {"width": width, "resolution": resolution, "fusion": fusion, "base": base}
     if (ckpt is None) == (model is None) or model is None and any(value is not None for value in how.values()):
         raise ValueError("inspect takes a checkpoint, or --model NAME with --width, --resolution, --fusion, --base")
     if model is not None:
+        if check:
+            raise ValueError("--check is for checkpoints; a --model has no weights")
         return models.show(model, **how)
-    network, integers = read(ckpt, **file)
+    network, integers, failed = None, None, None
+    try:
+        network, integers = read(ckpt, **file)
+    except checkpoint.CheckpointError as error:
+        if not check:
+            raise
+        failed = str(error)
+    if check and integers is not None:
+        raise ValueError(f"{ckpt}: holds integers; --check is for float files, `bfthw report` judges integers")
+    if failed is not None:
+        return _checked(ckpt, network, failed, check, **file)  # never returns: it says what reads the file
     layers = tables.float_layers(network) if integers is None else tables.integer_layers(integers)
     kind = "float" if integers is None else "integers"
     console.print(tables.network(f"{ckpt.name}, {kind}; a weight is a multiplication a vector", layers))
@@ -130,6 +147,17 @@ def inspect(
         console.print(tables.formats(integers))
     elif network.formats:
         console.print("it was trained for fixed-point formats, which `quantize` and `generate` will use")
+    if check:
+        console.print(_checked(ckpt, network, None, check, **file), markup=False, soft_wrap=True)
+
+
+def _checked(path, network, failed, check, order=None, format=None, shapes=None, options=None):
+    """What `recorded.check` says of a file's reading, or of one that failed."""
+    from .. import checkpoint, recorded
+
+    file = checkpoint.File(path, format=format, shapes=shapes)
+    order, options = _given(order, options)
+    return recorded.check(file, network, failed, *check, order=order, options=options)
 
 
 @given.takes(file=given.FOREIGN, bits=given.FORMATS)
