@@ -33,9 +33,9 @@ class FakeBoard:
         for item in self.splitter.feed(data):
             if isinstance(item, Frame):
                 self.requests.append(item)
-                reply = frames.encode(item.type | frames.REPLY, item.sequence, self.answer(item))
+                reply = frames.encode(item.type | frames.REPLY, item.number, self.answer(item))
             else:
-                item, reply = None, frames.encode(frames.DAMAGED, 0, bytes([frames.WRONG_CRC]))
+                item, reply = None, frames.encode(frames.DAMAGED, None, bytes([frames.WRONG_CRC]))
             self.out += self.mangle(item, reply) if self.mangle else reply
 
     def close(self):

@@ -116,7 +116,7 @@ def test_damaged_requests_are_refused_and_counted(design, simulated, x):
     good = frames.encode(frames.RUN, 9, bytes(64))
     wrong = bytearray(good)
     wrong[5] ^= 0x81
-    body = bytes([frames.INFO, 1, 5, 0]) + b"abc"
+    body = bytes([frames.INFO, frames.VERSION, 5, 0]) + bytes(8) + b"abc"
     lying = frames.cobs.encode(body + frames.zlib.crc32(body).to_bytes(4, "little")) + b"\0"
     with raw(simulated.port) as line:
         assert reason(line, bytes(wrong)) == frames.WRONG_CRC
@@ -127,13 +127,14 @@ def test_damaged_requests_are_refused_and_counted(design, simulated, x):
         assert reason(line, frames.encode(frames.RUN, 1, b"")) == frames.WRONG_LENGTH
         assert reason(line, frames.encode(frames.RESET, 1, b"x")) == frames.WRONG_LENGTH
         assert reason(line, frames.encode(0x55, 1)) == frames.UNKNOWN_TYPE
+        assert reason(line, frames.encode(frames.RUN, 1, bytes(64), offset=64)) == frames.WRONG_OFFSET
         assert reason(line, frames.encode(frames.RUN, 1, bytes(513))) == frames.TOO_LONG
         assert reason(line, frames.encode(frames.RUN, 1, b"\x07" * 20_000)) == frames.TOO_LONG
         assert ask(line, bytes(50), 0.3) is None  # empty frames
         assert ask(line, good[:40], 0.3) is None  # no end
         simulated.send_break()
         assert reason(line, good[40:]) == frames.FRAMING
-        assert ask(line, good).sequence == 9
+        assert ask(line, good).number == 9
     with Board(simulated.port, design) as board:
         counted = board.counters()
         assert (counted.wrong_crc, counted.framing, counted.too_long) == (3, 1, 2)
