@@ -34,7 +34,7 @@ class Board:
     or the line does wrong; a board that runs another configuration is refused.
     """
 
-    def __init__(self, port, manifest, *, baud=None, timeout=0.25, patience=30.0):
+    def __init__(self, port, manifest, *, baud=None, timeout=0.1, patience=30.0):
         if not timeout > 0 or not patience > 0 or (baud is not None and baud <= 0):
             raise ValueError(f"Board needs timeout, patience and baud > 0, got {timeout}, {patience} and {baud}")
         self.path = Path(getattr(manifest, "path", manifest))

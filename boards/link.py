@@ -93,7 +93,8 @@ class Link:
         """Send once and listen, for so many seconds of silence, at most till `end`; the right Frame or a Damage, and
         how many bytes came.
         """
-        frame = frames.encode(request.type, None if request.short else self._number, request.payload)
+        # a second zero, should the first be lost: else there is a silence, which lasts
+        frame = frames.encode(request.type, None if request.short else self._number, request.payload) + frames.END
         if self._unsure:
             self._splitter = Splitter()
             frame = frames.END + frame
@@ -105,8 +106,12 @@ class Link:
         received, last = 0, time.monotonic()
         # a board that never stops talking is not listened to forever
         end = min(end, last + DROPS * silence)
-        while time.monotonic() < min(last + silence, end):
-            chunk = self.line.read(min(max(1, self.line.in_waiting), CHUNK))
+        while True:
+            waiting, now = self.line.in_waiting, time.monotonic()
+            # what waits is read though we were late
+            if now >= end or (now >= last + silence and not waiting):
+                return _LATE, received
+            chunk = self.line.read(min(max(1, waiting), CHUNK))
             if not chunk:
                 continue
             received, last = received + len(chunk), time.monotonic()
@@ -114,7 +119,6 @@ class Link:
             if found:
                 self._unsure = False
                 return found, received
-        return _LATE, received
 
     def _pick(self, items, request):
         """The right reply of what came, else a Damage, else None: replies to other requests are passed over."""
