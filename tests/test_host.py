@@ -316,10 +316,10 @@ def test_a_reply_in_drops(design, x):
 
 
 def test_a_reply_after_a_long_read(design, x):
-    """A read that takes as long as the time-out, and brings the beginning of the reply: its rest is waited for."""
+    """Reads that take as long as the time-out: what waits then is read, and the rest of the reply is waited for."""
     port = FakeBoard(design)
     board = open_board(design, port, timeout=0.03)
-    whole, sizes = port.read, [5, 1000]
+    whole, sizes = port.read, [0, 5, 1000]
 
     def read(size=1):
         time.sleep(0.035)
@@ -327,6 +327,21 @@ def test_a_reply_after_a_long_read(design, x):
 
     port.read = read
     assert np.array_equal(board.run(x[:4]), design.spec.network(x[:4])) and board.repeated == 0
+
+
+def test_a_lost_end_costs_no_silence(design, x):
+    """Behind the zero that ends a request is another."""
+    port = FakeBoard(design)
+    board = open_board(design, port, timeout=5)
+    whole, begin = port.write, time.monotonic()
+
+    def write(data):
+        port.write, end = whole, len(data.rstrip(b"\0"))
+        whole(data[:end] + b"\1" + data[end + 1 :])
+
+    port.write = write
+    assert np.array_equal(board.run(x[:4]), design.spec.network(x[:4]))
+    assert board.repeated == 1 and time.monotonic() - begin < 2
 
 
 def test_half_a_frame_of_an_earlier_host(design, x):
@@ -461,6 +476,7 @@ class Flood(FakeBoard):
         return 1 << 40 if self.flooding else len(self.out)
 
     def read(self, size=1):
+        assert size <= 1 << 16
         return bytes([5, 1, 1, 1, 1, 0]) * (size // 6 + 1) if self.flooding else super().read(size)
 
 
