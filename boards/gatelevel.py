@@ -25,7 +25,7 @@ from .table import find_board
 from .top import RESET_SECONDS
 from .uart import cycles_a_bit
 
-TIMEOUT = 60  # seconds of silence: a simulated board is slow, and a request sent again would hide a fault
+TIMEOUT = 60  # seconds of silence, then it is over: a simulated board is slow, and a request sent again would hide a fault
 WRAPPER = """\
 module {module}(input clk, input rst, input rx, output tx);
   wire clock_pin = clk, rx_pin = rx, tx_pin;
@@ -108,7 +108,7 @@ def compare(design, board, netlist, *, clock_hz, inputs=None, count=10, tools="y
     problems, y = [], None
     with simulation(design, board, netlist, clock_hz=clock_hz, tools=tools) as simulated:
         try:
-            with Board(simulated.port, design, baud=board.baud, timeout=TIMEOUT, retries=0) as host:
+            with Board(simulated.port, design, baud=board.baud, timeout=TIMEOUT, patience=TIMEOUT) as host:
                 wanted = Info.of(design, clock_hz=clock_hz, baud=board.baud, buffer=host.info.buffer)
                 if host.info != wanted:
                     problems.append(f"the board says {host.info}, should say {wanted}")
@@ -116,6 +116,8 @@ def compare(design, board, netlist, *, clock_hz, inputs=None, count=10, tools="y
                 counted = host.counters()
                 if counted.wrong_crc or counted.framing or counted.too_long:
                     problems.append(f"the board counts errors on a line that has none: {counted}")
+                if host.repeated:
+                    problems.append(f"requests had to be sent again: {host.repeated}")
         except BoardError as error:
             problems.append(str(error))
     if y is not None:
