@@ -181,6 +181,28 @@ def test_shifts_by_hand():
     assert low.tolist() == [-96 - 1 + 1, -24 - 1 - 1] and high.tolist() == [144 + 2 + 1, 36 + 2 - 1]
 
 
+def test_bounds_of_a_residual_that_is_shifted():
+    factor = IntFactor(
+        values=np.array([[[[2]]]]), input=QFormat(4, 6), weights=QFormat(4, 0), output=QFormat(8, 0),
+        skip_input=QFormat(4, 1), skip=np.array([-3]), skip_weights=QFormat(4, 2),
+    )  # fmt: skip
+    low, high = factor.bounds(np.array([[-1]]), np.array([[5]]), np.array([-2]), np.array([7]))
+    assert factor.skip_shift == 3 and (low.tolist(), high.tolist()) == ([-2 - 21 * 8], [10 + 6 * 8])
+
+
+def test_exponents_are_0_to_62():
+    def of(*exponents):
+        return IntFactor(
+            values=np.zeros((1, 2, 1, 1), int), input=QFormat(1, 0), weights=QFormat(1, -62), output=QFormat(8, 0),
+            exponents=np.array(exponents).reshape(1, 2, 1),
+        )  # fmt: skip
+
+    assert of(62, 60).max_exponent == 62 and of(62, 60).dot_shift.tolist() == [0, 2]
+    for exponents in ((63, 63), (-1, 3)):
+        with pytest.raises(ValueError, match=f"exponents must be 0 to 62, got {min(exponents)} to {max(exponents)}"):
+            of(*exponents)
+
+
 def test_what_saturates_to_the_last_bit():
     factor = integer(x=QFormat(8, 1), output=QFormat(4, 0))
     x = np.array([[14], [15], [-16], [-17], [-18]])  # halves: 7, 7.5 -> 8, -8, -8.5 -> -8, -9
