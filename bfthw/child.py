@@ -8,6 +8,8 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import platformdirs
+
 from . import cache
 
 # sh ends its process group, itself too, as soon as nobody holds the other end of its input any more
@@ -31,10 +33,14 @@ def folder():
 def environment(*folders, **more):
     """This program's environment for a child, as a dict: PATH begins with `folders` and this environment's own.
 
-    No Python of a child takes modules from the folder it runs in, nor its library from another Python's PYTHONHOME.
+    No Python of a child takes modules from the folder it runs in, nor its library from another Python's PYTHONHOME;
+    and where there is no user's cache, other programs have one in ours.
     """
     variables = os.environ | {"PYTHONSAFEPATH": "1"} | more
     variables.pop("PYTHONHOME", None)
+    place = cache.folder()
+    if not os.access(platformdirs.user_cache_dir(), os.W_OK):
+        variables["XDG_CACHE_HOME"] = str(place)
     path = [*map(str, folders), folder(), variables.get("PATH", os.defpath)]
     return variables | {"PATH": os.pathsep.join(path)}
 
@@ -81,5 +87,6 @@ def run(command, *, input=None, timeout=None, tick=None, **options):
             except subprocess.TimeoutExpired:
                 if tick is None:
                     raise
+                input = None  # it is kept
                 tick()
     return subprocess.CompletedProcess(command, process.returncode, out, errors)

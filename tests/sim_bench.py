@@ -25,13 +25,17 @@ def agrees(result, design, vectors):
     assert result.cycles > vectors * design.spec.interval
 
 
-def make_core(place, simulator="verilator"):
-    """Write a core of two stages, two lanes, and simulate it, so that it is compiled; returns its folder."""
+def small_core(place):
+    """The Design of a core of two stages, two lanes."""
     first = factor_of((1, 4, 4, 4), 0, x=QFormat(8, 7), drop=4)
     second = factor_of((4, 4, 4, 1), 1, x=first.output, drop=4)
     network = IntNetwork(layers=(IntLayer(factors=(first, second), name="body"),))
-    write(network, place, name="core", settings=Settings(lanes=2))
-    assert simulate(place / "core.json", vectors=12, simulator=simulator).ok
+    return write(network, place, name="core", settings=Settings(lanes=2))
+
+
+def make_core(place, simulator="verilator"):
+    """Write `small_core` and simulate it, so that it is compiled; returns its folder."""
+    assert simulate(small_core(place), vectors=12, simulator=simulator).ok
     return place
 
 
