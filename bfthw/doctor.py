@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from . import system
+from . import child, system
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +34,10 @@ def _system(name, flag):
     if flag is None:
         return platform.python_version()
     try:
-        shown = subprocess.run([name, flag], capture_output=True, text=True, timeout=20)
+        shown = child.run([name, flag], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    number = re.search(r"\d+\.\d+(?:[.\w]*)?", shown.stdout + shown.stderr)
+    number = re.search(r"\d+\.\d+(?:[.\w]*)?", shown.stdout)
     return number[0] if number else "?"
 
 

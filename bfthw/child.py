@@ -1,0 +1,86 @@
+"""Other programs as children of this one: with this environment's tools before all others, and never outliving it."""
+
+import atexit
+import functools
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+# sh ends its process group, itself too, as soon as nobody holds the other end of its input any more
+KEEPER = ["/bin/sh", "-c", "trap '' HUP INT TERM; read line; kill -9 0"]
+
+
+@functools.cache
+def folder():
+    """The folder with this environment's scripts and a `python`, which make rules call and many systems lack."""
+    beside = Path(sys.executable).parent
+    if shutil.which("python", path=str(beside)):
+        return str(beside)
+    made = Path(tempfile.mkdtemp(prefix="bfthw-python-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    script = made / "python"
+    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n', encoding="utf-8")
+    script.chmod(0o755)
+    return os.pathsep.join([str(made), str(beside)])
+
+
+def environment(*folders, **more):
+    """This program's environment for a child, as a dict: PATH begins with `folders` and this environment's own.
+
+    No Python of a child takes modules from the folder it runs in, nor its library from another Python's PYTHONHOME.
+    """
+    variables = os.environ | {"PYTHONSAFEPATH": "1"} | more
+    variables.pop("PYTHONHOME", None)
+    path = [*map(str, folders), folder(), variables.get("PATH", os.defpath)]
+    return variables | {"PATH": os.pathsep.join(path)}
+
+
+@contextmanager
+def start(command, *, env=None, **options):
+    """A running subprocess.Popen; at the end of the context it is killed with all that it started.
+
+    So it is at the end of this program, even by SIGKILL (where there are no process groups: only itself, and only at
+    the end of the context). env: `environment()` unless given; other options as of Popen.
+    """
+    options = {"env": environment() if env is None else env, "stdin": subprocess.DEVNULL} | options
+    if not hasattr(os, "setpgid"):
+        with subprocess.Popen(command, **options) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+        return
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with (
+        subprocess.Popen(KEEPER, stdin=subprocess.PIPE, process_group=0, **silent) as keeper,
+        subprocess.Popen(command, process_group=keeper.pid, **options) as process,
+    ):
+        try:
+            yield process
+        finally:
+            keeper.stdin.close()
+
+
+def run(command, *, input=None, timeout=None, tick=None, **options):
+    """Run a program as `start` does, to its end; a subprocess.CompletedProcess, whatever its status.
+
+    input: for its standard input, which is empty without it. tick() is called now and then. Raises
+    subprocess.TimeoutExpired after `timeout` seconds, OSError where it cannot be started.
+    """
+    if input is not None:
+        options["stdin"] = subprocess.PIPE
+    with start(command, **options) as process:
+        while True:
+            try:
+                out, errors = process.communicate(input, timeout if tick is None else 0.2)
+                break
+            except subprocess.TimeoutExpired:
+                if tick is None:
+                    raise
+                tick()
+    return subprocess.CompletedProcess(command, process.returncode, out, errors)
