@@ -17,6 +17,8 @@ lines=2
 packages=$(sed -n 's/^    apt-get install //p' "$project/README.md" | head -n $lines | xargs)
 root=$place/$suite-$(echo "$packages" | cksum | cut -d' ' -f1)
 mkdir -p "$place/pip"
+exec 9>"$root.lock"
+flock -n 9 || { echo "$root is in use"; exit 1; }
 if [ ! -e "$root/made" ]; then
   echo "$suite with $packages ..."
   ! grep -F " $root/" /proc/mounts || { echo "$root: something is mounted there"; exit 1; }
