@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import venv
 from pathlib import Path
 
@@ -39,8 +38,7 @@ def packages(tmp_path_factory):
     tree = shutil.copytree(ROOT, place / "tree", ignore=JUNK)
     subprocess.run([sys.executable, "-c", BUILD.format("sdist"), place], cwd=tree, check=True, capture_output=True)
     (archive,) = place.glob("*.tar.gz")
-    with tarfile.open(archive) as file:
-        file.extractall(place, filter="data")
+    shutil.unpack_archive(archive, place)
     unpacked = place / archive.name.removesuffix(".tar.gz")
     before = files(unpacked)
     subprocess.run([sys.executable, "-c", BUILD.format("wheel"), place], cwd=unpacked, check=True, capture_output=True)
