@@ -84,6 +84,24 @@ def test_make_without_any_python(tmp_path, target):
     assert status and "no-python" in what and command.split()[2:] == first + more
 
 
+def test_make_keeps_another_pythons_variables_out(tmp_path):
+    """As where PYTHONHOME or PYTHONPATH are set for another version: not even `import re` works with them."""
+    tool = tmp_path / ".venv" / "bin" / "bfthw"
+    tool.parent.mkdir(parents=True)
+    tool.write_text("#!/bin/sh\nenv\n")
+    tool.chmod(0o755)
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "bfthw").symlink_to(ROOT / "bfthw")
+    (tmp_path / ".venv" / "demo").touch()
+    hostile = {"PYTHONHOME": "/nowhere", "PYTHONPATH": str(tmp_path)}
+    (tmp_path / "re.py").write_text("raise AssertionError('SRE module mismatch')")
+    command = [shutil.which("make"), "-s", "demo", f"PYTHON={sys.executable}"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | hostile, capture_output=True, text=True)
+    assert done.returncode == 0 and "PATH=" in done.stdout, done.stderr
+    assert not set(hostile) & {line.partition("=")[0] for line in done.stdout.splitlines()}
+
+
 def test_libpython_is_the_one_that_cocotb_finds(monkeypatch):
     assert bool(system.libpython()) == bool(find_libpython.find_libpython())
     monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
