@@ -1,32 +1,31 @@
 """Other programs as children of this one: with this environment's tools before all others, and never outliving it."""
 
-import atexit
-import functools
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+
+from . import cache
 
 # sh ends its process group, itself too, as soon as nobody holds the other end of its input any more
 KEEPER = ["/bin/sh", "-c", "trap '' HUP INT TERM; read line; kill -9 0"]
 
 
-@functools.cache
 def folder():
-    """The folder with this environment's scripts and a `python`, which make rules call and many systems lack."""
+    """The folders with this environment's scripts and a `python`, which make rules call and many systems lack."""
     beside = Path(sys.executable).parent
     if shutil.which("python", path=str(beside)):
         return str(beside)
-    made = Path(tempfile.mkdtemp(prefix="bfthw-python-"))
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    script = made / "python"
-    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n', encoding="utf-8")
-    script.chmod(0o755)
-    return os.pathsep.join([str(made), str(beside)])
+
+    def make(folder):
+        script = folder / "python"
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n', encoding="utf-8")
+        script.chmod(0o755)
+
+    return os.pathsep.join([str(cache.made(("python", sys.executable), make)), str(beside)])
 
 
 def environment(*folders, **more):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 import rtl_gen
 from sim import scenarios, simulators
+from sim.simulate import check_plain
 
 from .flash import bitstream
 from .frames import Info
@@ -57,16 +57,15 @@ def simulation(design, board, netlist, *, clock_hz, tools="yowasp"):
     board, name = find_board(board), design.manifest.name
     models = cell_models(board.device.family, tools).read_text(encoding="utf-8")
     simulators.check_simulator("compiled")
-    text = Path(netlist).read_text(encoding="utf-8")
+    text = check_plain(Path(netlist))
     module = f"pins_of_{name}"
     files = {"cells.v": _without_z(models), "netlist.v": text, "pins.v": wrapper(text, name, board, module)}
     # the compiler's time counts more than the model's: a few hundred thousand cycles
     arguments = ("--top-module", module, "-Wno-COMBDLY", "-CFLAGS", "-O1")
-    with tempfile.TemporaryDirectory(prefix="bfthw-board-") as folder:
-        program = compile_board(name, files, Path(folder), arguments)
-        cycles = cycles_a_bit(clock_hz, board.baud)
-        with running(program, design, cycles, 2 * int(RESET_SECONDS * clock_hz)) as simulated:
-            yield simulated
+    program = compile_board(name, files, arguments)
+    cycles = cycles_a_bit(clock_hz, board.baud)
+    with running(program, design, cycles, 2 * int(RESET_SECONDS * clock_hz)) as simulated:
+        yield simulated
 
 
 def _without_z(models):

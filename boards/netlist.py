@@ -1,11 +1,11 @@
 """The mapped netlist of a core, simulated with Yosys' own models of its cells and compared with the golden model."""
 
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 import rtl_gen
 import sim
+from bfthw import cache
 
 from . import synth, tools
 from .table import UP5K
@@ -40,8 +40,7 @@ def simulate(design, *, device=UP5K, inputs=None, tools="yowasp", netlist=None, 
     """
     models = cell_models(device.family, tools)
     design = design if hasattr(design, "manifest") else rtl_gen.load_design(design)
-    with tempfile.TemporaryDirectory(prefix="bfthw-netlist-") as work:
-        work = Path(work)
+    with cache.scratch() as work:
         mapped = map_core(design, device, work, kind=tools) if netlist is None else Path(netlist)
         # Icarus knows no default values of ports; a port left open then shows as x
         define = "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n" if simulator == "icarus" else ""

@@ -1,16 +1,12 @@
 """A board that is not there: the real shell in Verilator, its serial line behind a pseudo-terminal."""
 
-import hashlib
-import os
 import subprocess
-import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from amaranth.back import verilog
-
 from bfthw import child
+from rtl_gen.yosys import verilog
 from sim import simulators
 
 from .shell import Shell, buffer_bytes
@@ -21,8 +17,8 @@ FRAME_BITS = 10  # of a byte on the line
 RESET_CYCLES = 16
 # lint is the business of `bfthw simulate`
 ARGUMENTS = (
-    "--cc", "--exe", "--build", "-O3", "-Wno-lint", "--x-assign", "fast", "--x-initial", "fast",
-    "--prefix", "Vboard", "--Mdir", "obj", "-o", "board", *simulators.SPLIT,
+    "-O3", "-Wno-lint", "--x-assign", "fast", "--x-initial", "fast", "--prefix", "Vboard",
+    *simulators.SPLIT,
 )
 
 
@@ -101,37 +97,19 @@ def _stop(process):
 
 
 def build(shell):
-    """Path of the program that simulates a Shell, built unless it is there: in NAME.sim/board beside the manifest."""
-    design = shell.design
-    text = verilog.convert(shell, name="board", emit_src=False, strip_internal_attrs=True)
-    folder = (design.path.parent / f"{design.manifest.name}.sim" / "board").resolve()
+    """Path of the program that simulates a Shell, in the user's cache; built unless it is there."""
+    text = verilog(shell, "board")
     # -O2 for the model, which runs millions of cycles
-    arguments = ("--top-module", "board", "-CFLAGS", "-O2")
-    return compile_board(design.manifest.name, {"board.v": text}, folder, arguments)
+    return compile_board(shell.design.manifest.name, {"board.v": text}, ("--top-module", "board", "-CFLAGS", "-O2"))
 
 
-def compile_board(name, files, folder, arguments):
-    """Path of the program, in `folder`, that simulates a board with clk, rst, rx and tx; built unless it is there.
+def compile_board(name, files, arguments):
+    """Path of the program that simulates a board with clk, rst, rx and tx, in the user's cache; built unless there.
 
     name: of the core, for messages. files: name → Verilog text. arguments: for Verilator, the top module among them.
     """
-    main, version = MAIN.read_text(encoding="utf-8"), simulators.version("verilator") or ""
-    made_of = [*files.values(), main, version, *ARGUMENTS, *arguments]
-    program = folder / hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:32]
-    if program.exists():
-        return program
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as made:
-        made = Path(made)
-        for file, text in {**files, MAIN.name: main}.items():
-            (made / file).write_text(text, encoding="utf-8")
-        command = [simulators.verilator_home() / "bin" / "verilator", *ARGUMENTS, *arguments, *files, MAIN.name]
-        result = child.run(
-            command, cwd=made, env=simulators.environment("verilator"), stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace",
-        )
-        if result.returncode:
-            log = "\n".join(result.stdout.splitlines()[-25:])
-            raise RuntimeError(f"verilator could not build the board of {name}:\n{log}")
-        os.replace(made / "obj" / "board", program)
-    return program
+    try:
+        files = files | {MAIN.name: MAIN.read_text(encoding="utf-8")}
+        return simulators.compiled(files, "board", [*ARGUMENTS, *arguments])
+    except RuntimeError as error:
+        raise RuntimeError(f"verilator could not build the board of {name}: {error}") from None

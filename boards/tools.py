@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
 
-from bfthw import child
+from bfthw import cache, child
 
 KINDS = ("yowasp", "system")
 TAIL = 20  # lines of a log that an error shows
@@ -75,9 +75,10 @@ def run(tool, arguments, *, directory, log, kind="yowasp"):
     """
     directory = Path(directory)
     output = directory / f"{log}.out"
-    with open(output, "w", encoding="utf-8") as out:
-        command = [find(tool, kind), *arguments]
-        done = child.run(command, cwd=directory, stdout=out, stderr=subprocess.STDOUT)
+    with open(output, "w", encoding="utf-8") as out, cache.scratch() as place:
+        # YoWASP's own temporary files, which it leaves where it is killed
+        env = child.environment(TMPDIR=str(place))
+        done = child.run([find(tool, kind), *arguments], cwd=directory, env=env, stdout=out, stderr=subprocess.STDOUT)
     if done.returncode:
         how = f"exit status {done.returncode}" if done.returncode > 0 else f"killed by signal {-done.returncode}"
         # the tool's own log says where it was, its output what killed it

