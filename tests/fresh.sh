@@ -5,7 +5,7 @@
 # The last commit is cloned into the root. Needs root, debootstrap and git. Roots are kept, a gigabyte each, in $FRESH.
 set -euo pipefail
 # mounts in a namespace of their own end with this process, however it ends
-[ "${APART:-}" ] || exec env APART=1 unshare --mount --propagation private "$0" "$@"
+[ "${FRESH_APART:-}" ] || exec env FRESH_APART=1 unshare --mount --propagation private "$0" "$@"
 suite=$1 target=$2
 shift 2
 [ $# -gt 0 ] || set -- make "$target"
