@@ -59,7 +59,7 @@ def simulation(design, board, netlist, *, clock_hz, tools="yowasp"):
     """
     board, name = find_board(board), design.manifest.name
     models = cell_models(board.device.family, tools).read_text(encoding="utf-8")
-    simulators.check_simulator("verilator")
+    simulators.check_simulator("compiled")
     text = check_plain(Path(netlist))
     module = f"pins_of_{name}"
     files = {"cells.v": _without_z(models), "netlist.v": text, "pins.v": wrapper(text, name, board, module)}

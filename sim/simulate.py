@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bfthw import cache, load_integers
+from bfthw import cache, load_integers, system
 from bfthw.files import reading, replacing
 from rtl_gen.manifest import read_manifest
 from rtl_gen.top import lane_bytes
@@ -233,6 +233,8 @@ class _Bench:
         m, network = self.manifest, self.network
         if self.netlist or m.target != "plain":
             return f"the stages are no longer apart in {'a netlist' if self.netlist else 'flat Verilog'}"
+        if absent := system.missing("verilator" if self.simulator == "compiled" else self.simulator):
+            return f"cocotb would name the first stage that differs: {system.install(absent)}"
         cocotb = replace(self, simulator={"compiled": "verilator"}.get(self.simulator, self.simulator), waves=False)
         widths = {stage.name: stage.output.width for stage in m.stages}
         widths = [widths[engine.stages[-1]] for engine in m.engines]

@@ -73,7 +73,13 @@ def simulate(
     ] = None,
     stall: Annotated[float, typer.Option(help="Probability of a stall, each side and cycle")] = 0.3,
     seed: Annotated[int, typer.Option(help="Seed of vectors and stalls")] = 0,
-    simulator: Annotated[str, typer.Option(help="verilator, icarus, or compiled: fast, without waves")] = "verilator",
+    simulator: Annotated[
+        str,
+        typer.Option(
+            help="compiled (fast, without waves), verilator or icarus",
+            show_default="compiled; with --waves verilator",
+        ),
+    ] = None,
     waves: Annotated[
         bool, typer.Option("--waves", help="Write NAME.vcd (Icarus: NAME.fst) beside the manifest")
     ] = False,
@@ -84,6 +90,7 @@ def simulate(
     from ..storage import read_vectors
 
     inputs = read_vectors(input_) if input_ else None
+    simulator = simulator or ("verilator" if waves else "compiled")
     with progress(f"{simulator}: building and running ...") as step:
         result = sim.simulate(
             manifest,

@@ -88,11 +88,14 @@ def show_first_hurt(reports):
 def doctor():
     """List every tool with its version, what is missing and what that disables."""
     from .. import doctor as checks
-    from .. import tables
+    from .. import system, tables
 
     with console.status("asking the tools ..."):
         found = checks.tools()
     console.print(tables.doctor(found))
+    absent = system.missing("test")
+    if absent:
+        console.print(f"from the system, for everything: {system.install(absent)}", markup=False, soft_wrap=True)
     missing = [tool.name for tool in found if tool.required and not tool.found]
     if missing:
         raise ValueError(f"missing: {', '.join(missing)}")
