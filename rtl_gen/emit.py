@@ -106,9 +106,26 @@ def to_verilog(spec, name):
     """
     if spec.target == "plain":
         check_name(name)
-        return verilog.convert(AxiStream(spec), name=name, emit_src=False, strip_internal_attrs=True)
+        text = verilog.convert(AxiStream(spec), name=name, emit_src=False, strip_internal_attrs=True)
+        return with_first_events(text)
     script = [f"read_rtlil <<rtlil\n{to_rtlil(spec, name)}\nrtlil", *FLATTEN]
-    return find_yosys(lambda found: found >= (0, 40)).run(["-q", "-"], "\n".join(script), ignore_warnings=True)
+    text = find_yosys(lambda found: found >= (0, 40)).run(["-q", "-"], "\n".join(script), ignore_warnings=True)
+    return with_first_events(text)
+
+
+def with_first_events(text):
+    """Yosys' Verilog with its guards `reg x = 0;` set by `initial` blocks.
+
+    Each `always @*` begins with `if (x) begin end`, so that the event of x's first value runs it once at time 0, also
+    where all that it reads is constant. In Verilog a value in a declaration is such an event; in SystemVerilog (IEEE
+    1800-2017, 6.8) it is there before any process begins, and is none. Raises RuntimeError for a guard of another form.
+    """
+    guards = set(re.findall(r"^ *if \((\S+) ?\) begin end$", text, re.MULTILINE))
+    text, made = re.subn(r"^( *)reg (\S+)  ?= 0;$", r"\1reg \2 ;\n\1initial \2 = 0;", text, flags=re.MULTILINE)
+    left = guards - set(re.findall(r"^ *initial (\S+) = 0;$", text, re.MULTILINE))
+    if left or text.count("always @*") and not made:
+        raise RuntimeError(f"guards that Yosys wrote in an unknown form: {', '.join(sorted(left)) or 'none found'}")
+    return text
 
 
 def to_rtlil(spec, name):
