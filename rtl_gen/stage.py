@@ -232,7 +232,7 @@ class Stage(wiring.Component):
         done = delay(m, take, LEAD + s.arithmetic.depth, "done", reset=True)
         m.d.comb += [self.o.valid.eq(done), self.o.payload.eq(Cat(*outputs))]
         clips = [clip & done for clip in clips]
-        m.d.comb += self.saturated.eq(count(m, clips, "saturated"))
+        m.d.comb += self.saturated.eq(count(m, clips, "saturated", reset=True))
         return m
 
     def _gather(self, m):
