@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bfthw import load_integers
-from rtl_gen.manifest import read_manifest, sha256
-from rtl_gen.top import lane_bytes
+from rtl_gen import load_design
+from rtl_gen.manifest import sha256
 
 from . import simulators
 from .job import read_results, unpack, write_job
@@ -67,44 +66,34 @@ def models(target):
     return tech.models(target)
 
 
-def check_ports(path, manifest, network):
-    """ValueError where a manifest's ports are not those of its integers."""
-    for side, size, q in (
-        (manifest.input, network.inputs, network.input),
-        (manifest.output, network.outputs, network.output),
-    ):
-        said = side.elements, side.format.qformat(), side.lanes * side.beats, side.lane_bytes
-        if said != (size, q, size, lane_bytes(q.width)):
-            raise ValueError(
-                f"{path}: {side.prefix}: elements, format, lanes or beats are not those of {manifest.name}.npz"
-            )
-    served = [name for engine in manifest.engines for name in engine.stages]
-    for key, names in (("stages", [stage.name for stage in manifest.stages]), ("engines", served)):
-        if names != list(network.names):
-            raise ValueError(f"{path}: {key}: not those of {manifest.name}.npz, which are {', '.join(network.names)}")
-
-
-def simulate(
-    path, *, inputs=None, vectors=64, stall=0.3, seed=0, simulator="verilator", waves=False, progress=None, netlist=()
-):
+def simulate(path, **options):
     """Play vectors to the core that a manifest describes and compare with the golden model.
 
-    path: the manifest, or the Design that rtl_gen.write returned. inputs: (N, inputs), floats or integers, beside which
-    `vectors` random ones are used in the other scenarios: random stalls on both sides with probability `stall`, frames
-    of wrong length, a reset in flight. Where vectors are side by side in a frame, zeros fill the last one. simulator:
-    "verilator" or "icarus", played by cocotb, or "compiled", Verilator with a driver in C++: the same cycles, many
-    times faster, no waves. progress(fraction) is called now and then. netlist: Verilog files that take the place of
-    the core's own, such as a mapped netlist and the models of its cells; the caller answers for what is in them.
-    Returns a Result; raises ValueError for bad arguments, RuntimeError where the simulator itself fails.
+    path: the manifest, or the Design that rtl_gen.write returned. options: those of `play`. Returns a Result; raises
+    ValueError for bad arguments and for a manifest that says other than its integers and choices give, RuntimeError
+    where the simulator itself fails.
     """
-    path = Path(getattr(path, "path", path))
+    design = load_design(getattr(path, "path", path))
+    return play(design.path, design.manifest, design.spec.network, **options)
+
+
+def play(
+    path, manifest, network, *, inputs=None, vectors=64, stall=0.3, seed=0, simulator="verilator", waves=False,
+    progress=None, netlist=(),
+):
+    """`simulate` for a manifest that is not held against its integers, `network`; path: where it lies.
+
+    inputs: (N, inputs), floats or integers, beside which `vectors` random ones are used in the other scenarios: random
+    stalls on both sides with probability `stall`, frames of wrong length, a reset in flight. Where vectors are side by
+    side in a frame, zeros fill the last one. simulator: "verilator" or "icarus", played by cocotb, or "compiled",
+    Verilator with a driver in C++: the same cycles, many times faster, no waves. progress(fraction) is called now and
+    then. netlist: Verilog files that take the place of the core's own, such as a mapped netlist and the models of its
+    cells; the caller answers for what is in them.
+    """
     if vectors < 1:
         raise ValueError(f"vectors must be 1 or more, got {vectors}")
     if not 0 <= stall < 1:
         raise ValueError(f"stall is a probability, 0 or more and less than 1, got {stall}")
-    manifest = read_manifest(path)
-    network = load_integers(path.parent / manifest.files.integers.name)
-    check_ports(path, manifest, network)
     if not netlist:
         check_plain(path.parent / manifest.files.verilog.name)
     simulators.check_simulator(simulator, waves)

@@ -65,6 +65,20 @@ SLOW = {
     "gowin, folded": ([layer(BFT(256), residual=True)], dict(target="gowin", engine="folded", vectors=2)),
     "gowin, tables": ([layer(BFT(16))], dict(target="gowin", products="lut", weight_bits=6)),
 }
+# small ones for what none of those has
+ODD = {
+    "paired": (
+        [layer(BFT(16), relu=True)],
+        dict(target="ice40", engine="folded", paired=True, weight_bits=4, activation_bits=8, input_bits=8, vectors=2),
+    ),
+    "spatial": ([layer(BFT(4, 2), residual=True)], dict(target="ecp5", engine="spatial", weight_bits=4)),
+    "residual narrows": ([layer(BFT(16), residual=True)], dict(target="gowin", lanes=[4, 1], simd=[2, 4])),
+    "residual widens": ([layer(BFT(16), residual=True)], dict(target="ecp5", lanes=[1, 4], products="lut")),
+    "radix 3, wide": (
+        [layer(chain.mixed_radix((3, 4)))], dict(target="gowin", activation_bits=19, input_bits=19, weight_bits=8),
+    ),
+    "one input": ([layer([Indexed(np.zeros((4, 2), int), 1), *BFT(4)])], dict(target="ice40")),
+}
 
 
 def spec_of(layers, settings):
