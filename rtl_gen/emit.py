@@ -64,27 +64,32 @@ def make_spec(network, settings=None):
     """The NetworkSpec of Settings. Raises ValueError for what does not fit, also for settings that would do nothing."""
     settings = settings or Settings()
     given = choices(network, settings)
-    check_lut(given)
     if "pipelined" not in given["engines"] and (idle := sorted(settings.given & {"lanes", "simd"})):
         raise ValueError(
             f"settings: {' and '.join(idle)}: of pipelined engines alone, and here is none; vectors make the others "
             f"wider"
         )
-    if settings.paired and "folded" not in given["engines"]:
-        raise ValueError("settings: paired: of folded engines alone, and here is none")
     spec = NetworkSpec(network=network, **given)
-    for _, start, stop, _ in spec.groups:
-        if len(set(spec.lut[start:stop])) > 1:
-            name = network.names[start]
-            raise ValueError(f"settings: products of stage {name}: factors folded together need one kind")
+    check_choices(spec, "settings: ")
     return spec
 
 
-def check_lut(given):
+def check_choices(spec, owner=""):
+    """ValueError for choices in a NetworkSpec that would do nothing, or that one engine cannot follow."""
+    if spec.paired and "folded" not in spec.engines:
+        raise ValueError(f"{owner}paired: of folded engines alone, and here is none")
+    check_lut({"target": spec.target, "lut": spec.lut}, owner)
+    for _, start, stop, _ in spec.groups:
+        if len(set(spec.lut[start:stop])) > 1:
+            name = spec.network.names[start]
+            raise ValueError(f"{owner}products of stage {name}: factors folded together need one kind")
+
+
+def check_lut(given, owner="settings: "):
     """ValueError where arguments of NetworkSpec ask for products of tables in plain HDL."""
     if given["target"] == "plain" and any(given["lut"]):
         raise ValueError(
-            "settings: products = 'lut': target 'plain' leaves that to synthesis; name ecp5, ice40 or gowin"
+            f"{owner}products = 'lut': target 'plain' leaves that to synthesis; name ecp5, ice40 or gowin"
         )
 
 
@@ -133,16 +138,21 @@ def write_spec(spec, directory, *, name, with_rtlil=False):
         if with_rtlil:
             (made / f"{name}.il").write_text(to_rtlil(spec, name), encoding="utf-8")
         save_integers(network, made / f"{name}.npz")
-        manifest = make_manifest(spec, name, made)
+        manifest = make_manifest(spec, name, mf.Files.of(made, name))
         (made / f"{name}.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return Design(spec=spec, manifest=manifest, path=directory / f"{name}.json")
 
 
 @reader
-def load_design(path):
-    """The Design of a manifest: integers and parallelism as they were written. ValueError where they do not fit."""
+def load_design(path, *, verilog=True):
+    """The Design of a manifest: integers and parallelism as they were written.
+
+    Everything else in the manifest, the tools and the estimate apart, must be what these give: ValueError names the
+    first key that is not, with both values. verilog: whether the core's Verilog must be there; what is only talked to
+    needs none.
+    """
     path = Path(path)
-    manifest = mf.read_manifest(path)
+    manifest = mf.read_manifest(path, check=mf.FILES if verilog else ("integers",))
     network = load_integers(path.parent / manifest.files.integers.name)
     stages = manifest.stages
     try:
@@ -156,15 +166,15 @@ def load_design(path):
             target=manifest.target,
             paired=manifest.paired,
         )
+        check_choices(spec)
+        mf.check_same(manifest, make_manifest(spec, manifest.name, manifest.files, estimated=False))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    if make_manifest(spec, manifest.name, path.parent).configuration != manifest.configuration:
-        raise ValueError(f"{path}: its ports are not those of {manifest.files.integers.name}")
     return Design(spec=spec, manifest=manifest, path=path)
 
 
-def make_manifest(spec, name, directory):
-    """The manifest of a specification whose NAME.v and NAME.npz are in `directory`."""
+def make_manifest(spec, name, files, *, estimated=True):
+    """The manifest of a specification whose files have the hashes of `files`; estimated: with what it will take."""
     q = spec.network
     ports = {
         side: mf.Port(
@@ -180,16 +190,12 @@ def make_manifest(spec, name, directory):
             ("output", "m_axis", q.outputs, q.output, spec.lanes_out),
         )
     }
-    files = {
-        kind: mf.File(name=f"{name}.{suffix}", sha256=mf.sha256(directory / f"{name}.{suffix}"))
-        for kind, suffix in (("verilog", "v"), ("integers", "npz"))
-    }
     return mf.Manifest(
         format="bfthw manifest",
         version=mf.VERSION,
         name=name,
-        configuration=mf.configuration(files["integers"].sha256, vectors=spec.vectors, **ports),
-        files=mf.Files(**files),
+        configuration=mf.configuration(files.integers.sha256, vectors=spec.vectors, **ports),
+        files=files.named(name),
         clock="aclk",
         reset="aresetn",
         **ports,
@@ -204,7 +210,7 @@ def make_manifest(spec, name, directory):
             multipliers=spec.multipliers,
             rom_bits=spec.rom_bits,
             buffer_bits=spec.buffer_bits,
-            estimated=None if spec.target == "plain" else mf.Estimate(**estimate(spec)),
+            estimated=mf.Estimate(**estimate(spec)) if estimated and spec.target != "plain" else None,
         ),
         rounding="floor((acc + 2^(shift-1)) / 2^shift), a left shift where shift <= 0",
         saturation="to the two's complement range of the output, then max(0, y) where relu",

@@ -234,5 +234,5 @@ class FoldSpec:
 
     @property
     def buffer_bits(self):
-        copies = 2 if self.factor.skip_input else 1
-        return copies * self.size * self.vectors * self.width
+        residual = self.factors[0].input.width if self.factor.skip_input else 0
+        return self.size * self.vectors * (self.width + residual)

@@ -13,6 +13,7 @@ from bfthw import QFormat
 from bfthw.files import reader
 
 VERSION = 1
+FILES = {"verilog": "v", "integers": "npz"}  # beside the manifest: kind → suffix
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\.(v|npz)$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -44,6 +45,16 @@ class File(_Strict):
 class Files(_Strict):
     verilog: File
     integers: File
+
+    @classmethod
+    def of(cls, directory, name):
+        """Those of a name in a folder, with their hashes."""
+        files = {kind: f"{name}.{suffix}" for kind, suffix in FILES.items()}
+        return cls(**{kind: File(name=file, sha256=sha256(directory / file)) for kind, file in files.items()})
+
+    def named(self, name):
+        """The same hashes under the names that files of `name` have."""
+        return Files(**{k: File(name=f"{name}.{s}", sha256=getattr(self, k).sha256) for k, s in FILES.items()})
 
 
 class Port(_Strict):
@@ -153,10 +164,35 @@ def sha256(path):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
+def check_same(manifest, wanted):
+    """ValueError that names the first key of a manifest which differs from `wanted`, what the integers and choices
+    give. Tools and estimates may differ: another version of them makes the same core.
+    """
+    sides = [m.model_dump(exclude={"tools": True, "resources": {"estimated"}}) for m in (manifest, wanted)]
+    for side in sides:
+        side["configuration"] = side.pop("configuration")  # last: it follows from the rest
+    if found := _difference(*sides):
+        key, there, value = found
+        raise ValueError(
+            f"{key} is {there!r}, but {manifest.files.integers.name} and the manifest's choices give {value!r}; run "
+            "`bfthw generate` again"
+        )
+
+
+def _difference(a, b, key=""):
+    """(dotted key, value, value) where two trees of dicts and lists differ first; None where they do not."""
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        a, b = dict(enumerate(a)), dict(enumerate(b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return next(filter(None, (_difference(a[k], b[k], f"{key}.{k}".lstrip(".")) for k in a)), None)
+    return None if type(a) is type(b) and a == b else (key, a, b)
+
+
 @reader
-def read_manifest(path, *, check=True):
-    """A manifest from a file; ValueError names file, key and rule, also where a file beside it is missing or
-    changed.
+def read_manifest(path, *, check=FILES):
+    """A manifest from a file; ValueError names file, key and rule, also where a file beside it is missing or changed.
+
+    check: the kinds of files that must be there, with their hashes.
     """
     path = Path(path)
     if path.is_dir():
@@ -170,7 +206,7 @@ def read_manifest(path, *, check=True):
         where = ".".join(map(str, first["loc"])) or "the file"
         shown = "" if first["type"] in ("missing", "json_invalid") else f" (got {str(first['input'])[:60]!r})"
         raise ValueError(f"{path}: not a manifest of version {VERSION}: {where}: {first['msg']}{shown}") from None
-    for file in (manifest.files.verilog, manifest.files.integers) if check else ():
+    for file in (getattr(manifest.files, kind) for kind in check):
         beside = path.parent / file.name
         if not beside.is_file():
             raise ValueError(f"{path}: {file.name} is missing beside it; run `bfthw generate` again")
