@@ -1,11 +1,13 @@
 """What a user may set, for the whole network or for one layer, from the command line or a TOML file."""
 
 import json
+import re
 import tomllib
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .reading import CheckpointError, read_text, reader, short
 
 Bits = Annotated[int, Field(ge=2, le=24)]
 Extra = Annotated[int, Field(ge=0, le=8)]
@@ -16,6 +18,7 @@ Products = Literal["dsp", "lut"]
 # what is chosen for the hardware: of a factor, and of the whole network
 FOLDING = frozenset({"engine", "lanes", "simd", "vectors", "paired"})
 HARDWARE = FOLDING | {"products", "target"}
+MOST, MOST_DOTS = 256 << 10, 128  # bytes of a settings file, dots of a line
 
 
 class _Strict(BaseModel):
@@ -108,11 +111,7 @@ def make_settings(path=None, **given):
     """Settings from a TOML file with the given values (None: not given) on top; ValueError names file, key and rule."""
     table, where = {}, "settings"
     if path is not None:
-        where = str(path)
-        try:
-            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{where}: not a TOML file: {error}") from None
+        table, where = _read_toml(path), str(path)
     table |= {key: value for key, value in given.items() if value is not None}
     try:
         return Settings(**table)
@@ -124,4 +123,19 @@ def make_settings(path=None, **given):
         if first["type"] == "extra_forbidden":
             known = LayerSettings.model_fields if "." in key else Settings.model_fields
             raise ValueError(f"{where}: unknown key {key!r}; the keys are {', '.join(known)}") from None
-        raise ValueError(f"{where}: {key} = {first['input']!r}: {first['msg']}") from None
+        raise ValueError(f"{where}: {key} = {short(first['input'])}: {first['msg']}") from None
+
+
+@reader
+def _read_toml(path):
+    """The tables of a TOML file; a byte order mark is left out."""
+    text = read_text(path, MOST, "TOML file")
+    # the parser keeps a list of all parts before it for each part of a key
+    if re.search(r"(?:\.[^.\n]*){%d}" % MOST_DOTS, text):
+        raise CheckpointError(f"{path}: not a settings file: a line has {MOST_DOTS} dots or more")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise CheckpointError(f"{path}: not a settings file: it is nested without an end") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not a TOML file: {error}") from None

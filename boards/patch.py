@@ -11,10 +11,12 @@ from pathlib import Path
 import bfthw
 import rtl_gen
 from bfthw import quantize
+from bfthw.reading import sha256
 
 from . import roms
 from .build import fill_products, gateware, pack
 from .flash import bitstream
+from .report import MARKED, read_report
 from .shell import Shell
 
 
@@ -56,9 +58,9 @@ def check_marked(directory, marked):
         raise ValueError(f"{directory / 'report.json'}: names no marked files, which a patch starts from; build anew")
     for name, digest in marked.items():
         file = directory / Path(name).name
-        if not file.is_file():
+        if not file.exists():
             raise ValueError(f"{file} is missing, which a patch starts from; build anew")
-        if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+        if sha256(file, MARKED) != digest:
             raise ValueError(f"{file} has changed since the build (its sha256 differs); build anew")
 
 
@@ -71,7 +73,7 @@ def patch(directory, weights, *, progress=None):
     """
     directory = Path(directory)
     _, board = bitstream(directory, None)
-    report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
+    report = read_report(directory / "report.json")
     name, family = report["name"], board.device.family
     if family not in roms.RAMS or not report.get("structure"):
         raise ValueError(f"{directory}: a bitstream for {board.key} cannot be patched; only iCE40 and ECP5 can")

@@ -16,6 +16,7 @@ from bfthw import IntNetwork, Settings, load_integers, save_integers
 from . import manifest as mf
 from .netspec import NetworkSpec
 from .resources import estimate
+from .size import check_size
 from .top import AxiStream, lane_bytes
 
 # IEEE 1364-2005, annex B, and the words that SystemVerilog readers of .v files trip over
@@ -140,6 +141,7 @@ def write(network, directory, *, name, settings=None, with_rtlil=False):
 def write_spec(spec, directory, *, name, with_rtlil=False):
     """`write` for a specification that is there already."""
     check_name(name)
+    check_size(spec)
     network, directory = spec.network, Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=directory) as made:
@@ -172,6 +174,7 @@ def load_design(path):
             target=manifest.target,
             paired=manifest.paired,
         )
+        check_size(spec)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if make_manifest(spec, manifest.name, path.parent).configuration != manifest.configuration:

@@ -10,8 +10,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from bfthw import QFormat
+from bfthw.reading import read_text, reader, short
+from bfthw.reading import sha256 as sha256_of
 
 VERSION = 1
+MOST = 2048  # stages of a core
+FILE = 64 << 20  # bytes of a file beside a manifest
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\.(v|npz)$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -132,8 +136,8 @@ class Manifest(_Strict):
     paired: bool
     latency: Positive
     interval: Positive
-    stages: list[Stage]
-    engines: list[Engine]
+    stages: Annotated[list[Stage], Field(max_length=MOST)]
+    engines: Annotated[list[Engine], Field(max_length=MOST)]
     resources: Resources
     rounding: Literal["floor((acc + 2^(shift-1)) / 2^shift), a left shift where shift <= 0"]
     saturation: Literal["to the two's complement range of the output, then max(0, y) where relu"]
@@ -149,9 +153,10 @@ def configuration(integers_sha256, input, output, vectors=1):
 
 
 def sha256(path):
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return sha256_of(path, FILE)
 
 
+@reader
 def read_manifest(path, *, check=True):
     """A manifest from a file; ValueError names file, key and rule, also where a file beside it is missing or
     changed.
@@ -160,17 +165,15 @@ def read_manifest(path, *, check=True):
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; name the manifest, the .json file in it")
     try:
-        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not a manifest: it is no text file") from None
+        manifest = Manifest.model_validate_json(read_text(path, what="manifest"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        shown = "" if first["type"] in ("missing", "json_invalid") else f" (got {str(first['input'])[:60]!r})"
+        shown = "" if first["type"] in ("missing", "json_invalid") else f" (got {short(first['input'])})"
         raise ValueError(f"{path}: not a manifest of version {VERSION}: {where}: {first['msg']}{shown}") from None
     for file in (manifest.files.verilog, manifest.files.integers) if check else ():
         beside = path.parent / file.name
-        if not beside.is_file():
+        if not beside.exists():
             raise ValueError(f"{path}: {file.name} is missing beside it; run `bfthw generate` again")
         if sha256(beside) != file.sha256:
             raise ValueError(

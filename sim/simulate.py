@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from bfthw import load_integers
-from rtl_gen.manifest import read_manifest, sha256
+from bfthw.reading import read_bytes
+from rtl_gen.manifest import FILE, read_manifest, sha256
 from rtl_gen.top import lane_bytes
 
 from . import simulators
@@ -50,10 +51,9 @@ def check_plain(path):
     Generated Verilog has no compiler directive and no system function but $signed and $unsigned; neither has a file
     from a stranger that is let through.
     """
-    text = re.sub(
-        r"\\[\w$.:\[\]]+", "", path.read_text(encoding="utf-8", errors="replace")
-    )  # without escaped identifiers
-    for found in re.findall(r"`\w*|\$\w+|\bimport\b|\bverilator\b", text):
+    text = read_bytes(path, FILE).decode("latin-1")  # a character for each byte, whatever they are
+    text = re.sub(r"\\[\w$.:\[\]]+", "", text, flags=re.ASCII)  # without escaped identifiers
+    for found in re.findall(r"`\w*|\$\w+|\bimport\b|\bverilator\b", text, re.ASCII):
         if found not in ("$signed", "$unsigned"):
             raise ValueError(f"{path}: has {found!r}, which no generated core has; it is not simulated")
 

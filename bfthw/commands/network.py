@@ -7,16 +7,21 @@ import typer
 
 from .. import options as given
 from ..console import console
+from ..reading import LIMIT
 
 
-def read(path, order=None, format=None, shapes=None, options=None):
-    """(float Network or None, IntNetwork or None) of a file, its notes printed. options: `KEY=VALUE` of --import."""
+def read(path, order=None, format=None, shapes=None, options=None, limit=None):
+    """(float Network or None, IntNetwork or None) of a file, its notes printed.
+
+    options: `KEY=VALUE` of --import. limit: GiB of memory that reading may take.
+    """
     import bfthw
 
-    if bfthw.checkpoint.is_integers(path):
+    limit = LIMIT if limit is None else int(limit * (1 << 30))
+    if bfthw.checkpoint.is_integers(path, limit):
         if format or shapes or options:
             raise ValueError(f"{path}: holds integers already; --format, --shapes and --import are for foreign files")
-        return None, bfthw.load_integers(path)
+        return None, bfthw.load_integers(path, limit)
     for option in options or ():
         if "=" not in option:
             raise ValueError(f"--import {option}: must be KEY=VALUE, stride=decreasing for example")
@@ -26,6 +31,7 @@ def read(path, order=None, format=None, shapes=None, options=None):
         format=format,
         shapes=shapes,
         options=dict(option.split("=", 1) for option in options or ()),
+        limit=limit,
     )
     for note in loaded.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)

@@ -4,7 +4,9 @@ Operators are those of the ONNX specification: Gemm, MatMul, Add of a bias, Conv
 Identity and Dropout do nothing here. A file's tensors must be in the file itself: nothing beside it is ever opened.
 """
 
+from collections import Counter
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +14,26 @@ import numpy as np
 from .. import storage
 from ..chain import Chain, Factor, check_name
 from ..network import Layer
+from ..reading import LIMIT, read_bytes, reader, room
 from ..storage import CheckpointError
+from .protobuf import check_fields
 
 SKIPPED = ("Flatten", "Identity", "Dropout")
 TAKEN = ("Gemm", "MatMul", "Add", "Conv", "Relu")
 
 
-def read(path):
+@reader
+def read(path, limit=LIMIT):
     """(layers, notes) of an .onnx file; CheckpointError names the node that cannot be taken."""
     path = Path(path)
     try:
         import onnx
     except ImportError:
         raise CheckpointError(f"{path}: .onnx files need onnx: pip install 'bfthw[onnx]'") from None
-    if not path.is_file():
-        raise CheckpointError(f"{path}: {'is a directory, not a file' if path.is_dir() else 'no such file'}")
-    if not 0 < (size := path.stat().st_size) <= storage.LIMIT:
-        raise CheckpointError(f"{path}: a checkpoint has 1 to {storage.LIMIT} bytes, this file {size}")
+    data = read_bytes(path, most=limit // 4, least=1)
     try:
-        graph = onnx.load_model_from_string(path.read_bytes()).graph
+        check_fields(data, onnx.ModelProto.DESCRIPTOR)
+        graph = onnx.load_model_from_string(data).graph
     except Exception as error:  # protobuf raises whatever the damage leads to
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         raise CheckpointError(f"{path}: not a valid .onnx file: {type(error).__name__}: {reason}") from None
@@ -41,27 +44,28 @@ def read(path):
             f"{path}: must have one input, one output and no sparse tensors, "
             f"got {len(inputs)}, {len(graph.output)} and {len(graph.sparse_initializer)}"
         )
-    return _Line(path, onnx, tensors).follow(graph, inputs[0])
+    return _Line(path, onnx, tensors, room(len(data), limit) - len(data)).follow(graph, inputs[0])
 
 
 class _Line:
     """The nodes one after the other, as layers."""
 
-    def __init__(self, path, onnx, tensors):
-        self.path, self.onnx, self.tensors = path, onnx, tensors
+    def __init__(self, path, onnx, tensors, room):
+        """room: bytes that the layers' numbers may take."""
+        self.path, self.onnx, self.tensors, self.room = path, onnx, tensors, room
         self.layers, self.names = [], []
 
     def follow(self, graph, value):
-        users = [name for node in graph.node for name in node.input]
+        users = Counter(name for node in graph.node for name in node.input)
         for number, node in enumerate(graph.node):
             owner = f"{self.path}: node {number}, {node.op_type} {storage.short(node.name)}"
             try:
                 if node.op_type == "Constant":
                     self._constant(node)
                     continue
-                if users.count(value) != 1:
+                if users[value] != 1:
                     raise ValueError(
-                        f"{storage.short(value)} goes to {users.count(value)} nodes, a straight line has one"
+                        f"{storage.short(value)} goes to {users[value]} nodes, a straight line has one"
                     )
                 self._take(node, value)
             except (ValueError, TypeError) as error:
@@ -146,13 +150,21 @@ class _Line:
         if tensor.data_location == self.onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise ValueError(f"{storage.short(name)} is in another file; save the model with its weights inside")
         try:
+            self._spend(prod(tensor.dims))
             array = self.onnx.numpy_helper.to_array(tensor)
             return np.asarray(array, np.float64)
         except Exception as error:  # wrong sizes, odd types
             raise ValueError(f"{storage.short(name)} is no array of real numbers: {error}") from None
 
+    def _spend(self, count):
+        """ValueError where all numbers so far, those of tensors that are used again included, take too much memory."""
+        self.room -= 26 * count  # as they are, as float64, twice, and a mask
+        if self.room < 0:
+            raise ValueError("the layers unpack to more memory than a file of this size may take")
+
     def _vector(self, name, outputs):
         """A bias (outputs,), from that shape, with ones around it, or a scalar."""
+        self._spend(outputs)
         array = self._tensor(name)
         if array.size != 1 and (array.size != outputs or max(array.shape) != outputs):
             raise ValueError(f"{storage.short(name)} must be a bias of {outputs} values, got shape {array.shape}")
