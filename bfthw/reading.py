@@ -15,7 +15,8 @@ LIMIT = 4 << 30  # bytes of memory that a command takes to read files, in all
 ROOM = 256 << 20  # bytes of memory beyond four times the file
 OWN = 160 << 20  # of these: the program itself, with the libraries that readers import
 TEXT = 4 << 20  # bytes of manifests, reports and other descriptions
-DEEPEST = 50  # levels of a description
+DEEPEST, VALUES = 50, 1 << 18  # levels and values of a description
+FAULTS = 1000  # of a description that are listed
 _KINDS = {
     stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
@@ -97,31 +98,42 @@ def read_text(path, most=TEXT, what="text"):
         ) from None
 
 
-def check_depth(text):
-    """ValueError where brackets of JSON are nested deeper than any description.
+def check_shape(text, values=VALUES):
+    """ValueError where JSON is nested deeper than any description, or has more values: each is an object of its own.
 
     Parsers go as deep as the recursion limit lets them, which any package may have raised.
     """
-    for left_out in (r"\\.", r'"[^"]*"?', r"[^][{}]+"):  # escapes, strings, and all that is no bracket
+    for left_out in (r"\\.", r'"[^"]*"?', r"[^][{},]+"):  # escapes, strings, and what neither nests nor separates
         text = re.sub(left_out, "", text, flags=re.DOTALL)
+    if sum(map(text.count, "[{,")) > values:
+        raise ValueError(f"more than {values} values, the limit")
+    text = text.replace(",", "")
     if (deepest := max(accumulate(map({"[": 1, "{": 1, "]": -1, "}": -1}.get, text)), default=0)) > DEEPEST:
         raise ValueError(f"nested {deepest} levels deep, {DEEPEST} are the limit")
 
 
-def parse_json(text, pairs=None):
+def parse_json(text, pairs=None, values=VALUES):
     """What a JSON text says; ValueError for whatever is wrong with it. pairs: object_pairs_hook of json.loads."""
     text = text if isinstance(text, str) else bytes(text).decode("utf-8-sig")
-    check_depth(text)
+    check_shape(text, values)
     return json.loads(text, object_pairs_hook=pairs)
 
 
-def read_json(path, most=TEXT):
-    """What a JSON file says."""
-    text = read_text(path, most)
+def read_json(path, most=TEXT, values=VALUES, what="JSON file"):
+    """What a JSON file says. what: its kind, for the message."""
+    text = read_text(path, most, what)
     try:
-        return parse_json(text)
+        return parse_json(text, values=values)
     except ValueError as error:
-        raise CheckpointError(f"{path}: not a JSON file: {error}") from None
+        raise CheckpointError(f"{path}: not a {what}: {error}") from None
+
+
+def first_fault(error, key=None):
+    """The first fault of a pydantic.ValidationError, or that of the smallest `key`; few of them are ever listed."""
+    if error.error_count() > FAULTS:
+        return {"type": "many", "loc": (), "msg": f"{error.error_count()} entries are wrong", "input": "..."}
+    faults = error.errors(include_url=False)
+    return faults[0] if key is None else min(faults, key=key)
 
 
 def sha256(path, most):

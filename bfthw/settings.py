@@ -1,13 +1,12 @@
 """What a user may set, for the whole network or for one layer, from the command line or a TOML file."""
 
 import json
-import re
 import tomllib
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .reading import CheckpointError, read_text, reader, short
+from .reading import CheckpointError, first_fault, read_text, reader, short
 
 Bits = Annotated[int, Field(ge=2, le=24)]
 Extra = Annotated[int, Field(ge=0, le=8)]
@@ -18,7 +17,7 @@ Products = Literal["dsp", "lut"]
 # what is chosen for the hardware: of a factor, and of the whole network
 FOLDING = frozenset({"engine", "lanes", "simd", "vectors", "paired"})
 HARDWARE = FOLDING | {"products", "target"}
-MOST, MOST_DOTS = 256 << 10, 128  # bytes of a settings file, dots of a line
+MOST, MOST_DOTS = 256 << 10, 24  # bytes of a settings file, dots of a line
 
 
 class _Strict(BaseModel):
@@ -117,12 +116,14 @@ def make_settings(path=None, **given):
         return Settings(**table)
     except ValidationError as error:
         # of the ways to read `one or list`, the one that came furthest; pydantic puts their names into the location
-        first = max(error.errors(), key=lambda e: len(e["loc"]))
+        first = first_fault(error, key=lambda e: -len(e["loc"]))
         ways = "constrained-", "list[", "literal["
         key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(ways))
         if first["type"] == "extra_forbidden":
             known = LayerSettings.model_fields if "." in key else Settings.model_fields
             raise ValueError(f"{where}: unknown key {key!r}; the keys are {', '.join(known)}") from None
+        if first["type"] == "many":
+            raise ValueError(f"{where}: {first['msg']}") from None
         raise ValueError(f"{where}: {key} = {short(first['input'])}: {first['msg']}") from None
 
 
@@ -131,8 +132,8 @@ def _read_toml(path):
     """The tables of a TOML file; a byte order mark is left out."""
     text = read_text(path, MOST, "TOML file")
     # the parser keeps a list of all parts before it for each part of a key
-    if re.search(r"(?:\.[^.\n]*){%d}" % MOST_DOTS, text):
-        raise CheckpointError(f"{path}: not a settings file: a line has {MOST_DOTS} dots or more")
+    if any(line.partition("#")[0].count(".") > MOST_DOTS for line in text.splitlines()):
+        raise CheckpointError(f"{path}: not a settings file: a line has more than {MOST_DOTS} dots")
     try:
         return tomllib.loads(text)
     except RecursionError:

@@ -15,7 +15,19 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as safetensors_bytes
 
 from .archive import ARRAYS, ERRORS, open_archive, unpacked
-from .reading import LIMIT, TEXT, CheckpointError, open_file, parse_json, reader, room, short, take
+from .reading import (
+    LIMIT,
+    TEXT,
+    CheckpointError,
+    check_shape,
+    first_fault,
+    open_file,
+    parse_json,
+    reader,
+    room,
+    short,
+    take,
+)
 from .torch_files import Table, Tensor, TorchFile, widened
 
 NAME_LIMIT = 300  # characters of an array's name
@@ -207,9 +219,13 @@ _READERS = {".safetensors": _read_safetensors, ".pt": _read_torch, ".pth": _read
 def parse(path, model, text):
     """The JSON description as a pydantic model; CheckpointError names the entry."""
     try:
+        check_shape(text.decode(errors="replace"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {DESCRIPTION}: {error}") from None
+    try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        first = first_fault(error)
         entry = ".".join([DESCRIPTION, *map(str, first["loc"])])
         raise CheckpointError(f"{path}: {short(entry)}: {first['msg']}, got {short(first['input'])}") from None
 

@@ -334,7 +334,7 @@ def fill_products(source, target, name, family, contents, kind="yowasp"):
     `target`.
     """
     ram, text = roms.RAMS[family], _TEXT[family]
-    netlist = read_json(source / f"{name}.marked.json", MARKED)
+    netlist = read_json(source / f"{name}.marked.json", MARKED, values=MARKED)
     rams = roms.read_rams(netlist, ram)
     marks = roms.marks([roms.Rom(name=rom, bits=bits) for rom, bits in contents.items()])
     filled = roms.fill(rams, roms.locate(rams, marks, ram, name), contents)

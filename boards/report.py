@@ -91,7 +91,7 @@ _RULES = {key: (lambda value: isinstance(value, str), "a text") for key in _TEXT
 @reader
 def read_report(path, keys=(*_TEXTS, "name", "clock_mhz", "tools")):
     """The table of a report.json; CheckpointError where one of the keys is missing, or one that is used is wrong."""
-    report = read_json(path)
+    report = read_json(path, what="build report")
     if not isinstance(report, dict):
         raise CheckpointError(f"{path}: not a build report: must be a table, got {short(report)}")
     for key, (right, what) in _RULES.items():

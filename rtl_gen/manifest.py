@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from bfthw import QFormat
-from bfthw.reading import read_text, reader, short
+from bfthw.reading import check_shape, first_fault, read_text, reader, short
 from bfthw.reading import sha256 as sha256_of
 
 VERSION = 1
-MOST = 2048  # stages of a core
+MOST = 512  # stages of a core
 FILE = 64 << 20  # bytes of a file beside a manifest
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\.(v|npz)$")]
@@ -164,10 +164,15 @@ def read_manifest(path, *, check=True):
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; name the manifest, the .json file in it")
+    text = read_text(path, what="manifest")
     try:
-        manifest = Manifest.model_validate_json(read_text(path, what="manifest"))
+        check_shape(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a manifest: {error}") from None
+    try:
+        manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = first_fault(error)
         where = ".".join(map(str, first["loc"])) or "the file"
         shown = "" if first["type"] in ("missing", "json_invalid") else f" (got {short(first['input'])})"
         raise ValueError(f"{path}: not a manifest of version {VERSION}: {where}: {first['msg']}{shown}") from None

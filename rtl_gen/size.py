@@ -7,6 +7,7 @@ minute, one of 3,000 in more than two; smaller blocks go faster than in proporti
 
 import numpy as np
 
+from .manifest import MOST
 from .sharing import digits
 
 PARTS = 8192  # multipliers, weights in logic, elements that enter or leave an engine in a cycle
@@ -26,6 +27,8 @@ def check_size(spec):
 def too_large(spec):
     """Its size and what would work instead, as text; empty where a NetworkSpec can be built."""
     parts = words = 0
+    if len(spec.network.factors) > MOST:
+        return f"{len(spec.network.factors)} factors, {MOST} are the limit"
     for _, start, stop, _ in spec.groups:
         engine, shapes = spec.engines[start], [f.pattern for f in spec.network.factors[start:stop]]
         if engine == "spatial":

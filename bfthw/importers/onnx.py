@@ -150,6 +150,8 @@ class _Line:
         if tensor.data_location == self.onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise ValueError(f"{storage.short(name)} is in another file; save the model with its weights inside")
         try:
+            if min(tensor.dims, default=0) < 0:
+                raise ValueError(f"a dimension is negative: {list(tensor.dims)}")
             self._spend(prod(tensor.dims))
             array = self.onnx.numpy_helper.to_array(tensor)
             return np.asarray(array, np.float64)

@@ -1,6 +1,6 @@
 """What a protobuf message from elsewhere would take, seen before it is parsed: every empty message is an object."""
 
-FIELDS = 1 << 20  # of a message, with all that are in it; integers that are packed count an eighth
+FIELDS = 1 << 19  # of a message, with all that are in it; integers that are packed count an eighth
 DEEPEST = 50
 _RAW = {"TYPE_STRING", "TYPE_BYTES", "TYPE_FLOAT", "TYPE_DOUBLE"}  # take no more than their bytes
 
