@@ -12,6 +12,7 @@ from rich.markup import escape
 from .commands import boards, hardware, network, project, quantisation
 from .reading import words
 
+TOLD = (ValueError, TypeError, OSError, RuntimeError, ImportError)  # what messages are made for
 LONGEST = 4000  # characters of a message; logs of tools have many lines
 
 app = typer.Typer(
@@ -63,7 +64,7 @@ def message(error):
     elif isinstance(error, OSError) and error.strerror:
         files = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         text = f"{files}: {words(error)}" if files else words(error)
-    elif isinstance(error, (ValueError, TypeError, OSError, RuntimeError, ImportError)) and str(error):
+    elif isinstance(error, TOLD) and not isinstance(error, RecursionError) and str(error):
         text = str(error)
     else:
         command = shlex.join(["bfthw", *sys.argv[1:]])
