@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -35,7 +34,7 @@ SECONDS = 10  # of anything before the first line
 # all files in one process, which has no more in it than the readers; its peak of memory is set back before each
 CHILD = textwrap.dedent(
     """
-    import json, sys, time
+    import json, resource, signal, sys, time
     from pathlib import Path
     from test_hostile_files import READERS
 
@@ -45,9 +44,16 @@ CHILD = textwrap.dedent(
 
     import onnx  # not counted
 
+    def late(*_):
+        raise TimeoutError("it never ends")
+
+    signal.signal(signal.SIGALRM, late)
+    resource.setrlimit(resource.RLIMIT_AS, (3 << 30,) * 2)  # what goes wrong must not take the machine along
+
     for path in sorted(Path(sys.argv[1]).iterdir()):
         Path("/proc/self/clear_refs").write_text("5")
         before, begin, said = status("VmRSS:"), time.process_time(), "read"
+        signal.alarm(60)
         try:
             READERS[path.suffix](path)
         except Exception as error:

@@ -33,10 +33,15 @@ def test_what_is_built_elsewhere_is_not_refused(entry):
         (network(65536, (4,) * 8), dict(simd=1), r"\d+ words of memories, 1048576 are the limit"),
     ],
 )
-def test_too_large(tmp_path, integers, settings, words):
-    begin = time.process_time()
+def test_too_large(integers, settings, words):
     with pytest.raises(ValueError, match=f"too large to be built in reasonable time: {words}"):
-        rtl_gen.write(integers, tmp_path / "out", name="core", settings=Settings(**settings))
+        check_size(rtl_gen.make_spec(integers, Settings(**settings)))
+
+
+def test_nothing_is_begun(tmp_path):
+    begin = time.process_time()
+    with pytest.raises(ValueError, match="too large to be built in reasonable time"):
+        rtl_gen.write(BFT, tmp_path / "out", name="core", settings=Settings(vectors=4096))
     assert time.process_time() - begin < 5 and not (tmp_path / "out").exists()
 
 
