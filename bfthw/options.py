@@ -26,6 +26,12 @@ Import = Annotated[
         "relu=hidden, norm=behind, eps=1e-3",
     ),
 ]
+Limit = Annotated[
+    float,
+    typer.Option(
+        metavar="GIB", min=0.25, max=1024, help="Memory that reading the file may take", show_default="4"
+    ),
+]
 Manifest = Annotated[
     Path, typer.Argument(metavar="DIR/NAME.json", help="Manifest that `generate` wrote", show_default=False)
 ]
@@ -89,7 +95,7 @@ FitBoard = Annotated[
 ]
 
 # groups: parameter → option; those of settings have the names that `make_settings` has
-FOREIGN = {"order": Order, "format": Format, "shapes": Shapes, "options": Import}
+FOREIGN = {"order": Order, "format": Format, "shapes": Shapes, "options": Import, "limit": Limit}
 FORMATS = {
     "weight_bits": WeightBits,
     "activation_bits": ActivationBits,

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
 VANISHES = 2.0**-900  # numbers below have no format: the fraction bits of one end at 1000
 
 

@@ -9,11 +9,12 @@ from functools import partial
 from math import ceil
 from pathlib import Path
 
-from bfthw.files import reading, replacing
+from bfthw.files import replacing, undisturbed
+from bfthw.reading import read_json, read_text
 from rtl_gen import load_design, read_manifest
 
 from . import roms, synth, tools
-from .report import Clock, Report, Resource
+from .report import MARKED, Clock, Report, Resource
 from .table import BOARDS, find_board
 from .top import Top
 
@@ -189,7 +190,7 @@ class _Flow:
         there.
         """
         path, manifest = self.design.path, self.design.manifest
-        with reading(path):
+        with undisturbed(path):
             if read_manifest(path) != manifest:
                 raise ValueError(f"{path}: another process has changed it meanwhile; run the command again")
             for file in (manifest.files.verilog.name, manifest.files.integers.name, path.name):
@@ -346,11 +347,11 @@ def fill_products(source, target, name, family, contents, kind="yowasp"):
     `target`.
     """
     ram, text = roms.RAMS[family], _TEXT[family]
-    netlist = json.loads((source / f"{name}.marked.json").read_text(encoding="utf-8"))
+    netlist = read_json(source / f"{name}.marked.json", MARKED, values=MARKED)
     rams = roms.read_rams(netlist, ram)
     marks = roms.marks([roms.Rom(name=rom, bits=bits) for rom, bits in contents.items()])
     filled = roms.fill(rams, roms.locate(rams, marks, ram, name), contents)
-    placed = (source / f"{name}.marked.{text}").read_text(encoding="utf-8")
+    placed = read_text(source / f"{name}.marked.{text}", MARKED)
     (target / f"{name}.{text}").write_text(roms.fill_text(placed, family, rams, filled), encoding="utf-8")
     roms.fill_netlist(netlist, filled, ram)
     (target / f"{name}.filled.json").write_text(json.dumps(netlist), encoding="utf-8")

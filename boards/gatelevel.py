@@ -1,6 +1,5 @@
 """The whole board in gates: the mapped netlist that a bitstream was made of, simulated, and the real host before it."""
 
-import json
 import re
 import shutil
 import tempfile
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import rtl_gen
-from bfthw.files import reading
+from bfthw.files import undisturbed
 from sim import scenarios, simulators
 from sim.simulate import check_plain
 
@@ -20,6 +19,7 @@ from .flash import bitstream
 from .frames import Info
 from .host import Board, BoardError
 from .netlist import cell_models
+from .report import MARKED, read_report
 from .simulated import compile_board, running
 from .table import find_board
 from .top import RESET_SECONDS
@@ -60,7 +60,7 @@ def simulation(design, board, netlist, *, clock_hz, tools="yowasp"):
     board, name = find_board(board), design.manifest.name
     models = cell_models(board.device.family, tools).read_text(encoding="utf-8")
     simulators.check_simulator("compiled")
-    text = check_plain(Path(netlist))
+    text = check_plain(Path(netlist), MARKED)
     module = f"pins_of_{name}"
     files = {"cells.v": _without_z(models), "netlist.v": text, "pins.v": wrapper(text, name, board, module)}
     # the compiler's time counts more than the model's: a few hundred thousand cycles
@@ -133,9 +133,9 @@ def check(directory, *, inputs=None, count=10):
     """`compare` for what `build` or `patch` left in a directory, with its own report and manifest; a Result."""
     directory = Path(directory)
     with tempfile.TemporaryDirectory(prefix="bfthw-board-") as folder:
-        with reading(directory):
+        with undisturbed(directory):
             _, board = bitstream(directory, None)
-            report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
+            report = read_report(directory / "report.json")
             name = report["name"]
             design = rtl_gen.load_design(directory / f"{name}.json")
             netlist = shutil.copy(directory / f"{name}.netlist.v", folder)

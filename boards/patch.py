@@ -9,11 +9,13 @@ from pathlib import Path
 import bfthw
 import rtl_gen
 from bfthw import quantize
-from bfthw.files import reading, replacing
+from bfthw.files import replacing, undisturbed
+from bfthw.reading import TEXT, sha256
 
 from . import roms
 from .build import fill_products, gateware, pack
 from .flash import bitstream
+from .report import MARKED, read_report
 from .shell import Shell
 
 
@@ -55,9 +57,9 @@ def check_marked(directory, marked):
         raise ValueError(f"{directory / 'report.json'}: names no marked files, which a patch starts from; build anew")
     for name, digest in marked.items():
         file = directory / Path(name).name
-        if not file.is_file():
+        if not file.exists():
             raise ValueError(f"{file} is missing, which a patch starts from; build anew")
-        if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+        if sha256(file, MARKED) != digest:
             raise ValueError(f"{file} has changed since the build (its sha256 differs); build anew")
 
 
@@ -69,16 +71,15 @@ def patch(directory, weights, *, progress=None):
     bitstream that was built without marks (Gowin).
     """
     directory = Path(directory)
-    with reading(directory):
+    with undisturbed(directory):
         _, board = bitstream(directory, None)
-        text = (directory / "report.json").read_bytes()
-        report = json.loads(text)
+        report = read_report(directory / "report.json")
         name, family = report["name"], board.device.family
         if family not in roms.RAMS or not report.get("structure"):
             raise ValueError(f"{directory}: a bitstream for {board.key} cannot be patched; only iCE40 and ECP5 can")
         check_marked(directory, report.get("marked"))
         old = rtl_gen.load_design(directory / f"{name}.json")
-    built = {"report.json": hashlib.sha256(text).hexdigest()}
+        built = {"report.json": sha256(directory / "report.json", TEXT)}
     say = progress or (lambda step: None)
     say("integers")
     new = integers_like(old.spec.network, weights)

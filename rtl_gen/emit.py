@@ -9,12 +9,13 @@ from amaranth.back import rtlil
 
 import bfthw
 from bfthw import IntNetwork, Settings, load_integers, save_integers
-from bfthw.files import reader, replacing
+from bfthw.files import replacing, settled
 
 from . import manifest as mf
 from . import yosys
 from .netspec import NetworkSpec
 from .resources import estimate
+from .size import check_size
 from .top import AxiStream, lane_bytes
 
 # IEEE 1364-2005, annex B, and the words that SystemVerilog readers of .v files trip over
@@ -130,6 +131,7 @@ def write(network, directory, *, name, settings=None, with_rtlil=False):
 def write_spec(spec, directory, *, name, with_rtlil=False):
     """`write` for a specification that is there already."""
     check_name(name)
+    check_size(spec)
     network, directory = spec.network, Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     # RTLIL of another core of that name would be taken for this one's
@@ -143,7 +145,7 @@ def write_spec(spec, directory, *, name, with_rtlil=False):
     return Design(spec=spec, manifest=manifest, path=directory / f"{name}.json")
 
 
-@reader
+@settled
 def load_design(path, *, verilog=True):
     """The Design of a manifest: integers and parallelism as they were written.
 
@@ -166,6 +168,7 @@ def load_design(path, *, verilog=True):
             target=manifest.target,
             paired=manifest.paired,
         )
+        check_size(spec)
         check_choices(spec)
         mf.check_same(manifest, make_manifest(spec, manifest.name, manifest.files, estimated=False))
     except ValueError as error:

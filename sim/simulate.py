@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from bfthw import cache, system
-from bfthw.files import reading, replacing
+from bfthw.files import replacing, undisturbed
+from bfthw.reading import read_bytes
 from rtl_gen import load_design
+from rtl_gen.manifest import FILE
 
 from . import simulators
 from .job import read_results, unpack, write_job
@@ -42,15 +44,15 @@ class Result:
         return not self.problems
 
 
-def check_plain(path):
+def check_plain(path, most=FILE):
     """Text of a Verilog file; ValueError where it could make a simulator do more than that: run programs, touch files.
 
     Generated Verilog has no compiler directive and no system function but $signed and $unsigned; neither has a file
     from a stranger that is let through.
     """
-    text = path.read_text(encoding="utf-8", errors="replace")
-    named = re.sub(r"\\[\w$.:\[\]]+", "", text)  # without escaped identifiers
-    for found in re.findall(r"`\w*|\$\w+|\bimport\b|\bverilator\b", named):
+    text = read_bytes(path, most).decode("latin-1")  # a character for each byte, whatever they are
+    named = re.sub(r"\\[\w$.:\[\]]+", "", text, flags=re.ASCII)  # without escaped identifiers
+    for found in re.findall(r"`\w*|\$\w+|\bimport\b|\bverilator\b", named, re.ASCII):
         if found not in ("$signed", "$unsigned"):
             raise ValueError(f"{path}: has {found!r}, which no generated core has; it is not simulated")
     return text
@@ -73,7 +75,7 @@ def simulate(path, **options):
     where the simulator itself fails.
     """
     path = Path(getattr(path, "path", path))
-    with reading(path):
+    with undisturbed(path):
         design = load_design(path)
         core = check_plain(path.parent / design.manifest.files.verilog.name)
     return play(path, design.manifest, design.spec.network, core=core, **options)

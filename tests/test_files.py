@@ -13,7 +13,7 @@ import pytest
 from kills import before_each_step, ended_well, forked, hidden, visible
 
 from bfthw import files
-from bfthw.files import JOURNAL, finish, reading, replacing, write
+from bfthw.files import JOURNAL, finish, replacing, undisturbed, write
 
 OLD = {"core.v": b"old", "core.npz": b"old", "core.json": b"old"}
 NEW = dict.fromkeys(OLD, b"new")
@@ -126,7 +126,7 @@ def test_while_another_process_moves_its_files(other, folder):
     pid = forked(lambda: in_the_middle(folder, 0.3, ready))
     assert os.read(told, 1) and set(visible(folder).values()) == {b"old", b"new"} or os.waitpid(pid, 0)
     if other == "reader":
-        with reading(folder / "core.json"):
+        with undisturbed(folder / "core.json"):
             assert visible(folder) == NEW
     else:
         replace(folder, third := dict.fromkeys(OLD, b"third"))
@@ -139,18 +139,18 @@ def test_a_process_that_does_not_end(folder, monkeypatch):
     told, ready = os.pipe()
     pid = forked(lambda: in_the_middle(folder, 60, ready))
     assert os.read(told, 1)
-    for action in (lambda: reading(folder).__enter__(), lambda: replace(folder)):
+    for action in (lambda: undisturbed(folder).__enter__(), lambda: replace(folder)):
         with pytest.raises(TimeoutError, match=r"my \$dir: another process has had its files locked for 0.1 s"):
             action()
     os.kill(pid, 9)
     assert not ended_well(pid)
-    with reading(folder):
+    with undisturbed(folder):
         assert visible(folder) == NEW
 
 
 def test_readers_keep_writers_waiting(folder):
     """Two files that belong together are read as one, by as many readers as there are."""
-    with reading(folder), reading(folder / "core.json"):
+    with undisturbed(folder), undisturbed(folder / "core.json"):
         pid = forked(lambda: replace(folder))
         time.sleep(0.1)
         assert visible(folder) == OLD
@@ -193,7 +193,7 @@ def test_what_was_cut_off_is_finished(folder):
     for moved in range(4):
         put(folder, OLD)
         cut_off(folder, moved=moved)
-        with reading(folder / "any"):
+        with undisturbed(folder / "any"):
             assert visible(folder) == NEW and moved == 3 or not hidden(folder)
         replace(folder, OLD)
         assert visible(folder) == OLD and not hidden(folder)
@@ -221,9 +221,9 @@ def test_folders_that_may_not_be_changed(tmp_path):
             if os.getuid() == 0:
                 os.setresuid(65534, 65534, 65534)
             for folder in (whole, done):
-                with reading(folder):
+                with undisturbed(folder):
                     assert len(set(visible(folder).values())) == 1
-            for folder, action in ((cut, lambda: reading(cut).__enter__()), (whole, lambda: replace(whole))):
+            for folder, action in ((cut, lambda: undisturbed(cut).__enter__()), (whole, lambda: replace(whole))):
                 with pytest.raises(PermissionError) as caught:
                     action()
                 told = str(caught.value)
@@ -234,7 +234,7 @@ def test_folders_that_may_not_be_changed(tmp_path):
         # as told
         copy = Path(shutil.copytree(cut, tmp_path / "copy"))
         copy.chmod(0o755)
-        with reading(copy):
+        with undisturbed(copy):
             assert visible(copy) == NEW
         for folder in (whole, cut, done):
             folder.chmod(0o755)
@@ -250,12 +250,12 @@ def test_journals_of_other_users(folder, monkeypatch):
         return os.stat_result((*found[:4], 54321, *found[5:10])) if Path(path).name == JOURNAL else found
 
     monkeypatch.setattr(os, "lstat", lstat)
-    for action in (lambda: reading(folder).__enter__(), lambda: write(folder / "x.npz", b"")):
+    for action in (lambda: undisturbed(folder).__enter__(), lambda: write(folder / "x.npz", b"")):
         with pytest.raises(PermissionError, match=r"my \$dir: .* use a copy \(cp .* it is another user's$"):
             action()
         assert visible(folder) == there
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
-    with reading(folder):
+    with undisturbed(folder):
         assert visible(folder) == NEW
 
 
@@ -282,7 +282,7 @@ def test_journals_of_strangers(kind, folder, tmp_path):
     put(folder, {"run.sh": b"mine"})
     cut_off(folder, {"core.v": b"new"}, moved=0)
     STRANGERS[kind](folder / JOURNAL, away)
-    for action in (lambda: reading(folder).__enter__(), lambda: replace(folder)):
+    for action in (lambda: undisturbed(folder).__enter__(), lambda: replace(folder)):
         with pytest.raises(OSError, match=r"my \$dir/\.bfthw-journal: .* remove|not a folder that bfthw made") as caught:
             action()
         assert "\n" not in str(caught.value)
@@ -315,7 +315,7 @@ def test_file_systems_without_locks(folder, monkeypatch):
         assert visible(folder) == NEW
     assert visible(folder) == OLD and not hidden(folder)
     cut_off(folder)
-    with reading(folder):
+    with undisturbed(folder):
         assert visible(folder) == NEW
 
 
@@ -327,6 +327,6 @@ def test_it_costs_milliseconds(folder):
     assert time.process_time() - begin < 20 * 0.02
     begin = time.process_time()
     for _ in range(100):
-        with reading(folder):
+        with undisturbed(folder):
             pass
     assert time.process_time() - begin < 100 * 0.002

@@ -8,18 +8,23 @@ from rich.markup import escape
 
 from .. import options as given
 from ..console import console
+from ..reading import LIMIT
 
 
-def read(path, order=None, format=None, shapes=None, options=None):
-    """(float Network or None, IntNetwork or None) of a file, its notes printed. options: `KEY=VALUE` of --import."""
+def read(path, order=None, format=None, shapes=None, options=None, limit=None):
+    """(float Network or None, IntNetwork or None) of a file, its notes printed.
+
+    options: `KEY=VALUE` of --import. limit: GiB of memory that reading may take.
+    """
     import bfthw
 
-    if bfthw.checkpoint.is_integers(path):
+    limit = LIMIT if limit is None else int(limit * (1 << 30))
+    if bfthw.checkpoint.is_integers(path, limit):
         if format or shapes or options:
             raise ValueError(f"{path}: holds integers already; --format, --shapes and --import are for foreign files")
-        return None, bfthw.load_integers(path)
+        return None, bfthw.load_integers(path, limit)
     order, options = _given(order, options)
-    loaded = bfthw.load(path, order=order, format=format, shapes=shapes, options=options)
+    loaded = bfthw.load(path, order=order, format=format, shapes=shapes, options=options, limit=limit)
     for note in loaded.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     return loaded.network, None

@@ -4,7 +4,9 @@ Operators are those of the ONNX specification: Gemm, MatMul, Add of a bias, Conv
 Identity and Dropout do nothing here. A file's tensors must be in the file itself: nothing beside it is ever opened.
 """
 
+from collections import Counter
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +14,27 @@ import numpy as np
 from .. import storage
 from ..chain import Chain, Factor, check_name
 from ..network import Layer, Network
+from ..reading import LIMIT, read_bytes, reader, room
 from ..storage import CheckpointError
 from . import onnx_rules
+from .protobuf import check_fields
 
 SKIPPED = ("Flatten", "Identity", "Dropout")
 TAKEN = ("Gemm", "MatMul", "Add", "Conv", "Relu")
 
 
-def read(path):
+@reader
+def read(path, limit=LIMIT):
     """(layers, notes) of an .onnx file; CheckpointError names the node that cannot be taken."""
     path = Path(path)
     try:
         import onnx
     except ImportError:
         raise CheckpointError(f"{path}: .onnx files need onnx: pip install 'bfthw[onnx]'") from None
-    if not path.is_file():
-        raise CheckpointError(f"{path}: {'is a directory, not a file' if path.is_dir() else 'no such file'}")
-    if not 0 < (size := path.stat().st_size) <= storage.LIMIT:
-        raise CheckpointError(f"{path}: a checkpoint has 1 to {storage.LIMIT} bytes, this file {size}")
+    data = read_bytes(path, most=limit // 4, least=1)
     try:
-        model = onnx.load_model_from_string(path.read_bytes())
+        check_fields(data, onnx.ModelProto.DESCRIPTOR)
+        model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf raises whatever the damage leads to
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         raise CheckpointError(f"{path}: not a valid .onnx file: {type(error).__name__}: {reason}") from None
@@ -45,7 +48,8 @@ def read(path):
         )
     try:
         context, dims, notes = onnx_rules.opened(onnx, model, tensors)
-        layers, more = _Line(path, onnx, tensors, context, dims).follow(graph, inputs[0])
+        line = _Line(path, onnx, tensors, context, dims, room(len(data), limit) - len(data))
+        layers, more = line.follow(graph, inputs[0])
         Network(layers=layers)  # says by name what does not chain
         onnx_rules.check_whole(onnx, model)
     except CheckpointError:
@@ -58,23 +62,24 @@ def read(path):
 class _Line:
     """The nodes one after the other, as layers."""
 
-    def __init__(self, path, onnx, tensors, context, dims):
-        self.path, self.onnx, self.tensors, self.context = path, onnx, tensors, context
+    def __init__(self, path, onnx, tensors, context, dims, room):
+        """room: bytes that the layers' numbers may take."""
+        self.path, self.onnx, self.tensors, self.context, self.room = path, onnx, tensors, context, room
         self.layers, self.names, self.notes = [], [], []
         self.dims, self.rank = dims, len(dims)  # of the input, and of the value that comes now
         self.axes = 0  # behind that of the vectors' values
 
     def follow(self, graph, value):
-        users = [name for node in graph.node for name in node.input]
+        users = Counter(name for node in graph.node for name in node.input)
         for number, node in enumerate(graph.node):
             owner = f"{self.path}: node {number}, {node.op_type} {storage.short(node.name)}"
             try:
                 if node.op_type == "Constant":
                     self._constant(node)
                     continue
-                if users.count(value) != 1:
+                if users[value] != 1:
                     raise ValueError(
-                        f"{storage.short(value)} goes to {users.count(value)} nodes, a straight line has one"
+                        f"{storage.short(value)} goes to {users[value]} nodes, a straight line has one"
                     )
                 self._take(node, value)
             except (ValueError, TypeError) as error:
@@ -113,7 +118,7 @@ class _Line:
             self.layers[-1] = replace(self.layers[-1], relu=True)
         elif node.op_type == "Add":
             layer, name = self._open("a bias"), node.input[1 - at[0]]
-            bias = onnx_rules.bias(name, self._tensor(name), layer.chain.outputs, self.rank, self.axes)
+            bias = self._bias(name, layer.chain.outputs, self.rank, self.axes)
             self.layers[-1] = replace(layer, bias=bias if layer.bias is None else layer.bias + bias)
         else:
             self._layer(node, attributes)
@@ -147,10 +152,9 @@ class _Line:
             raise ValueError(f"takes {chain.inputs} values, the file's input is declared as {self.dims}")
         bias = None
         if len(node.input) > 2 and node.input[2]:
-            array = self._tensor(node.input[2])
-            if conv and array.shape != (chain.outputs,):
-                raise ValueError(f"its bias must have shape ({chain.outputs},), got {array.shape}")
-            bias = factor * onnx_rules.bias(node.input[2], array, chain.outputs, 2)
+            if conv and (shape := self._tensor(node.input[2]).shape) != (chain.outputs,):
+                raise ValueError(f"its bias must have shape ({chain.outputs},), got {shape}")
+            bias = factor * self._bias(node.input[2], chain.outputs, 2)
         self.layers.append(Layer(chain=chain, bias=bias, name=str(len(self.layers))))
         self.names.append(_name(node.input[1]))
 
@@ -187,12 +191,26 @@ class _Line:
         if tensor.data_location == self.onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise ValueError(f"{storage.short(name)} is in another file; save the model with its weights inside")
         try:
+            if min(tensor.dims, default=0) < 0:
+                raise ValueError(f"a dimension is negative: {list(tensor.dims)}")
+            self._spend(prod(tensor.dims))
             array = self.onnx.numpy_helper.to_array(tensor)
             if array.dtype.kind == "c":
                 raise ValueError(f"got {array.dtype}")
             return np.asarray(array, np.float64)
         except Exception as error:  # wrong sizes, odd types
             raise ValueError(f"{storage.short(name)} is no array of real numbers: {error}") from None
+
+    def _bias(self, name, *shape):
+        """Numbers (outputs,) of a tensor by onnx_rules.bias; shape: outputs, rank and axes."""
+        self._spend(shape[0])
+        return onnx_rules.bias(name, self._tensor(name), *shape)
+
+    def _spend(self, count):
+        """ValueError where all numbers so far, those of tensors that are used again included, take too much memory."""
+        self.room -= 26 * count  # as they are, as float64, twice, and a mask
+        if self.room < 0:
+            raise ValueError("the layers unpack to more memory than a file of this size may take")
 
 
 def _dense(weight):
