@@ -6,6 +6,7 @@
 set -euo pipefail
 # mounts in a namespace of their own end with this process, however it ends
 [ "${FRESH_APART:-}" ] || exec env FRESH_APART=1 unshare --mount --propagation private "$0" "$@"
+{ # read whole before it runs, so that the file may change meanwhile
 suite=$1 target=$2
 shift 2
 [ $# -gt 0 ] || set -- make "$target"
@@ -73,3 +74,4 @@ begin=$(date +%s) status=0
 chroot "$root" env -i "${set_up[@]}" sh -c 'cd ~/project && exec "$@"' - "$@" </dev/null || status=$?
 echo "$suite, $*: exit status $status after $((($(date +%s) - begin) / 60)) min $((($(date +%s) - begin) % 60)) s"
 exit $status
+}
