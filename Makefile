@@ -1,29 +1,49 @@
 # Every target sets itself up: a virtual environment in .venv, all tools from PyPI.
+# What must come from the system is looked for first.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test test-all figures bench bench-cpu clean
+# another Python's, set outside, would be taken in .venv as well
+unexport PYTHONHOME PYTHONPATH
 
-demo: .venv/demo
+.NOTPARALLEL:
+.PHONY: demo test test-all planted figures bench bench-cpu fresh clean
+
+demo: needs-demo .venv/demo
 	$(BIN)/bfthw demo
 
-test: .venv/test
+test: needs-test .venv/test
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
-test-all: .venv/test
+test-all: needs-test .venv/test
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-figures: .venv/test
+# each bug of tests/planted is put into a copy of the tree, and its tests are seen to fail. PLANTED="name ..." for some
+planted: needs-test .venv/test
+	$(BIN)/python tests/planted/run.py $(PLANTED)
+
+figures: needs-test .venv/test
 	$(BIN)/python examples/figures.py
 
 # takes long; cut short, it goes on where it was. BENCH="--quick" for a try
-bench: .venv/bench
+bench: needs-demo .venv/bench
 	$(BIN)/python -m bench $(BENCH)
 
 # a chain in torch beside a dense layer; three minutes on a quiet computer
-bench-cpu: .venv/bench
+bench-cpu: needs-demo .venv/bench
 	$(BIN)/python -m bench.cpu
+
+# both commands of the README in bare Debians, as root, a gigabyte each: make fresh SUITES=bookworm TARGETS=demo
+SUITES ?= bookworm trixie
+TARGETS ?= demo test
+fresh:
+	@set -e; for suite in $(SUITES); do for target in $(TARGETS); do tests/fresh.sh $$suite $$target $(COMMAND); done; done
+
+needs-%:
+	@command -v $(PYTHON) >/dev/null || { echo "make $* needs $(PYTHON), not found here; on Debian, as root:"; \
+	  sed -n 's/^    apt-get install //p' README.md | xargs echo apt-get install; exit 1; }
+	@$(PYTHON) -I bfthw/system.py $*
 
 .venv/demo: pyproject.toml
 	@echo "setting up .venv (a minute or two) ..."

@@ -4,6 +4,8 @@ import argparse
 import time
 from pathlib import Path
 
+from bfthw import files
+
 from . import designs, flow, plots, rivals, table
 from .table import Line
 
@@ -112,7 +114,7 @@ class Bench:
             processor=rivals.processor(), torch_version=rivals.torch_version() if any(cpu.values()) else "",
             rom_words=rivals.ROM_WORDS, target=flow.TARGET_MHZ,
         )
-        (where / "benchmark.md").write_text(text, encoding="utf-8")
+        files.write(where / "benchmark.md", text)
         self.say(f"{where}/benchmark.md")
 
 

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from statistics import median, quantiles
 
-from bfthw import chain
+from bfthw import chain, files
+from bfthw.plots import save
 
-from .plots import COLOURS, _pyplot, _save
+from .plots import COLOURS, _pyplot
 from .rivals import processor, torch_version
 from .table import table
 
@@ -136,7 +137,7 @@ def plot(measured, path):
     axes.set_yticks(ticks, list(map(str, ticks)))
     axes.minorticks_off()
     axes.legend(fontsize=7)
-    _save(figure, path)
+    save(figure, path)
 
 
 def main():
@@ -164,7 +165,7 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     text = document(measured, batch=options.batch, threads=options.threads, load=load, command=command)
     plot(measured, options.out / "bench-cpu.svg")
-    (options.out / "cpu.md").write_text(text, encoding="utf-8")
+    files.write(options.out / "cpu.md", text)
     print(options.out / "cpu.md")
 
 

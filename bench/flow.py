@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from bfthw import files
 from boards import synth, tools
 from boards.table import ECP5_5G_85F, ECP5_85F, GW1NR9, UP5K, Device
 
@@ -202,6 +202,4 @@ def utilisation(part, report):
 
 def write(path, value):
     """JSON, whole or not at all."""
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(value), encoding="utf-8")
-    os.replace(beside, path)
+    files.write(path, json.dumps(value))

@@ -1,5 +1,6 @@
 """The benchmark's plots, SVG: parallelism, clocks, growth."""
 
+from bfthw.plots import save
 from boards.table import ECP5_85F
 from rtl_gen import NetworkSpec
 from rtl_gen.spatial import SpatialSpec
@@ -19,14 +20,6 @@ def _pyplot():
     from matplotlib import pyplot
 
     return pyplot
-
-
-def _save(figure, path):
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None, "Creator": None})
-    # spaces at line ends, which matplotlib leaves in paths
-    path.write_text("\n".join(map(str.rstrip, path.read_text(encoding="utf-8").splitlines())) + "\n", encoding="utf-8")
-    _pyplot().close(figure)
 
 
 def choices(n=256):
@@ -69,7 +62,7 @@ def parallelism(lines, path):
     right.set(xlabel="tables (TRELLIS_COMB; line: what an 85F has)", xscale="log")
     for axes in (left, right):
         axes.legend(fontsize=7)
-    _save(figure, path)
+    save(figure, path)
 
 
 def clocks(lines, path):
@@ -90,7 +83,7 @@ def clocks(lines, path):
     axes.set_xlim(0, 1.05 * axes.get_xlim()[1])
     unique = dict(zip(*reversed(axes.get_legend_handles_labels())))
     axes.legend(unique.values(), unique.keys(), fontsize=7, loc="lower left")
-    _save(figure, path)
+    save(figure, path)
 
 
 def growth(path):
@@ -113,4 +106,4 @@ def growth(path):
         axes.set_xticks(list(sizes), list(map(str, sizes)))
         axes.minorticks_off()
         axes.legend(fontsize=7)
-    _save(figure, path)
+    save(figure, path)

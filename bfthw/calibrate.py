@@ -15,8 +15,22 @@ def check_vectors(x, size, name):
     if x.ndim != 2 or x.shape[1] != size or not len(x):
         raise ValueError(f"{name} must have shape (N, {size}), got {x.shape}")
     if not np.isfinite(x).all():
-        raise ValueError(f"{name} must be finite, found NaN or infinity")
+        row, column = np.argwhere(~np.isfinite(x))[0]
+        raise ValueError(f"{name} must be finite, found NaN or infinity: {x[row, column]} in row {row}, column {column}")
     return x.astype(np.float64)
+
+
+def unusual(vectors):
+    """(warnings, notes), lines, on floats (N, inputs) that formats are to follow."""
+    if not vectors.any():
+        return ["calibration data are all zero: formats that follow them mean nothing"], []
+    still = np.ptp(vectors, axis=0) == 0
+    if still.all():
+        return ["calibration data: every row is the same, and formats fit that one vector alone"], []
+    if not still.any():
+        return [], []
+    which = ", ".join(map(str, np.flatnonzero(still)[:6])) + (" ..." if still.sum() > 6 else "")
+    return [], [f"calibration data: {still.sum()} of {len(still)} inputs never vary: {which}"]
 
 
 def least_squares(width, values, quantised=None):
@@ -41,7 +55,10 @@ class Calibration:
     def __init__(self, network, vectors):
         self.network = network
         self.vectors = check_vectors(vectors, network.inputs, "calibration data")
-        self.taps = [self.vectors, *network.taps(self.vectors)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.taps = [self.vectors, *network.taps(self.vectors)]
+        if not np.isfinite(self.taps[-1]).all():
+            raise ValueError("the float network gives infinity or NaN on the calibration data")
         self._chosen = {}
 
     @property

@@ -138,6 +138,13 @@ def apply(values, x, support=None):
     return np.einsum("ijkl,nikl->nijl", values, x.reshape(-1, a, c, d)).reshape(-1, a * b * d)
 
 
+def interval(values, lo, hi, support=None):
+    """Bounds (N, inputs) of each input -> exact bounds (N, a*b*d) of each output, in the dtype of the arguments."""
+    positive, negative = np.maximum(values, 0), np.minimum(values, 0)
+    low = apply(positive, lo, support) + apply(negative, hi, support)
+    return low, apply(positive, hi, support) + apply(negative, lo, support)
+
+
 def column_peaks(values, support=None):
     """The largest magnitude of any weight of each input, (inputs,)."""
     if support is None:

@@ -10,7 +10,6 @@ safetensors, a uint8 array of npz) there may be a JSON description, {"version": 
 
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal
 
 import numpy as np
@@ -18,9 +17,10 @@ import numpy as np
 from . import importers, storage
 from .chain import Chain, Factor, Indexed, check_name
 from .importers import real
-from .integers import load_integers, save_integers
+from .integers import MOST_INPUTS, load_integers, save_integers
 from .network import Layer, Network
 from .quantize import Formats, quantise
+from .reading import LIMIT, nearest, reader
 from .storage import CheckpointError, is_integers
 
 __all__ = ["Checkpoint", "CheckpointError", "is_integers", "load", "load_integers", "save", "save_integers"]
@@ -43,45 +43,84 @@ class Checkpoint:
     notes: tuple
 
 
-def load(path, *, order=None, format=None, shapes=None, options=None):
+@reader
+def load(path, *, order=None, format=None, shapes=None, options=None, limit=LIMIT):
     """Read a float Network from .safetensors, .pt, .pth (weights only), .npz (no pickle) or .onnx as a Checkpoint.
 
     The layers' order is that of the file's description; else `order`, a list of their names; else by number, where the
     names differ in their digits alone; else that of a .pt or .npz file. CheckpointError for everything else.
     format: one of importers.FORMATS, None to recognise it. Of a foreign file, shapes is the text file of DeBut layers'
     sizes, options says what is in no file ({"stride": "decreasing"}, importers.OPTIONS), order may name single layers.
+    limit: bytes of memory, in all, that reading may take (reading.LIMIT).
     """
-    if format is not None and format not in importers.FORMATS:
-        nearest = get_close_matches(str(format), importers.FORMATS, 1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise CheckpointError(f"{path}: format must be one of {', '.join(importers.FORMATS)}, got {format!r}{hint}")
-    if str(path).endswith(".onnx"):
-        return _of_onnx(path, order, format, shapes, options)
-    if format == "onnx":
-        raise CheckpointError(f"{path}: the format onnx is that of .onnx files")
-    contents = storage.read(path)
-    if storage.kind(contents.description) == "integers":
-        raise CheckpointError(f"{path}: holds an integer network, no float weights; `bfthw generate` takes it as it is")
-    notes, description, arrays = list(contents.notes), None, contents.arrays
-    if contents.description is not None:
-        description = storage.parse(path, _Description, contents.description)
-    else:
-        arrays = _strip(arrays, notes)
-        if not importers.is_native(arrays, format):
+    return File(path, format=format, shapes=shapes, limit=limit).read(order=order, options=options)
 
-            def arranged(names, wanted, notes):
-                return _ordered(path, names, None, wanted, contents.ordered, notes)
 
-            layers, more = importers.layers(
-                path, arrays, order=arranged, wanted=order, format=format, shapes=shapes, options=options
+class File:
+    """A checkpoint's arrays, read once for any number of readings; arguments and errors are those of `load`."""
+
+    def __init__(self, path, *, format=None, shapes=None, limit=LIMIT):
+        if format is not None and format not in importers.FORMATS:
+            hint = nearest(format, importers.FORMATS)
+            raise CheckpointError(f"{path}: format must be one of {', '.join(importers.FORMATS)}, got {format!r}{hint}")
+        self.path, self.format, self.shapes, self.names, self.contents = path, format, shapes, (), None
+        self.limit = limit
+        if str(path).endswith(".onnx"):
+            return
+        if format == "onnx":
+            raise CheckpointError(f"{path}: the format onnx is that of .onnx files")
+        self.contents = storage.read(path, limit)
+        if storage.kind(self.contents.description) == "integers":
+            raise CheckpointError(
+                f"{path}: holds an integer network, no float weights; `bfthw generate` takes it as it is"
             )
-            return _checkpoint(path, layers, [*notes, *more])
-    if format not in (None, "native") or shapes is not None or options:
-        raise CheckpointError(f"{path}: is in bfthw's own format; no other format, no shapes and options go with it")
-    tables = _tables(path, arrays)
-    names = _ordered(path, list(tables), description and description.layers, order, contents.ordered, notes)
-    layers = [_layer(path, name, tables[name], notes) for name in names]
-    return _checkpoint(path, layers, notes, description and description.formats)
+
+    def read(self, *, order=None, options=None, asked=None):
+        """The Checkpoint of one reading. asked: a dict that gets every key that an option could have, with its values.
+
+        Afterwards `names` are those of the layers whose order may be given.
+        """
+        path, asked, options = self.path, {} if asked is None else asked, dict(options or {})
+        if self.contents is None:
+            return _of_onnx(path, order, self.format, self.shapes, options, self.limit)
+        contents = self.contents
+        notes, description, arrays = list(contents.notes), None, contents.arrays
+        if contents.description is not None:
+            description = storage.parse(path, _Description, contents.description)
+        else:
+            arrays = _strip(arrays, notes)
+            if not importers.is_native(arrays, self.format):
+                return self._foreign(arrays, notes, order, options, asked)
+        if self.format not in (None, "native") or self.shapes is not None or (options and description is not None):
+            raise CheckpointError(
+                f"{path}: is in bfthw's own format; no other format, no shapes and options go with it"
+            )
+        tables = _tables(path, arrays)
+        if description is None:
+            self.names = tuple(tables)
+        names = _ordered(path, list(tables), description and description.layers, order, contents.ordered, notes)
+        layers = [_layer(path, name, tables[name], notes) for name in names]
+        if description is None:
+            layers, more = importers.with_relus(path, layers, list(tables), options, asked)
+            notes += more
+        return _checkpoint(path, layers, notes, description and description.formats)
+
+    def _foreign(self, arrays, notes, order, options, asked):
+        def arranged(names, wanted, notes):
+            self.names = tuple(names)
+            return _ordered(self.path, names, None, wanted, self.contents.ordered, notes)
+
+        layers, more = importers.layers(
+            self.path,
+            arrays,
+            order=arranged,
+            wanted=order,
+            format=self.format,
+            shapes=self.shapes,
+            options=options,
+            asked=asked,
+        )
+        return _checkpoint(self.path, layers, [*notes, *more])
 
 
 def _checkpoint(path, layers, notes, formats=None):
@@ -97,12 +136,12 @@ def _checkpoint(path, layers, notes, formats=None):
     return Checkpoint(network=network, notes=tuple(notes))
 
 
-def _of_onnx(path, order, format, shapes, options):
+def _of_onnx(path, order, format, shapes, options, limit):
     from .importers import onnx
 
     if format not in (None, "onnx") or order is not None or shapes is not None or options:
         raise CheckpointError(f"{path}: an .onnx file says it all; no order, format, shapes or options go with it")
-    return _checkpoint(path, *onnx.read(path))
+    return _checkpoint(path, *onnx.read(path, limit))
 
 
 def _strip(arrays, notes):
@@ -145,11 +184,10 @@ def _unexpected(unknown, arrays):
     key = unknown[0]
     number = int((re.search(r"[0-9]{1,6}$", key) or "0")[0])
     pieces = key.split(".")
-    known = [name for name in arrays if name not in unknown]
+    known = list(arrays.keys() - set(unknown))[:100]
     for cut in {max(0, len(pieces) - 1), max(0, len(pieces) - 2)}:
         known += [".".join([*pieces[:cut], part]) for part in (f"factors.{number}", "bias", "scale", "flags")]
-    nearest = get_close_matches(key, known, 1)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    hint = nearest(key, known)
     if pieces[-1] == "weight":
         hint = "; bfthw.nn.to_network takes dense layers (nn.Linear, nn.Conv2d 1x1) and butterflies of one torch module"
     return f"unexpected key {key!r}: keys are [<layer>.]factors.<m>, index.<m>, bias, scale and flags{hint}"
@@ -261,8 +299,8 @@ def _flags(path, key, array):
         raise CheckpointError(f"{path}: {key!r}: the version of {len(array)} flags must be {wanted}, got {version}")
     if not {residual, relu} <= {0, 1}:
         raise CheckpointError(f"{path}: {key!r}: residual and ReLU must be 0 or 1, got {residual} and {relu}")
-    if inputs and not 0 < inputs[0] < 1 << 31:
-        raise CheckpointError(f"{path}: {key!r}: the number of inputs must be positive, got {inputs[0]}")
+    if inputs and not 0 < inputs[0] <= MOST_INPUTS:
+        raise CheckpointError(f"{path}: {key!r}: the number of inputs must be 1 to {MOST_INPUTS}, got {inputs[0]}")
     return {"residual": bool(residual), "relu": bool(relu)} | ({"inputs": inputs[0]} if inputs else {})
 
 

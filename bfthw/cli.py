@@ -1,12 +1,19 @@
 """The command line: every command by its name, and what becomes of errors."""
 
+import os
+import shlex
 import sys
+import traceback
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from .commands import boards, hardware, network, project, quantisation
+from .reading import words
+
+TOLD = (ValueError, TypeError, OSError, RuntimeError, ImportError)  # what messages are made for
+LONGEST = 4000  # characters of a message; logs of tools have many lines
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,14 +42,32 @@ for command in (
 
 
 def main():
-    """Entry point: exit status 1 and one message for whatever a user can cause, 2 for wrong usage."""
+    """Entry point: exit status 1 and one message for whatever a user can cause, 2 for wrong usage.
+
+    With BFTHW_DEBUG=1 in the environment the traceback is shown as well.
+    """
     try:
         app()
-    except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
-        sys.exit(1)
-    except MemoryError:
-        Console(stderr=True).print("[bold red]error:[/] out of memory")
+    except Exception as error:  # of any kind: files and numbers come from elsewhere
+        if os.environ.get("BFTHW_DEBUG") == "1":
+            traceback.print_exc()
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(message(error))}")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def message(error):
+    """What a person is told of an exception, without signs that would move the cursor, and never without an end."""
+    if isinstance(error, MemoryError):
+        text = "out of memory"
+    elif isinstance(error, OSError) and error.strerror:
+        files = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        text = f"{files}: {words(error)}" if files else words(error)
+    elif isinstance(error, TOLD) and not isinstance(error, RecursionError) and str(error):
+        text = str(error)
+    else:
+        command = shlex.join(["bfthw", *sys.argv[1:]])
+        text = f"{type(error).__name__}: {error}, in `{command}`: a fault of bfthw; BFTHW_DEBUG=1 shows where"
+    text = "".join(sign if sign.isprintable() or sign == "\n" else f"\\x{ord(sign):02x}" for sign in text)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."

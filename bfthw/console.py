@@ -2,10 +2,19 @@
 
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.markup import escape
 
-console = Console(highlight=False)
+
+class _Console(Console):
+    """A console as wide as the terminal, or as COLUMNS says; a file or a pipe gets whole lines."""
+
+    @property
+    def size(self):
+        return super().size if self.is_terminal or "COLUMNS" in self._environ else ConsoleDimensions(1 << 16, 25)
+
+
+console = _Console(highlight=False)
 
 
 def show_simulation(result):

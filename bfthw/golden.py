@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .chain import Indexed, apply, check_name, pattern_of, patterns
+from .chain import Indexed, apply, check_name, interval, pattern_of, patterns
 from .qformat import QFormat, rescale
 
 
@@ -140,9 +140,7 @@ class IntFactor:
 
     def bounds(self, lo, hi, lo0=None, hi0=None):
         """Bounds (inputs,) of each input and (outputs,) of each x0 -> exact bounds of each accumulator."""
-        positive, negative = np.maximum(self.values, 0), np.minimum(self.values, 0)
-        low = (apply(positive, lo, self.support) + apply(negative, hi, self.support))[0] << self.dot_shift
-        high = (apply(positive, hi, self.support) + apply(negative, lo, self.support))[0] << self.dot_shift
+        low, high = (end[0] << self.dot_shift for end in interval(self.values, lo, hi, self.support))
         if self.skip_input:
             w = np.int64(1) if self.skip is None else self.skip
             low = low + (np.minimum(lo0 * w, hi0 * w) << self.skip_shift)

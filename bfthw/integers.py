@@ -1,16 +1,19 @@
 """Integer networks in .npz files: what `generate` takes, marked so that it is never read as float weights."""
 
-from difflib import get_close_matches
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from . import storage
+from .archive import ARRAYS
 from .chain import Indexed
 from .golden import IntFactor, IntLayer, IntNetwork
 from .qformat import QFormat
+from .reading import LIMIT, nearest, reader
 from .storage import CheckpointError, Strict
 
+MOST_INPUTS = 1 << 16  # of a factor with an index, which no array of the file bounds
 _Pair = tuple[int, int]  # width and frac of a QFormat
 
 
@@ -18,14 +21,14 @@ class _Factor(Strict):
     weights: _Pair
     input: _Pair
     output: _Pair
-    inputs: int | None = None  # of a factor with an index
+    inputs: Annotated[int, Field(ge=1, le=MOST_INPUTS)] | None = None  # of a factor with an index
 
 
 class _Layer(Strict):
     name: str
     residual: bool
     relu: bool
-    factors: list[_Factor]
+    factors: Annotated[list[_Factor], Field(max_length=ARRAYS)]
     skip: _Pair | None
     bias_width: int | None
 
@@ -33,7 +36,7 @@ class _Layer(Strict):
 class _Description(Strict):
     version: Literal[1]
     kind: Literal["integers"]
-    layers: list[_Layer]
+    layers: Annotated[list[_Layer], Field(max_length=ARRAYS)]
 
 
 def _pair(q):
@@ -80,9 +83,10 @@ def _smallest(values, width):
     return values.astype(next(t for t in (np.int8, np.int16, np.int32, np.int64) if width <= np.iinfo(t).bits))
 
 
-def load_integers(path):
+@reader
+def load_integers(path, limit=LIMIT):
     """Read an IntNetwork that `save_integers` wrote; CheckpointError for everything else."""
-    contents = storage.read(path)
+    contents = storage.read(path, limit)
     if storage.kind(contents.description) != "integers":
         raise CheckpointError(f"{path}: not marked as an integer network; float weights have to be quantised first")
     description = storage.parse(path, _Description, contents.description)
@@ -110,9 +114,9 @@ def _check_keys(path, description, arrays):
     known = {*needed, *known}
     for key in arrays:
         if key not in known:
-            nearest = get_close_matches(key, known, 1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-            raise CheckpointError(f"{path}: unexpected key {key!r}: the description has no such array{hint}")
+            raise CheckpointError(
+                f"{path}: unexpected key {key!r}: the description has no such array{nearest(key, known)}"
+            )
 
 
 def _layer(path, layer, arrays):

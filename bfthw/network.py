@@ -123,7 +123,7 @@ def _equalise_layer(layer, passes):
             a, b, _, d = before.shape
             rows = np.abs(before).max(axis=2).ravel()
             columns = column_peaks(after, supports[m])
-            with np.errstate(divide="ignore", invalid="ignore"):
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
                 s = np.sqrt(columns / rows)
             s = np.where(np.isfinite(s) & (s > 0), s, 1.0)  # a dead row or column stays as it is
             before *= s.reshape(a, b, 1, d)

@@ -23,7 +23,13 @@ Import = Annotated[
         "--import",
         metavar="[LAYER.]KEY=VALUE",
         help="What a foreign file does not say, may be repeated: stride=decreasing, base=2, inputs=N, outputs=N, "
-        "relu=hidden, eps=1e-3",
+        "relu=hidden, norm=behind, eps=1e-3",
+    ),
+]
+Limit = Annotated[
+    float,
+    typer.Option(
+        metavar="GIB", min=0.25, max=1024, help="Memory that reading the file may take", show_default="4"
     ),
 ]
 Manifest = Annotated[
@@ -48,6 +54,9 @@ InputFrac = Annotated[int, typer.Option(help="Fraction bits of an input value", 
 RowExponents = Annotated[int, typer.Option(help="Fraction bits, at most, that a row of weights has of its own")]
 Calibration = Annotated[
     Path, typer.Option(metavar="X.npy", help="Inputs (N, n), float, as the network was trained on; formats follow them")
+]
+AllowConstant = Annotated[
+    bool, typer.Option("--allow-constant", help="Take integers whose every output is constant, the float's not")
 ]
 Method = Annotated[
     str, typer.Option("--calibration-method", help="percentile or least-squares", show_default="percentile")
@@ -86,7 +95,7 @@ FitBoard = Annotated[
 ]
 
 # groups: parameter → option; those of settings have the names that `make_settings` has
-FOREIGN = {"order": Order, "format": Format, "shapes": Shapes, "options": Import}
+FOREIGN = {"order": Order, "format": Format, "shapes": Shapes, "options": Import, "limit": Limit}
 FORMATS = {
     "weight_bits": WeightBits,
     "activation_bits": ActivationBits,

@@ -1,8 +1,11 @@
 """Plots of what quantisation costs, as SVG, PNG or PDF; matplotlib is loaded when the first is drawn."""
 
+import io
 from pathlib import Path
 
 import numpy as np
+
+from . import files
 
 COLOURS = ("#2d74b5", "#c98a1b", "#3b8f4a", "#7d4bab", "#8a8a8a")
 
@@ -29,13 +32,15 @@ def pyplot():
 
 
 def save(figure, path):
-    path = check_path(path)
+    path, drawn = check_path(path), io.BytesIO()
+    kind, metadata = path.suffix[1:], {"Date": None, "Creator": None} if path.suffix == ".svg" else None
     figure.tight_layout()
-    figure.savefig(path, dpi=120, metadata={"Date": None, "Creator": None} if path.suffix == ".svg" else None)
+    figure.savefig(drawn, format=kind, dpi=120, metadata=metadata)
     pyplot().close(figure)
-    if path.suffix == ".svg":  # without the spaces that matplotlib leaves at line ends
-        lines = path.read_text(encoding="utf-8").splitlines()
-        path.write_text("\n".join(map(str.rstrip, lines)) + "\n", encoding="utf-8")
+    data = drawn.getvalue()
+    if kind == "svg":  # without the spaces that matplotlib leaves at line ends
+        data = b"\n".join(map(bytes.rstrip, data.splitlines())) + b"\n"
+    files.write(path, data)
 
 
 def stages(axes, reports):

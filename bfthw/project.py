@@ -18,6 +18,9 @@ from . import structures
 from .chain import Chain, Factor, Indexed, Pattern, patterns, support
 
 SWEEPS, STALL, STEPS = 100, 1e-4, 60  # of least squares: at most; relative fall of the error that ends them; CG steps
+SMALL = 256  # outputs or inputs from which least squares after an SVD are left out unless asked for: they take minutes
+RIDGE = 0.01  # mean powers of an input that all directions have at least; chosen in docs/projection.md
+HELD, FEW = 5, 3  # one row in so many is held out; rows for each input below which calibration data are few
 LOSSY = 0.5  # relative error above which a projection without training is of little use
 
 
@@ -43,14 +46,17 @@ def _ordered(shape):
     return None
 
 
-def project(matrix, shape, *, method="auto", sweeps=None, inputs=None, seed=0, progress=None):
+def project(matrix, shape, *, method="auto", sweeps=None, inputs=None, ridge=RIDGE, seed=0, progress=None):
     """The chain of patterns `shape` that is near `matrix` (outputs, inputs), and its relative error.
 
     method: "svd", hierarchical SVD; "als", alternating least squares from a random start (seed); "auto", the SVD where
     the chain is chainable, else least squares. sweeps: of least squares over all factors, at most; by default 0 after
-    an SVD without `inputs`, 100 elsewhere; they end where the error falls no more.
+    an SVD without `inputs` of two factors, which is optimal, or of 256 outputs or inputs and more, 100 elsewhere; they
+    end where the error falls no more.
     inputs: vectors (N, inputs) that matter: the error is that of the outputs on them, |(W - P) X| / |W X|, and that is
-    what least squares lower; without them it is |W - P| / |W|, Frobenius. progress: takes the fraction done, 0 to 1.
+    what least squares lower; without them it is |W - P| / |W|, Frobenius. ridge: beside the inputs each unit vector
+    counts as well, with the square of ridge times an input's mean square, for each row: directions that few rows show
+    stay near the matrix. progress: takes the fraction done, 0 to 1.
     Returns (Chain, error), factors scaled to equal mean squares. Raises ValueError where sizes do not fit or the SVD is
     asked for and does not exist, ImportError where it needs lazylinop and that is missing.
     """
@@ -61,15 +67,25 @@ def project(matrix, shape, *, method="auto", sweeps=None, inputs=None, seed=0, p
     ordered = None if method == "als" else _ordered(shape)
     if ordered is None and method == "svd":
         raise ValueError(f"project: no hierarchical SVD: {_text(shape)} is not chainable; method='als' takes it")
-    metric = None if inputs is None else _metric(_numbers(inputs, "inputs", (None, shape[0].inputs)))
+    metric = x = None if inputs is None else _numbers(inputs, "inputs", (None, shape[0].inputs))
+    if x is not None:
+        metric = _metric(np.concatenate([x, np.sqrt(len(x) * ridge * np.mean(x**2)) * np.eye(x.shape[1])]))
     if sweeps is None:
-        sweeps = 0 if ordered is not None and metric is None else SWEEPS
+        done = ordered is not None and metric is None and (len(shape) <= 2 or max(matrix.shape) >= SMALL)
+        sweeps = 0 if done else SWEEPS
     values = _random(matrix, shape, seed) if ordered is None else _svd(matrix, *ordered)
     for step, values in enumerate(_improve(matrix, shape, values, sweeps, metric), 1):
         progress(step / (sweeps * len(shape)))
     chain = Chain(Factor(v, support(p)) for v, p in zip(_balance(values), shape))
     progress(1.0)
-    return chain, relative_error(matrix, chain.dense(), metric)
+    return chain, relative_error(matrix, chain.dense(), None if x is None else _metric(x))
+
+
+def split(x, seed=0):
+    """Rows (N, n) to fit to and rows held out, a fifth, one at least, drawn by seed; none of a single row."""
+    held = max(len(x) // HELD, int(len(x) > 1))
+    order = np.random.default_rng(seed).permutation(len(x))
+    return x[np.sort(order[held:])], x[np.sort(order[:held])]
 
 
 def relative_error(matrix, other, metric=None):
@@ -213,16 +229,23 @@ def project_layer(layer, shape, *, residual=False, inputs=None, **how):
     residual: the new layer has a first-to-last residual, the chain is near W - I; one that the layer has stays.
     inputs: what the layer gets, (N, inputs). error: relative, of the whole matrix, I included.
     """
-    full = layer.chain.dense()
+    full = _whole(layer)
     if residual and not layer.residual and full.shape[0] != full.shape[1]:
         raise ValueError(f"a residual needs as many outputs as inputs, got {full.shape[1]} -> {full.shape[0]}")
-    skip = np.eye(*full.shape)
-    full = full + skip * layer.residual
     residual = residual or layer.residual
-    chain, error = project(full - skip * residual, shape, inputs=inputs, **how)
-    if residual:
-        error = relative_error(full, chain.dense() + skip, None if inputs is None else _metric(np.asarray(inputs)))
-    return replace(layer, chain=chain, residual=residual), error
+    chain, _ = project(full - np.eye(*full.shape) * residual, shape, inputs=inputs, **how)
+    found = replace(layer, chain=chain, residual=residual)
+    return found, layer_error(layer, found, inputs)
+
+
+def layer_error(layer, other, inputs=None):
+    """Relative error of another layer's matrix, I of a residual included, on inputs (N, inputs) or, without, itself."""
+    return relative_error(_whole(layer), _whole(other), None if inputs is None else _metric(np.asarray(inputs)))
+
+
+def _whole(layer):
+    full = layer.chain.dense()
+    return full + np.eye(*full.shape) * layer.residual
 
 
 KINDS = "bft<k>, monarch:<blocks>, debut, lowrank:<rank>, or patterns a,b,c,d a,b,c,d ... (first applied first)"

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+VANISHES = 2.0**-900  # numbers below have no format: the fraction bits of one end at 1000
+
 
 @dataclass(frozen=True)
 class QFormat:
@@ -73,10 +75,10 @@ class QFormat:
     def covering(cls, width, lo, hi):
         """The finest format of `width` bits that holds the floats lo and hi without saturation.
 
-        A range of nothing but zero gives frac = width - 1.
+        A range of nothing but zero, or so small that no format reaches it, gives frac = width - 1.
         """
         peak = max(abs(lo), abs(hi))
-        if not peak:
+        if peak < VANISHES:
             return cls(width, width - 1)
         frac = width - 1 - int(np.frexp(peak)[1]) + 1
         while (q := cls(width, frac)).round(hi) > q.hi or q.round(lo) < q.lo:

@@ -1,91 +1,22 @@
 """Float network to integers: choose formats, apply them, report what it cost."""
 
+import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .calibrate import Calibration, least_squares
+from .chain import Factor, interval
+from .check import QuantisationWarning, check
+from .formats import FactorFormats, Formats, LayerFormats
 from .golden import IntFactor, IntLayer, IntNetwork
-from .network import equalise
+from .network import Layer, equalise
 from .noise import output_sqnr, report  # noqa: F401 (`report` is asked for here)
 from .qformat import QFormat
 from .settings import Settings
 
-
-@dataclass(frozen=True, kw_only=True)
-class FactorFormats:
-    """weights, output: formats of a factor. rows: extra fraction bits, at most, of a single row of weights."""
-
-    weights: QFormat
-    output: QFormat
-    rows: int = 0
-
-    def __post_init__(self):
-        if type(self.rows) is not int or not 0 <= self.rows <= 62:
-            raise ValueError(f"FactorFormats.rows must be an integer from 0 to 62, got {self.rows!r}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerFormats:
-    """factors: FactorFormats in order; skip: format of the residual's weights; bias_width: bits of the bias."""
-
-    factors: tuple
-    skip: QFormat | None = None
-    bias_width: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Formats:
-    """Every choice that turns a float network into integers; nothing else is needed to repeat it."""
-
-    input: QFormat
-    layers: tuple
-
-    def to_dict(self):
-        def pair(q):
-            return None if q is None else [q.width, q.frac]
-
-        return {
-            "input": pair(self.input),
-            "layers": [
-                {
-                    "factors": [
-                        {"weights": pair(f.weights), "output": pair(f.output), "rows": f.rows} for f in layer.factors
-                    ],
-                    "skip": pair(layer.skip),
-                    "bias_width": layer.bias_width,
-                }
-                for layer in self.layers
-            ],
-        }
-
-    @classmethod
-    def from_dict(cls, table):
-        """The inverse of `to_dict`; ValueError for anything that `to_dict` does not write."""
-
-        def maybe(q):
-            return None if q is None else QFormat(*q)
-
-        try:
-            result = cls(
-                input=QFormat(*table["input"]),
-                layers=tuple(
-                    LayerFormats(
-                        factors=tuple(
-                            FactorFormats(weights=QFormat(*f["weights"]), output=QFormat(*f["output"]), rows=f["rows"])
-                            for f in layer["factors"]
-                        ),
-                        skip=maybe(layer["skip"]),
-                        bias_width=layer["bias_width"],
-                    )
-                    for layer in table["layers"]
-                ),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"formats are malformed: {error!r}") from None
-        if result.to_dict() != table:
-            raise ValueError("formats are malformed: entries that formats do not have")
-        return result
+GUARD = 4  # bits that weights keep below the last bit of a stage's output, where an accumulator cannot hold all of them
 
 
 def row_exponents(values, weights, rows):
@@ -127,8 +58,13 @@ def finish(factor, layer, x_format, skip, bias_width=None):
     if layer.bias is not None:
         # the accumulator's fraction bits are known only now, and the bias is an integer there
         if bias_width is None:
-            needed = int(np.abs(QFormat(62, factor.acc_frac).round(layer.bias)).max())
-            bias_width = needed.bit_length() + 2  # a sign, and room for the training that follows
+            needed = np.abs(QFormat(62, factor.acc_frac).round(layer.bias)).max()
+            if needed >= 1 << 60:
+                raise ValueError(
+                    f"integer overflow: a bias of up to {np.abs(layer.bias).max():g}, beside products counted in "
+                    f"2^{-factor.acc_frac}, needs more than 62 bits; take narrower formats"
+                )
+            bias_width = int(needed).bit_length() + 2  # a sign, and room for the training that follows
         bias = QFormat(bias_width, factor.acc_frac).quantise(layer.bias)
         factor = replace(factor, bias=bias, bias_width=bias_width)
     return replace(factor, relu=layer.relu)
@@ -195,17 +131,122 @@ def check_fits(network, formats):
                 raise ValueError(f"{layer.name}.{name}: {worst:g} does not fit {fmt}, which holds {lo:g} to {hi:g}")
 
 
-def weight_format(values, width, rows, method):
-    """The format of a factor's weights, floats (a, b, c, d): the finest that holds them, or that of least squares."""
-    if method == "percentile":
-        return QFormat.covering(width, values.min(), values.max())
+def weight_format(values, width, rows, method, symmetric=False):
+    """The format of a factor's weights, floats (a, b, c, d): the finest that holds them, or that of least squares.
 
-    def quantised(fmt):
+    symmetric: so that no integer is the most negative one.
+    """
+
+    def integers(fmt):
         e = row_exponents(values, fmt, rows)
         e = 0 if e is None else e[:, :, None, :]
-        return np.ldexp(fmt.dequantise(fmt.quantise(np.ldexp(values, e))), -e)
+        return fmt.quantise(np.ldexp(values, e)), e
 
-    return least_squares(width, values, quantised)
+    def quantised(fmt):
+        q, e = integers(fmt)
+        return np.ldexp(fmt.dequantise(q), -e)
+
+    if method == "percentile":
+        chosen = QFormat.covering(width, values.min(), values.max())
+    else:
+        chosen = least_squares(width, values, quantised)
+    while symmetric and integers(chosen)[0].min() == chosen.lo:
+        chosen = QFormat(width, chosen.frac - 1)
+    return chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """What enters a stage or a layer: a format, and bounds (1, n), integers; None where calibration data tell more."""
+
+    format: QFormat
+    lo: np.ndarray | None
+    hi: np.ndarray | None
+
+    @property
+    def exponent(self):
+        """Of a power of two that no magnitude exceeds."""
+        return self.format.width - 1 - self.format.frac
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stage:
+    """A float factor, what enters it and its layer; layer: None but for the last factor. width: bits of its output."""
+
+    factor: Factor
+    layer: Layer | None
+    x: _Entry
+    x0: _Entry
+    width: int
+    rows: int
+
+    def integers(self, weights, skip, output):
+        """(IntFactor, what leaves it). output: a format, or None, which means: the finest that holds the bounds."""
+        # bounds of the accumulator are wanted first; for them any output format does, say one that drops nothing
+        draft = output or QFormat(self.width, self.x.format.frac + weights.frac)
+        own = FactorFormats(weights=weights, output=draft, rows=self.rows)
+        stage = quantise_factor(self.factor, self.x.format, own)
+        if self.layer is not None:
+            stage = finish(stage, self.layer, self.x0.format, skip)
+        if output is not None:
+            return stage, _Entry(format=output, lo=None, hi=None)
+        low, high = stage.bounds(self.x.lo, self.x.hi, self.x0.lo[0], self.x0.hi[0])
+        if stage.relu:
+            low, high = np.maximum(low, 0), np.maximum(high, 0)
+        reach = np.ldexp([float(low.min()), float(high.max())], -stage.acc_frac)
+        stage = replace(stage, output=QFormat.covering(self.width, *reach.tolist()))
+        return stage, _Entry(format=stage.output, lo=stage.requantise(low)[None], hi=stage.requantise(high)[None])
+
+    def reaching(self, weights, skip, output):
+        """The same three formats without the fraction bits that cannot reach the last bit of the output.
+
+        What all weights of an output lose together, and what the residual's loses, stay below 2^-GUARD of that bit; an
+        output finer than all that meets in it loses bits that are always zero.
+        """
+        finest = self.x.format.frac + weights.frac + self.rows
+        if skip is not None:
+            finest = max(finest, self.x0.format.frac + skip.frac)
+        last = output.frac if output else QFormat.covering(self.width, *self._reach()).frac
+        limit = min(last, finest) + GUARD - 1
+        products = (self.factor.pattern.c - 1).bit_length()
+        weights = _coarser(weights, limit + products + self.x.exponent)
+        return weights, skip and _coarser(skip, limit + self.x0.exponent), output and _coarser(output, finest)
+
+    def _reach(self):
+        """The least and the largest number, floats, that the bounds of what enters allow."""
+        ends = [self.x.format.dequantise(end) for end in (self.x.lo, self.x.hi)]
+        low, high = interval(self.factor.values, *ends, self.factor.support)
+        if self.layer is not None:
+            lo0, hi0 = (self.x0.format.dequantise(end) for end in (self.x0.lo, self.x0.hi))
+            falls = self.layer.scale is not None and self.layer.scale < 0
+            low = self.layer.finish(low, np.where(falls, hi0, lo0))
+            high = self.layer.finish(high, np.where(falls, lo0, hi0))
+        return float(low.min()), float(high.max())
+
+
+def _coarser(fmt, frac):
+    """The format with at most so many fraction bits."""
+    return QFormat(fmt.width, max(-1000, min(fmt.frac, frac)))
+
+
+def _fitting(stage, weights, skip, output):
+    """`_Stage.integers` of these formats or, where they fit no accumulator, of what `_Stage.reaching` leaves of them."""
+    try:
+        return stage.integers(weights, skip, output)
+    except ValueError as error:
+        try:
+            return stage.integers(*stage.reaching(weights, skip, output))
+        except ValueError:
+            raise error from None
+
+
+@contextmanager
+def _named(layer, m):
+    """Errors name the layer and the factor."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"layer {layer.name!r}, factor {m}: {error}") from None
 
 
 def choose_formats(network, settings=None, calibration=None):
@@ -214,7 +255,9 @@ def choose_formats(network, settings=None, calibration=None):
     With calibration data, floats (N, inputs) in the network's own units or a `Calibration` of them, a stage's output
     format follows what the float network produces there: it holds what lies between the given percentiles, or has the
     least squared error. Without, it is the finest that cannot overflow whatever the inputs, each stage's inputs taken
-    as independent of each other. Weights: see `weight_format`.
+    as independent of each other. Weights: see `weight_format`; where an accumulator cannot hold all of their bits,
+    those are dropped that cannot reach the last bit of the stage's output (`dropped` in bfthw.check names them).
+    Raises ValueError, which names layer and factor, where that is not enough.
     """
     settings = settings or Settings()
     settings.check_layers([layer.name for layer in network.layers])
@@ -224,11 +267,11 @@ def choose_formats(network, settings=None, calibration=None):
     assert calibration is None or calibration.network is network
     if calibration is not None and settings.input_frac is None:
         q = calibration.format(0, settings.input_bits, settings)
-    first, chosen, stages, method = q, [], 0, settings.calibration_method
+    chosen, stages, method = [], 0, settings.calibration_method
     once = calibration.once if calibration is not None else lambda key, choose: choose()
-    lo, hi = np.full((1, network.inputs), q.lo), np.full((1, network.inputs), q.hi)  # what each value can be
+    x = _Entry(format=q, lo=np.full((1, network.inputs), q.lo), hi=np.full((1, network.inputs), q.hi))
     for layer in network.layers:
-        x_format, lo0, hi0, skip, factors = q, lo[0], hi[0], None, []
+        x0, skip, factors = x, None, []
         bits, widths, rows = (
             settings.of_factors(layer.name, key, len(layer.folded))
             for key in ("weight_bits", "activation_bits", "row_exponents")
@@ -236,32 +279,44 @@ def choose_formats(network, settings=None, calibration=None):
         if layer.residual and layer.scale is not None:
             skip = weight_format(layer.scale, bits[-1], 0, method)
         for m, factor in enumerate(layer.folded):
-            asked = factor.values, bits[m], rows[m], method
+            last = m == len(layer.folded) - 1
+            asked = factor.values, bits[m], rows[m], method, settings.paired
             weights = once(("weights", stages, *asked[1:]), lambda asked=asked: weight_format(*asked))
-            # bounds of the accumulator are wanted first; for them any output format does, say one that drops nothing
-            draft = FactorFormats(weights=weights, output=QFormat(widths[m], q.frac + weights.frac), rows=rows[m])
-            stage = quantise_factor(factor, q, draft)
-            if m == len(layer.folded) - 1:
-                stage = finish(stage, layer, x_format, skip)
             stages += 1
-            if calibration is not None:
-                q = calibration.format(stages, widths[m], settings)
-            else:
-                low, high = stage.bounds(lo, hi, lo0, hi0)
-                if stage.relu:
-                    low, high = np.maximum(low, 0), np.maximum(high, 0)
-                reach = np.ldexp([float(low.min()), float(high.max())], -stage.acc_frac)
-                q = QFormat.covering(widths[m], *reach.tolist())
-                stage = replace(stage, output=q)
-                lo, hi = stage.requantise(low)[None], stage.requantise(high)[None]
-            factors.append(replace(draft, output=q))
-        chosen.append(LayerFormats(factors=tuple(factors), skip=skip, bias_width=stage.bias_width))
-    return Formats(input=first, layers=tuple(chosen))
+            output = None if calibration is None else calibration.format(stages, widths[m], settings)
+            own = _Stage(factor=factor, layer=layer if last else None, x=x, x0=x0, width=widths[m], rows=rows[m])
+            with _named(layer, m):
+                stage, x = _fitting(own, weights, skip if last else None, output)
+            factors.append(FactorFormats(weights=stage.weights, output=stage.output, rows=rows[m]))
+        chosen.append(LayerFormats(factors=tuple(factors), skip=stage.skip_weights, bias_width=stage.bias_width))
+    return Formats(input=q, layers=tuple(chosen))
 
 
-def compile(network, *, settings=None, calibration=None, formats=None):
-    """A float network to an IntNetwork; see `prepare` for the choice of formats."""
-    return quantise(*prepare(network, settings=settings, calibration=calibration, formats=formats))
+def compile(network, *, settings=None, calibration=None, formats=None, allow_constant=False):
+    """A float network to an IntNetwork; see `prepare` for the choice of formats.
+
+    Emits a `bfthw.check.QuantisationWarning` for each warning and note of `bfthw.check.check`. Raises ValueError where
+    every output is constant in integers and not in floats, unless allow_constant.
+    """
+    *_, integers, found = checked(network, settings=settings, calibration=calibration, formats=formats)
+    for line in (*found.notes, *found.warnings):
+        warnings.warn(line, QuantisationWarning, stacklevel=2)
+    if found.refusal and not allow_constant:
+        raise ValueError(found.refusal)
+    return integers
+
+
+def checked(network, *, settings=None, calibration=None, formats=None):
+    """(network, Formats, IntNetwork, Check): what `prepare` returned, quantised, and what is to be said of it."""
+    prepared, chosen = prepare(network, settings=settings, calibration=calibration, formats=formats)
+    integers = quantise(prepared, chosen)
+
+    def again(settings, calibration):
+        return quantise(*prepare(network, settings=settings, calibration=calibration))
+
+    given = formats is not None or chosen is network.formats
+    how = {"calibration": calibration, "settings": settings, "again": None if given else again}
+    return prepared, chosen, integers, check(prepared, integers, **how)
 
 
 def prepare(network, *, settings=None, calibration=None, formats=None):

@@ -12,7 +12,6 @@ from .quantize import choose_formats, quantise
 from .settings import LayerSettings, Settings
 
 WIDTHS = range(2, 17)  # bits of a weight that are tried
-OPERAND = 18  # bits of a multiplier's wider operand in ECP5 and Gowin (an iCE40 has 16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +30,15 @@ class Found:
     settings: Settings
 
 
-def search(network, calibration, *, rom_bits=None, multipliers=None, min_sqnr=None, settings=None, progress=None):
+def search(
+    network, calibration, *, rom_bits=None, multipliers=None, min_sqnr=None, settings=None, pairs=None, progress=None
+):
     """The bits of weights, 2 to 16 a factor, with the highest SQNR within a budget, or the fewest that reach an SQNR.
 
     network: float. calibration: floats (N, inputs). rom_bits: of all factors' weights together, at most; multipliers:
     by `shares`, at most; min_sqnr: in dB, reached with the fewest ROM bits. settings: all but the weights' bits.
+    pairs: bits of an input -> the most bits of weights with which two products share a multiplier, as the hardware has
+    it (rtl_gen.foldspec.pair_bits for a target); needed for `multipliers`, without it nothing is shared.
     progress: called with the fraction done.
 
     The noise of factor m at b bits is measured with all others at the most bits. Noises of different factors are taken
@@ -51,6 +54,8 @@ def search(network, calibration, *, rom_bits=None, multipliers=None, min_sqnr=No
         raise ValueError(
             "search: a budget of ROM bits and an SQNR to reach exclude each other: one follows from the other"
         )
+    if multipliers is not None and pairs is None:
+        raise ValueError("search: a budget of multipliers needs `pairs`, which says what the hardware lets share one")
     settings = settings or Settings()
     if settings.given & {"weight_bits"}:
         raise ValueError("search: weight_bits is what is searched for; the settings must leave it out")
@@ -58,7 +63,7 @@ def search(network, calibration, *, rom_bits=None, multipliers=None, min_sqnr=No
     ways = [way for way in (False, True) if settings.equalise in (None, way)]
     found = []  # (trial, bits)
     for n, way in enumerate(ways):
-        trial = _Trial(network, settings, calibration, equalised=way)
+        trial = _Trial(network, settings, calibration, pairs, equalised=way)
         step = (lambda done, n=n: progress((n + done) / len(ways))) if progress else (lambda done: None)
         found.append((trial, _search(trial, rom_bits, multipliers, min_sqnr, step)))
     best = max(trial.sqnr(bits) for trial, bits in found)
@@ -93,18 +98,20 @@ def shares(bits, narrow):
 class _Trial:
     """A network with settings and calibration data, at any bits of weights; remembers what was measured."""
 
-    def __init__(self, network, settings, calibration, *, equalised):
+    def __init__(self, network, settings, calibration, pairs, *, equalised):
         self.network = equalise(network) if equalised else network
         self.settings = settings.model_copy(update={"equalise": equalised})
         self.data, self._known = Calibration(self.network, calibration), {}
         factors = [factor for layer in network.layers for factor in layer.chain.factors]
         self.sizes = np.array([factor.values.size for factor in factors])
         self.most = (WIDTHS[-1],) * len(factors)
-        widths = [settings.input_bits]
+        self.narrow, width = [], settings.input_bits
         for layer in network.layers:
-            widths += settings.of_factors(layer.name, "activation_bits", len(layer.chain.factors))
-        # two products of one input fit a multiplier where w_x + 2 w_w <= operand + 1 (rtl_gen.foldspec.FoldSpec)
-        self.narrow = [(OPERAND + 1 - width) // 2 for width in widths[:-1]]
+            count = len(layer.chain.factors)
+            *inner, after = settings.of_factors(layer.name, "activation_bits", count)
+            # factors of a layer take turns on one engine, whose multipliers take the widest of their inputs
+            self.narrow += [pairs(max(width, *inner, 0)) if pairs else 0] * count
+            width = after
 
     def rom_bits(self, bits):
         return int(self.sizes @ np.array(bits))

@@ -2,10 +2,11 @@
 
 import json
 import tomllib
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .reading import CheckpointError, first_fault, read_text, reader, short
 
 Bits = Annotated[int, Field(ge=2, le=24)]
 Extra = Annotated[int, Field(ge=0, le=8)]
@@ -16,6 +17,7 @@ Products = Literal["dsp", "lut"]
 # what is chosen for the hardware: of a factor, and of the whole network
 FOLDING = frozenset({"engine", "lanes", "simd", "vectors", "paired"})
 HARDWARE = FOLDING | {"products", "target"}
+MOST, MOST_DOTS = 256 << 10, 24  # bytes of a settings file, dots of a line
 
 
 class _Strict(BaseModel):
@@ -108,20 +110,33 @@ def make_settings(path=None, **given):
     """Settings from a TOML file with the given values (None: not given) on top; ValueError names file, key and rule."""
     table, where = {}, "settings"
     if path is not None:
-        where = str(path)
-        try:
-            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{where}: not a TOML file: {error}") from None
+        table, where = _read_toml(path), str(path)
     table |= {key: value for key, value in given.items() if value is not None}
     try:
         return Settings(**table)
     except ValidationError as error:
         # of the ways to read `one or list`, the one that came furthest; pydantic puts their names into the location
-        first = max(error.errors(), key=lambda e: len(e["loc"]))
+        first = first_fault(error, key=lambda e: -len(e["loc"]))
         ways = "constrained-", "list[", "literal["
         key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(ways))
         if first["type"] == "extra_forbidden":
             known = LayerSettings.model_fields if "." in key else Settings.model_fields
             raise ValueError(f"{where}: unknown key {key!r}; the keys are {', '.join(known)}") from None
-        raise ValueError(f"{where}: {key} = {first['input']!r}: {first['msg']}") from None
+        if first["type"] == "many":
+            raise ValueError(f"{where}: {first['msg']}") from None
+        raise ValueError(f"{where}: {key} = {short(first['input'])}: {first['msg']}") from None
+
+
+@reader
+def _read_toml(path):
+    """The tables of a TOML file; a byte order mark is left out."""
+    text = read_text(path, MOST, "TOML file")
+    # the parser keeps a list of all parts before it for each part of a key
+    if any(line.partition("#")[0].count(".") > MOST_DOTS for line in text.splitlines()):
+        raise CheckpointError(f"{path}: not a settings file: a line has more than {MOST_DOTS} dots")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise CheckpointError(f"{path}: not a settings file: it is nested without an end") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not a TOML file: {error}") from None

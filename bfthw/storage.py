@@ -2,31 +2,40 @@
 
 import io
 import json
-import os
+import re
 import zipfile
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from reprlib import repr as short
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as safetensors_bytes
 
-LIMIT = 1 << 30  # bytes of a file, and of what it unpacks to: far above any butterfly, far below a machine's memory
-DEEPEST = 50  # levels of a JSON description
+from . import files
+from .archive import ARRAYS, ERRORS, open_archive, unpacked
+from .reading import (
+    LIMIT,
+    TEXT,
+    CheckpointError,
+    check_shape,
+    first_fault,
+    open_file,
+    parse_json,
+    reader,
+    room,
+    short,
+    take,
+)
+from .torch_files import Table, Tensor, TorchFile, widened
+
 NAME_LIMIT = 300  # characters of an array's name
 DESCRIPTION = "bfthw"  # metadata key (safetensors) or array (npz) that holds the JSON description
 
 # little-endian, as the safetensors format has it; BF16 has no numpy dtype and is widened by hand
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "?", "C64": "<c8"}
 _DTYPES |= {f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)}
-
-
-class CheckpointError(ValueError):
-    """A file that cannot be read as a checkpoint; the message names file, key, rule and value."""
 
 
 class Strict(BaseModel):
@@ -45,41 +54,77 @@ class Contents:
     notes: tuple = ()
 
 
-def read(path):
-    """The Contents of a .safetensors, .pt, .pth or .npz file; CheckpointError for everything else."""
+@reader
+def read(path, limit=LIMIT):
+    """The Contents of a .safetensors, .pt, .pth or .npz file; CheckpointError for everything else.
+
+    limit: bytes of memory, in all, that reading may take; also, never more than 4 × the file + 256 MiB.
+    """
     path = Path(path)
-    reader = _READERS.get(path.suffix)
-    if reader is None:
+    read_arrays = _READERS.get(path.suffix)
+    if read_arrays is None:
         known = ", ".join((*_READERS, ".onnx"))
         raise CheckpointError(f"{path}: the name must end in one of {known}, got {path.suffix!r}")
-    if not path.is_file():
-        raise CheckpointError(f"{path}: {'is a directory, not a file' if path.is_dir() else 'no such file'}")
-    if not 0 < (size := path.stat().st_size) <= LIMIT:
-        raise CheckpointError(f"{path}: a checkpoint has 1 to {LIMIT} bytes, this file {size}")
-    contents = reader(path)
+    check_whole(path)
+    files.finish(path)
+    with open_file(path, most=limit // 4, least=1) as file:
+        most = room(file.seek(0, 2), limit)
+        file.seek(0)
+        contents = read_arrays(path, file, most)
     for name in contents.arrays:
         if len(name) > NAME_LIMIT:
             raise CheckpointError(f"{path}: {short(name)}: a name has at most {NAME_LIMIT} characters, got {len(name)}")
+    check_room(path, ((name, array.size, array.nbytes) for name, array in contents.arrays.items()), most)
     return contents
 
 
-def _read_safetensors(path):
-    data = path.read_bytes()
+def check_whole(path):
+    """CheckpointError where a file's name says that it is one of several that make a network together."""
+    part = re.search(r"-(\d{5})-of-(\d{5})$", path.stem)
+    if part and int(part[2]) > 1:
+        index = f"{path.stem[: part.start()]}{path.suffix}.index.json"
+        raise CheckpointError(
+            f"{path}: is part {int(part[1])} of {int(part[2])} of a network ({index} lists the others), and parts are "
+            "not read alone: load them all and save one state_dict"
+        )
+
+
+def check_room(path, arrays, most):
+    """CheckpointError where arrays (name, numbers, bytes) are too many, or take more than `most` bytes as float64."""
+    held = 0
+    for n, (name, count, size) in enumerate(arrays):
+        held += size + 9 * count  # as they are, as float64, and a mask of them
+        if n >= ARRAYS:
+            raise CheckpointError(f"{path}: has more than {ARRAYS} arrays, the limit")
+        if held > most:
+            raise CheckpointError(
+                f"{path}: {short(name)}: unpacks to more than {most} bytes, the limit: what a file of this size may take"
+            )
+
+
+def _read_safetensors(path, file, most):
+    size = int.from_bytes(take(file, 8), "little")
     try:
-        tensors = deserialize(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")], object_pairs_hook=_no_repetition)
+        if size > TEXT:
+            raise ValueError(f"its header claims {size} bytes, {TEXT} are the limit")
+        header = parse_json(take(file, size), _no_repetition)
+        if not isinstance(header, dict):
+            raise ValueError(f"its header must be a table, got {type(header).__name__}")
+        metadata = {} if header.get("__metadata__") is None else header["__metadata__"]
+        check_room(path, ((name, 0, 0) for name in header), most)
+        file.seek(0)
+        tensors = deserialize(take(file, file.seek(0, 2) - file.seek(0)))
     except (SafetensorError, ValueError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
         raise CheckpointError(f"{path}: not a valid safetensors file: {error}") from None
     arrays = {}
     for name, tensor in sorted(tensors, key=lambda item: item[0]):  # they come in any order
         if tensor["dtype"] not in _DTYPES:
             raise CheckpointError(f"{path}: {short(name)} must be real numbers, got dtype {tensor['dtype']}")
         array = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
-        if tensor["dtype"] == "BF16":
-            # bfloat16 is the upper half of a float32
-            array = (array.astype(np.uint32) << 16).view(np.float32)
-        arrays[name] = array.reshape(tensor["shape"])
-    description = header.get("__metadata__", {}).get(DESCRIPTION)
+        arrays[name] = (widened(array) if tensor["dtype"] == "BF16" else array).reshape(tensor["shape"])
+    description = metadata.get(DESCRIPTION)
     return Contents(arrays=arrays, ordered=False, description=None if description is None else description.encode())
 
 
@@ -90,36 +135,23 @@ def _no_repetition(pairs):
     return table
 
 
-def _read_npz(path):
+def _read_npz(path, file, most):
     arrays = {}
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = _members(path, archive)
-            for member in members:
-                name = member.filename.removesuffix(".npy")
-                if name in arrays or name == member.filename:
-                    raise CheckpointError(f"{path}: {short(member.filename)} is no array of its own (.npy)")
-                arrays[name] = _read_npy(path, name, archive.read(member))
+        archive = open_archive(path, file, most)
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if name in arrays or name == member.filename:
+                raise CheckpointError(f"{path}: {short(member.filename)} is no array of its own (.npy)")
+            arrays[name] = _read_npy(path, name, unpacked(archive, member))
     except CheckpointError:
         raise
-    except _ZIP_ERRORS as error:
+    except ERRORS as error:
         raise CheckpointError(f"{path}: not a valid .npz file: {error}") from None
     description = arrays.pop(DESCRIPTION, None)
     if description is not None and (description.dtype != np.uint8 or description.ndim != 1):
         raise CheckpointError(f"{path}: {DESCRIPTION!r} must be a vector of uint8, got {description.dtype}")
     return Contents(arrays=arrays, ordered=True, description=None if description is None else description.tobytes())
-
-
-# what zipfile raises for damaged, encrypted or unknown archives
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError)
-
-
-def _members(path, archive):
-    """Members of an archive that unpack to no more than the limit; zipfile unpacks no more than a member claims."""
-    members = archive.infolist()
-    if (size := sum(member.file_size for member in members)) > LIMIT:
-        raise CheckpointError(f"{path}: unpacks to {size} bytes, {LIMIT} are the limit")
-    return members
 
 
 def _read_npy(path, name, data):
@@ -133,64 +165,53 @@ def _read_npy(path, name, data):
         raise CheckpointError(f"{path}: {name!r} is not a valid .npy array: {error}") from None
     if dtype.kind not in "biufc":
         raise CheckpointError(f"{path}: {name!r} must be real numbers, never pickled objects, got dtype {dtype}")
-    rest = data[stream.tell() :]
+    rest = memoryview(data)[stream.tell() :]
     try:
         if min(shape, default=1) < 0:
             raise ValueError
         return np.frombuffer(rest, dtype).reshape(shape, order="F" if fortran else "C")
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         raise CheckpointError(
             f"{path}: {name!r} of shape {shape} and dtype {dtype} does not fit its {len(rest)} bytes"
         ) from None
 
 
-def _read_torch(path):
-    try:
-        import torch
-    except ImportError:
-        raise CheckpointError(
-            f"{path}: {path.suffix} files need torch: pip install 'bfthw[torch]', or save as .safetensors"
-        ) from None
-    try:
-        if zipfile.is_zipfile(path):  # else torch's old format
-            with zipfile.ZipFile(path) as archive:
-                _members(path, archive)
-    except CheckpointError:
-        raise
-    except _ZIP_ERRORS as error:
-        raise CheckpointError(f"{path}: not a valid {path.suffix} file: {error}") from None
-    try:
-        table = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch raises whatever the damage leads to
-        reason = (str(error).strip() or "no reason given").splitlines()[0]
-        raise CheckpointError(
-            f"{path}: torch refuses it with weights_only=True, which is never turned off here; save model.state_dict() "
-            f"({type(error).__name__}: {reason})"
-        ) from None
-    notes = []
+def _read_torch(path, file, most):
+    read = TorchFile(path, file, most)
+    table, notes = read.table, []
     for key in ("state_dict", "model"):
         if isinstance(table, dict) and isinstance(table.get(key), dict):
             others = [name for name in table if name != key]
-            rest = f"; not used: {', '.join(map(short, others))}" if others else ""
+            rest = f"; not used: {_some(others)}" if others else ""
             notes.append(f"weights taken from {key!r}{rest}")
             table = table[key]
             break
     if not isinstance(table, dict):
-        raise CheckpointError(f"{path}: must hold a state_dict (a dict of tensors), got {type(table).__name__}")
-    arrays, size = {}, 0
+        raise CheckpointError(f"{path}: must hold a state_dict (a dict of tensors), got {_kind(table)}")
+    arrays = {}
     for name, tensor in table.items():
-        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise CheckpointError(f"{path}: {short(name)} must be a tensor, got {type(tensor).__name__}")
-        # an expanded tensor claims more than the file holds
-        size += tensor.numel() * 8
-        if size > LIMIT:
-            raise CheckpointError(f"{path}: {short(name)}: unpacks to more than {LIMIT} bytes, the limit")
+        if not isinstance(name, str) or not isinstance(tensor, tuple):
+            raise CheckpointError(f"{path}: {short(name)} must be a tensor, got {_kind(tensor)}")
+        if not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{path}: {short(name)} cannot be read as an array: it is made by {_kind(tensor)}")
+    # an expanded tensor claims more than the file holds
+    check_room(path, ((name, t.count, 8 * t.count) for name, t in table.items()), most)
+    for name, tensor in table.items():
         try:
-            tensor = tensor.detach()
-            arrays[name] = (tensor.double() if tensor.is_floating_point() else tensor).numpy()
-        except Exception as error:  # sparse, quantised, meta: all sorts of types
+            array = read.array(tensor)
+            arrays[name] = array.astype(np.float64) if array.dtype.kind == "f" else array
+        except Exception as error:  # storages that are missing, damaged, too short
             raise CheckpointError(f"{path}: {short(name)} cannot be read as an array: {error}") from None
     return Contents(arrays=arrays, ordered=True, notes=tuple(notes))
+
+
+def _kind(value):
+    return "OrderedDict" if isinstance(value, Table) else getattr(value, "name", type(value).__name__)
+
+
+def _some(names, count=6):
+    names = list(names)
+    return ", ".join(map(short, names[:count])) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
 _READERS = {".safetensors": _read_safetensors, ".pt": _read_torch, ".pth": _read_torch, ".npz": _read_npz}
@@ -199,34 +220,35 @@ _READERS = {".safetensors": _read_safetensors, ".pt": _read_torch, ".pth": _read
 def parse(path, model, text):
     """The JSON description as a pydantic model; CheckpointError names the entry."""
     try:
+        check_shape(text.decode(errors="replace"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {DESCRIPTION}: {error}") from None
+    try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        first = first_fault(error)
         entry = ".".join([DESCRIPTION, *map(str, first["loc"])])
         raise CheckpointError(f"{path}: {short(entry)}: {first['msg']}, got {short(first['input'])}") from None
 
 
 def kind(text):
     """The `kind` that a JSON description says, None where it says none, is no JSON or is nested without an end."""
-    signs = np.frombuffer(text or b"", np.uint8)
-    depth = np.cumsum(np.isin(signs, list(b"[{")).astype(int) - np.isin(signs, list(b"]}")))
-    if depth.max(initial=0) > DEEPEST:  # json stops at the recursion limit, which any package may have raised
-        return None
     try:
-        table = json.loads(text or b"null")
+        table = parse_json(text or b"null")
     except (ValueError, RecursionError):
         return None
     return table.get("kind") if isinstance(table, dict) else None
 
 
-def is_integers(path):
+def is_integers(path, limit=LIMIT):
     """Whether a file is marked as an integer network; False for whatever cannot be read."""
     path = Path(path)
-    with suppress(KeyError, *_ZIP_ERRORS):
-        if path.suffix == ".npz" and path.is_file():
-            with zipfile.ZipFile(path) as archive:
-                _members(path, archive)
-                return kind(_read_npy(path, DESCRIPTION, archive.read(f"{DESCRIPTION}.npy")).tobytes()) == "integers"
+    with suppress(KeyError, *ERRORS):
+        if path.suffix == ".npz":
+            with open_file(path, most=limit // 4) as file:
+                archive = open_archive(path, file, room(file.seek(0, 2), limit))
+                member = archive.getinfo(f"{DESCRIPTION}.npy")
+                return kind(_read_npy(path, DESCRIPTION, unpacked(archive, member)).tobytes()) == "integers"
     return False
 
 
@@ -244,17 +266,7 @@ def write(path, arrays, description, suffixes):
         data = _npz_bytes({DESCRIPTION: np.frombuffer(text.encode(), np.uint8)} | arrays)
     else:
         data = safetensors_bytes(arrays, {DESCRIPTION: text})
-    _replace(path, data)
-
-
-def _replace(path, data):
-    """Write a file whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    files.write(path, data)
 
 
 def write_array(path, array):
@@ -264,7 +276,7 @@ def write_array(path, array):
         raise CheckpointError(f"{path}: the name must end in .npy, got {path.suffix!r}")
     stream = io.BytesIO()
     np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
-    _replace(path, stream.getvalue())
+    files.write(path, stream.getvalue())
 
 
 def _npz_bytes(arrays):
@@ -279,13 +291,11 @@ def _npz_bytes(arrays):
     return stream.getvalue()
 
 
-def read_vectors(path):
+@reader
+def read_vectors(path, limit=LIMIT):
     """The array of a .npy file, numbers only; CheckpointError for everything else."""
     path = Path(path)
     if path.suffix != ".npy":
         raise CheckpointError(f"{path}: vectors come as a .npy file (numpy.save), got {path.suffix!r}")
-    if not path.is_file():
-        raise CheckpointError(f"{path}: {'is a directory, not a file' if path.is_dir() else 'no such file'}")
-    if not 0 < (size := path.stat().st_size) <= LIMIT:
-        raise CheckpointError(f"{path}: 1 to {LIMIT} bytes are read, this file has {size}")
-    return _read_npy(path, path.name, path.read_bytes())
+    with open_file(path, most=limit // 4, least=1) as file:
+        return _read_npy(path, path.name, take(file, file.seek(0, 2) - file.seek(0)))

@@ -1,18 +1,107 @@
 """Tables that the command line prints. They take what is there and compute nothing but sums and ratios."""
 
 from rich import box
-from rich.table import Table
+from rich.table import Table as RichTable
+from rich.text import Text
+
+GAP = 2  # between columns
 
 
-def new_table(title, *columns):
-    """A table; columns that begin with ">" hold numbers."""
-    table = Table(
-        title=title, title_justify="left", title_style="bold", header_style="", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    for column in columns:
-        numeric = column.startswith(">")
-        table.add_column(column.lstrip(">"), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
-    return table
+class Table:
+    """A table that fits any width: no number is cropped and no word broken.
+
+    columns: headers, those of numbers begin with ">"; the first column names its row. What does not fit side by side
+    stands below, with the names again; where nothing fits beside the names, every row becomes lines of its own. A
+    column that says the same in every row becomes a line under the table, an empty one goes. caption: one more line.
+    """
+
+    def __init__(self, title, *columns):
+        self.title, self.caption = title, ""
+        self.headers, self.numeric = [c.lstrip(">") for c in columns], [c.startswith(">") for c in columns]
+        self.rows, self.sections = [], set()
+
+    def add_row(self, *cells, total=False):
+        """Cells: strings or Text. total: a sum of other rows, empty where there is nothing to add up."""
+        self.rows.append(([cell if isinstance(cell, Text) else Text(cell) for cell in cells], total))
+
+    def add_section(self):
+        """A line behind the row that was added last."""
+        self.sections.add(len(self.rows) - 1)
+
+    def _columns(self):
+        """(columns to show, a line that stands for the others)."""
+        shown, said = [0], []
+        for n, header in enumerate(self.headers[1:], 1):
+            own = [cells[n].plain for cells, total in self.rows if not total]
+            sums = {cells[n].plain for cells, total in self.rows if total} - {""}
+            same = len(set(own)) == 1 and sums <= set(own)
+            if not same or (len(own) == 1 and own[0]):
+                shown.append(n)
+            elif own[0]:
+                said.append(f"{header} {own[0]}")
+        return shown, said and f"in every row: {', '.join(said)}"
+
+    def _widths(self, n):
+        """The least and the most that a column can use; numbers and their headers stay in one piece."""
+        texts = [self.headers[n], *(cells[n].plain for cells, _ in self.rows)]
+        most = max(Text(text).cell_len for text in texts)
+        words = (Text(word).cell_len for text in texts for word in text.split())
+        return (most if self.numeric[n] else max(words, default=0)), most
+
+    def __rich_console__(self, console, options):
+        shown, said = self._columns()
+        widths = {n: self._widths(n) for n in shown}
+        yield Text(self.title, style="bold")
+        room = options.max_width
+        if max(widths[0][0] + GAP + widths[n][0] if n else widths[0][0] for n in shown) > room:
+            yield from self._lines(shown[1:])
+        else:
+            block, rest = self._block(shown[1:], widths, room)
+            yield self._part(block)
+            while rest:
+                block, rest = self._block(rest, widths, room)
+                yield self._part(block)
+        for line in filter(None, (said, self.caption)):
+            yield Text(line)
+        yield ""
+
+    def _block(self, rest, widths, room):
+        """({column: width} of the first column and as many others as there is room for, the columns that are left)."""
+        block, used = {0: widths[0][0]}, widths[0][0]
+        for n in rest:
+            if used + GAP + widths[n][0] > room:
+                break
+            block[n] = widths[n][0]
+            used += GAP + widths[n][0]
+        for _ in range(room - used):
+            n = max(block, key=lambda n: widths[n][1] - block[n])
+            if block[n] >= widths[n][1]:
+                break
+            block[n] += 1
+        return block, rest[len(block) - 1 :]
+
+    def _lines(self, shown):
+        for cells, _ in self.rows:
+            yield cells[0]
+            for n in shown:
+                if cells[n].plain:
+                    yield Text.assemble(f"  {self.headers[n]} ", cells[n])
+
+    def _part(self, block):
+        part = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True, header_style="")
+        for n, width in block.items():
+            justify = "right" if self.numeric[n] else "left"
+            part.add_column(Text(self.headers[n]), justify=justify, width=width, overflow="fold")
+        for number, (cells, total) in enumerate(self.rows):
+            part.add_row(*(cells[n] for n in block), style="dim" if total else None)
+            if number in self.sections:
+                part.add_section()
+        return part
+
+
+def stage(name):
+    """A stage's short name: body:0 of body.factors.0."""
+    return name.replace(".factors.", ":")
 
 
 def _format(q):
@@ -20,27 +109,28 @@ def _format(q):
 
 
 def doctor(tools):
-    table = new_table("Tools", "tool", ">version", "for (disabled without it)", "what to do")
+    table = Table("Tools", "tool", ">version", "for (disabled without it)", "what to do")
     for tool in tools:
-        state = tool.found or ("[bold red]missing[/]" if tool.required else "[yellow]not installed[/]")
+        missing = Text("missing", "bold red") if tool.required else Text("not installed", "yellow")
+        state = tool.found or missing
         table.add_row(tool.name, state, tool.use, "" if tool.found else tool.cure)
     return table
 
 
 def network(title, layers):
     """Layers, float or integer, as (name, patterns, what else it does); weights and multiplications against dense."""
-    table = new_table(title, "layer", "factor", ">(a, b, c, d)", ">in", ">out", ">weights", ">dense", ">ratio")
+    table = Table(title, "stage", ">(a, b, c, d)", ">in", ">out", ">weights", ">dense", ">ratio")
     total = full = 0
     for name, patterns, rest in layers:
         dense = patterns[0].inputs * patterns[-1].outputs
         weights = sum(p.weights for p in patterns)
         total, full = total + weights, full + dense
         for m, p in enumerate(patterns):
-            table.add_row(name if m == 0 else "", f"factors.{m}", str(p), str(p.inputs), str(p.outputs), str(p.weights))
+            table.add_row(f"{name}:{m}", str(p), str(p.inputs), str(p.outputs), str(p.weights), "", "")
         figures = str(weights), str(dense), f"{dense / weights:.2f}"
-        table.add_row("", "= " + " + ".join(["chain", *rest]), "", "", "", *figures, style="dim")
+        table.add_row(" + ".join([name, *rest]), "", "", "", *figures, total=True)
     table.add_section()
-    table.add_row("all", "", "", "", "", str(total), str(full), f"{full / total:.2f}")
+    table.add_row("all", "", "", "", str(total), str(full), f"{full / total:.2f}", total=True)
     return table
 
 
@@ -59,15 +149,18 @@ def integer_layers(network):
 
 
 def projections(title, rows):
-    """Chains near dense layers. rows: (dense layer, chain's name, patterns, relative error)."""
-    table = new_table(title, "layer", ">in", ">out", "chain", ">factors", ">error", ">energy", ">weights", ">of dense")
-    seen = None
-    for layer, name, shape, error in rows:
-        inputs, outputs = layer.chain.inputs, layer.chain.outputs
-        first = (layer.name, str(inputs), str(outputs)) if layer.name != seen else ("", "", "")
-        weights, seen = sum(p.weights for p in shape), layer.name
-        energy, share = f"{100 * max(0, 1 - error**2):.1f} %", f"{100 * weights / layer.chain.weights:.1f} %"
-        table.add_row(*first, name, str(len(shape)), f"{error:.3f}", energy, str(weights), share)
+    """Chains near dense layers. rows: (dense layer, chain's name, patterns, relative errors).
+
+    errors: (one,), or (on the rows that were fitted, on those held out); the energy is that of the last.
+    """
+    errors = [">error"] if all(len(row[-1]) == 1 for row in rows) else [">fitted", ">held out"]
+    table = Table(title, "layer", ">in", ">out", "chain", ">factors", *errors, ">energy", ">weights", ">of dense")
+    for layer, name, shape, found in rows:
+        first = layer.name, str(layer.chain.inputs), str(layer.chain.outputs)
+        weights = sum(p.weights for p in shape)
+        energy, share = f"{100 * max(0, 1 - found[-1] ** 2):.1f} %", f"{100 * weights / layer.chain.weights:.1f} %"
+        figures = *(f"{error:.3f}" for error in found), energy, str(weights), share
+        table.add_row(*first, name, str(len(shape)), *figures)
     return table
 
 
@@ -76,10 +169,10 @@ def formats(network, reports=()):
     by_name = {row.name: row for row in reports}
     extra = (">SQNR dB", ">own dB", ">saturated") if reports else ()
     columns = "stage", ">weights", ">output", ">shift", *extra
-    table = new_table("Formats (bits.fraction bits)", *columns)
+    table = Table("Formats (bits.fraction bits)", *columns)
     for name, f in [("input", None), *zip(network.names, network.factors)]:
         row = [
-            name,
+            stage(name),
             _format(f.weights) if f else "",
             _format(f.output if f else network.input),
             str(f.shift) if f else "",
@@ -95,7 +188,7 @@ def formats(network, reports=()):
 
 def hardware(spec):
     """The engines of a NetworkSpec, with what was chosen for each factor."""
-    table = new_table(
+    table = Table(
         f"Hardware, {spec.target} (ROM and buffer in bits)",
         *("stage", ">(a, b, c, d)", "engine", ">lanes", ">SIMD", ">interval", ">mult", ">ROM", ">buffer"),
     )
@@ -103,17 +196,17 @@ def hardware(spec):
         figures = engine.interval, engine.multipliers, engine.rom_bits, engine.buffer_bits
         for n in range(start, stop):
             f, kind = spec.network.factors[n], spec.engines[n] + ", LUT" * spec.lut[n]
-            row = spec.network.names[n], str(f.pattern), kind, str(spec.lanes[n]), str(spec.simd[n])
+            row = stage(spec.network.names[n]), str(f.pattern), kind, str(spec.lanes[n]), str(spec.simd[n])
             table.add_row(*row, *(map(str, figures) if n == start else ["″"] * len(figures)))
     table.add_section()
     figures = spec.interval, spec.multipliers, spec.rom_bits, spec.buffer_bits
-    table.add_row("all", "", "", "", "", *map(str, figures))
+    table.add_row("all", "", "", "", "", *map(str, figures), total=True)
     return table
 
 
 def build(report):
     """What a build took of its device, and its clocks."""
-    table = new_table(f"{report.name} on {report.board}", "resource", ">synthesised", ">routed", ">available", ">share")
+    table = Table(f"{report.name} on {report.board}", "resource", ">synthesised", ">routed", ">available", ">share")
     for name, r in report.resources.items():
         taken = r.synthesised if r.routed is None else r.routed
         share = f"{100 * taken / r.available:.0f} %" if r.available else ""
@@ -121,7 +214,7 @@ def build(report):
     table.add_section()
     for name, clock in report.clocks.items():
         table.add_row(f"{name}, MHz", "", f"{clock.maximum:.1f}", f"{clock.used:.2f} used", "")
-    table.caption, table.caption_justify = f"seed {report.seed}; Fmax set by {_reasons(report)}", "left"
+    table.caption = f"seed {report.seed}; Fmax set by {_reasons(report)}"
     return table
 
 
@@ -131,7 +224,7 @@ def _reasons(report):
 
 def fits(found):
     """Boards, and how a network fits them."""
-    table = new_table("Estimated", "board", ">LUT", ">mult", ">RAM", ">MHz", ">interval", ">vectors/s", "how")
+    table = Table("Estimated", "board", ">LUT", ">mult", ">RAM", ">MHz", ">interval", ">vectors/s", "how")
     for fit in found:
         device = fit.board.device
         needs = fit.needs or {"LUT": 0, "DSP": 0, "RAM": 0}
@@ -148,10 +241,10 @@ def fits(found):
 def sweeps(weights, activations):
     """SQNR, and accuracy where it is known, at other bits. Both: [sweep.Point]."""
     accuracy = weights[0].accuracy is not None
-    table = new_table("Other bits", "bits of", ">bits", ">SQNR dB", *([">accuracy"] if accuracy else []))
+    table = Table("Other bits", "bits of", ">bits", ">SQNR dB", *([">accuracy"] if accuracy else []))
     for name, points in (("weights", weights), ("activations", activations)):
-        for n, p in enumerate(points):
-            row = ["" if n else name, str(p.bits), f"{p.sqnr:.1f}"]
+        for p in points:
+            row = [name, str(p.bits), f"{p.sqnr:.1f}"]
             table.add_row(*row, *([f"{100 * p.accuracy:.2f} %"] if accuracy else []))
         table.add_section()
     return table
@@ -159,13 +252,13 @@ def sweeps(weights, activations):
 
 def searched(network, found):
     """Bits of each factor's weights as `search` found them."""
-    table = new_table("Mixed precision", "stage", ">weights", ">bits", ">ROM bits")
-    names = [(f"{layer.name}.factors.{m}", p) for layer in network.layers for m, p in enumerate(layer.chain.patterns)]
+    table = Table("Mixed precision", "stage", ">weights", ">bits", ">ROM bits")
+    names = [(f"{layer.name}:{m}", p) for layer in network.layers for m, p in enumerate(layer.chain.patterns)]
     for (name, pattern), bits in zip(names, found.bits):
         table.add_row(name, str(pattern.weights), str(bits), str(pattern.weights * bits))
     table.add_section()
-    table.add_row("all", str(sum(p.weights for _, p in names)), "", str(found.rom_bits))
+    table.add_row("all", str(sum(p.weights for _, p in names)), "", str(found.rom_bits), total=True)
     share = f"{found.multipliers:g} multipliers for a product a cycle in every factor"
     uniform = "no uniform width fits" if found.uniform is None else "uniform {} bits: {:.1f} dB".format(*found.uniform)
-    table.caption, table.caption_justify = f"SQNR {found.sqnr:.1f} dB ({uniform}); {share}", "left"
+    table.caption = f"SQNR {found.sqnr:.1f} dB ({uniform}); {share}"
     return table

@@ -3,17 +3,18 @@
 import hashlib
 import json
 import os
-import tempfile
 import time
 from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
 from pathlib import Path
 
-from rtl_gen import load_design
+from bfthw.files import replacing, undisturbed
+from bfthw.reading import read_json, read_text
+from rtl_gen import load_design, read_manifest
 
 from . import roms, synth, tools
-from .report import Clock, Report, Resource
+from .report import MARKED, Clock, Report, Resource
 from .table import BOARDS, find_board
 from .top import Top
 
@@ -45,8 +46,8 @@ def build(
     models the family's cells (iCE40; needs a C++ compiler); the report says which. shell: called with clock_hz and
     baud, makes what stands between line and core; boards.shell.Shell.
     Writes into `directory` NAME.bin, .bit or .fs, NAME.asc or .config, NAME.netlist.v, the logs, the core's own files
-    and, last, report.json; all are made beside their places and renamed, so an error leaves what was there. Where the
-    family has it, ROMs are placed with marks in them and filled afterwards; NAME.marked.* are kept for boards.patch.
+    and report.json; they replace those of an earlier build together, or not at all (bfthw.files). Where the family has
+    it, ROMs are placed with marks in them and filled afterwards; NAME.marked.* are kept for boards.patch.
     Raises ValueError for what does not fit (before place and route), a clock that cannot be made or misses its timing,
     and missing tools; RuntimeError with the end of its log for a tool that fails, or where the netlist differs.
     """
@@ -64,13 +65,23 @@ def build(
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     name = design.manifest.name
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=directory) as work:
-        flow = _Flow(board=board, design=design, work=Path(work), kind=tools, progress=progress, check=check)
+    earlier = [f"{name}.{ending}" for ending in _endings()]
+    if not directory.samefile(design.path.parent):
+        earlier.append(f"{name}.il")  # of the core that was here
+    with replacing(directory, gone=earlier) as (work, new):
+        flow = _Flow(board=board, design=design, work=work, kind=tools, progress=progress, check=check)
         flow.find_tools()
+        flow.bring_core()
         report = flow.run(shell, clock_mhz, range(seed, seed + seeds))
         for made, final in flow.products.items():
-            os.replace(flow.work / made, directory / final)
+            os.replace(work / made, new / final)
     return report
+
+
+def _endings():
+    """Of a bitstream's files, of all families."""
+    texts = roms.TEXT_SUFFIX.values()
+    return "marked.json", *{board.suffix for board in BOARDS.values()}, *texts, *(f"marked.{text}" for text in texts)
 
 
 def check_design(design, board):
@@ -160,7 +171,6 @@ class _Flow:
         self.step(f"bitstream ({_PACK[self.device.family]})", pack, board, name, self.work, self.kind)
         netlist = self.simulate(top)
         self.keep(f"{name}.{board.suffix}", f"{name}.netlist.v")
-        self.bring_core()
         self.products |= {"yosys.log": f"{name}.yosys.log", f"{best}.log": f"{name}.nextpnr.log"}
         report = self.report(top, made, runs[best], found, best, seeds, netlist)
         (self.work / "report.json").write_text(report.to_json(), encoding="utf-8")
@@ -176,13 +186,17 @@ class _Flow:
         return {file: hashlib.sha256((self.work / file).read_bytes()).hexdigest() for file in files}
 
     def bring_core(self):
-        """Manifest, Verilog and integers go with the bitstream, the manifest last."""
-        source = self.design.path.parent
-        manifest = self.design.manifest
-        for file in (manifest.files.verilog.name, manifest.files.integers.name, self.design.path.name):
-            target = file if file != self.design.path.name else f"{self.name}.json"
-            (self.work / f"core.{target}").write_bytes((source / file).read_bytes())
-            self.products[f"core.{target}"] = target
+        """Manifest, Verilog and integers go with the bitstream, as they are now; ValueError where another design's are
+        there.
+        """
+        path, manifest = self.design.path, self.design.manifest
+        with undisturbed(path):
+            if read_manifest(path) != manifest:
+                raise ValueError(f"{path}: another process has changed it meanwhile; run the command again")
+            for file in (manifest.files.verilog.name, manifest.files.integers.name, path.name):
+                target = file if file != path.name else f"{self.name}.json"
+                (self.work / f"core.{target}").write_bytes((path.parent / file).read_bytes())
+                self.products[f"core.{target}"] = target
 
     def generate(self, shell, clock_mhz):
         """NAME.il, its ROMs marked where they can be, and the constraints."""
@@ -333,11 +347,11 @@ def fill_products(source, target, name, family, contents, kind="yowasp"):
     `target`.
     """
     ram, text = roms.RAMS[family], _TEXT[family]
-    netlist = json.loads((source / f"{name}.marked.json").read_text(encoding="utf-8"))
+    netlist = read_json(source / f"{name}.marked.json", MARKED, values=MARKED)
     rams = roms.read_rams(netlist, ram)
     marks = roms.marks([roms.Rom(name=rom, bits=bits) for rom, bits in contents.items()])
     filled = roms.fill(rams, roms.locate(rams, marks, ram, name), contents)
-    placed = (source / f"{name}.marked.{text}").read_text(encoding="utf-8")
+    placed = read_text(source / f"{name}.marked.{text}", MARKED)
     (target / f"{name}.{text}").write_text(roms.fill_text(placed, family, rams, filled), encoding="utf-8")
     roms.fill_netlist(netlist, filled, ram)
     (target / f"{name}.filled.json").write_text(json.dumps(netlist), encoding="utf-8")

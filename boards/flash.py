@@ -1,36 +1,38 @@
 """Programming a board: its usual programmer, run on the bitstream that `build` made."""
 
-import hashlib
-import json
 import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 from bfthw import child
+from bfthw.files import settled
+from bfthw.reading import reader, sha256
 
+from .report import read_report
 from .table import find_board
 
+FILE = 64 << 20  # bytes of a bitstream
 
+
+@reader
+@settled
 def bitstream(directory, board=None):
     """(path, Board) of the bitstream that report.json in `directory` tells of.
 
     Raises ValueError where there is none, where it was built for another board than `board`, or has changed since.
     """
     path = Path(directory) / "report.json"
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"{path} is missing: there is no bitstream here; run `bfthw build` first")
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        built, name, digest = report["board"], report["bitstream"], report["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a build report: {error}") from None
+    report = read_report(path, ("board", "bitstream", "sha256"))
+    built, name, digest = report["board"], report["bitstream"], report["sha256"]
     if board is not None and find_board(board).key != built:
         raise ValueError(f"{path}: the bitstream is for {built}, not for {find_board(board).key}")
     file = path.parent / Path(str(name)).name
-    if not file.is_file():
+    if not file.exists():
         raise ValueError(f"{file} is missing; run `bfthw build` again")
-    if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+    if sha256(file, FILE) != digest:
         raise ValueError(f"{file}: not the bitstream of report.json (its sha256 differs); run `bfthw build` again")
     return file, find_board(built)
 

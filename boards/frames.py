@@ -11,42 +11,51 @@ from typing import ClassVar
 import numpy as np
 from cobs import cobs
 
-VERSION = 1
+VERSION = 2
 
 # requests
 INFO, RUN, COUNTERS, RESET = 0x01, 0x02, 0x03, 0x04
 REPLY = 0x80  # bit of a reply's type
 DAMAGED = 0xFF  # type of the reply to a damaged request
 # its payload, the reason
-WRONG_CRC, WRONG_LENGTH, UNKNOWN_TYPE, TOO_LONG, FRAMING = 1, 2, 3, 4, 5
+WRONG_CRC, WRONG_LENGTH, UNKNOWN_TYPE, TOO_LONG, FRAMING, WRONG_OFFSET = 1, 2, 3, 4, 5, 6
 REASONS = {
     WRONG_CRC: "wrong CRC",
     WRONG_LENGTH: "wrong length",
     UNKNOWN_TYPE: "unknown type",
     TOO_LONG: "longer than the board's buffer",
     FRAMING: "framing error on the line",
+    WRONG_OFFSET: "offset that is not zero",
 }
 
 END = b"\0"
-HEADER = struct.Struct("<BBH")  # type, sequence, length
+HEAD = struct.Struct("<BBH")  # type, version, length; all there is of a short frame
+REST = struct.Struct("<II")  # number, offset
 CRC = struct.Struct("<I")
-OVERHEAD = HEADER.size + CRC.size  # bytes of a body beside the payload
+SHORT = HEAD.size + CRC.size  # bytes of a short frame's body beside the payload
+OVERHEAD = SHORT + REST.size  # of any other's
+NUMBERS = 1 << 32  # of requests, then they come again
 LONGEST_PAYLOAD = 0xFFFF
 LONGEST_INFO = 58 + 64  # bytes: its numbers and the longest name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """A frame that arrived whole, or is to be sent. ValueError for what its fields cannot hold."""
+    """A frame that arrived whole, or is to be sent. number: of the request, None in a short frame.
+
+    ValueError for what its fields cannot hold.
+    """
 
     type: int
-    sequence: int
+    number: int | None
     payload: bytes = b""
+    offset: int = 0
+
+    _LIMITS: ClassVar = {"type": (0, 0xFF), "number": (0, NUMBERS - 1), "offset": (0, NUMBERS - 1)}
 
     def __post_init__(self):
-        for name in ("type", "sequence"):
-            if not 0 <= getattr(self, name) <= 0xFF:
-                raise ValueError(f"Frame.{name} must be 0 to 255, got {getattr(self, name)}")
+        short = self.number is None
+        _check_limits(self, {"type": (0, 0xFF), "offset": (0, 0)} if short else self._LIMITS)
         if len(self.payload) > LONGEST_PAYLOAD:
             raise ValueError(f"Frame.payload must have {LONGEST_PAYLOAD} bytes or less, got {len(self.payload)}")
 
@@ -58,32 +67,37 @@ class Damage:
     reason: str
 
 
-def encode(type, sequence, payload=b""):
+def encode(type, number, payload=b"", *, offset=0):
     """The bytes of a frame on the wire, its ending zero included; ValueError for what its fields cannot hold."""
-    frame = Frame(type=type, sequence=sequence, payload=bytes(payload))
-    body = HEADER.pack(frame.type, frame.sequence, len(frame.payload)) + frame.payload
+    frame = Frame(type=type, number=number, payload=bytes(payload), offset=offset)
+    rest = b"" if frame.number is None else REST.pack(frame.number, frame.offset)
+    body = HEAD.pack(frame.type, VERSION, len(frame.payload)) + rest + frame.payload
     return cobs.encode(body + CRC.pack(zlib.crc32(body))) + END
 
 
 def decode(data):
     """The Frame that the bytes between two zeros of the wire stand for; the zero that ends them may be there or not.
 
-    ValueError, with the reason, for anything that `encode` would not have made.
+    ValueError, with the reason, for anything that `encode` would not have made, but for a short frame's version.
     """
     try:
         body = cobs.decode(bytes(data).removesuffix(END))
     except cobs.DecodeError as error:
         raise ValueError(f"no COBS: {error}") from None
-    if len(body) < OVERHEAD:
-        raise ValueError(f"a frame has {OVERHEAD} bytes or more, got {len(body)}")
+    if len(body) < SHORT:
+        raise ValueError(f"a frame has {SHORT} bytes or more, got {len(body)}")
     (crc,) = CRC.unpack(body[-CRC.size :])
     if crc != zlib.crc32(body[: -CRC.size]):
         raise ValueError("wrong CRC")
-    type, sequence, length = HEADER.unpack_from(body)
-    payload = body[HEADER.size : -CRC.size]
-    if length != len(payload):
-        raise ValueError(f"length is {length}, the payload has {len(payload)} bytes")
-    return Frame(type=type, sequence=sequence, payload=payload)
+    type, version, length = HEAD.unpack_from(body)
+    if length == len(body) - SHORT:
+        return Frame(type=type, number=None, payload=body[HEAD.size : -CRC.size])
+    if length != len(body) - OVERHEAD:
+        raise ValueError(f"length is {length}, the payload has {max(0, len(body) - OVERHEAD)} bytes")
+    if version != VERSION:
+        raise ValueError(f"a frame of version {version}, this host speaks {VERSION}")
+    number, offset = REST.unpack_from(body, HEAD.size)
+    return Frame(type=type, number=number, payload=body[HEAD.size + REST.size : -CRC.size], offset=offset)
 
 
 def wire_bytes(payload):
@@ -180,7 +194,7 @@ def _check_limits(value, limits):
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """What a board says of itself; ValueError for what the link cannot say.
+    """What a board says of itself; ValueError for what the link cannot say or no board would.
 
     clock_hz: of the core. buffer: largest payload of a request, bytes. interval: cycles a vector.
     """
@@ -194,7 +208,11 @@ class Info:
     interval: int
     name: str
 
-    _LIMITS: ClassVar = {name: (1, 0xFFFFFFFF) for name in ("clock_hz", "baud", "interval")} | {"buffer": (1, 0xFFFF)}
+    # a time-out follows from what a board claims: none may be without end
+    _LIMITS: ClassVar = {
+        "clock_hz": (100_000, 1_000_000_000), "baud": (1_200, 100_000_000), "buffer": (1, 0xFFFF),
+        "interval": (1, 0xFFFFFFFF),
+    }
     _HEAD = struct.Struct("<B32sIIH")
     _TAIL = struct.Struct("<IB")
 
@@ -232,7 +250,9 @@ class Info:
     def parse(cls, payload):
         """The Info of a reply's payload; ValueError names what is wrong with it."""
         if not payload or payload[0] != VERSION:
-            raise ValueError(f"info: version {payload[0] if payload else 'missing'}, this host speaks {VERSION}")
+            raise ValueError(
+                f"info: version {payload[0] if payload else 'missing'} of the link, this host speaks {VERSION}"
+            )
         size = cls._HEAD.size + 2 * Side._LAYOUT.size + cls._TAIL.size
         if len(payload) < size or len(payload) != size + payload[size - 1]:
             wanted = f"{size} bytes and a name" if len(payload) < size else f"{size + payload[size - 1]} bytes"

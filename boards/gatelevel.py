@@ -1,7 +1,8 @@
 """The whole board in gates: the mapped netlist that a bitstream was made of, simulated, and the real host before it."""
 
-import json
 import re
+import shutil
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import rtl_gen
+from bfthw.files import undisturbed
 from sim import scenarios, simulators
 from sim.simulate import check_plain
 
@@ -17,12 +19,13 @@ from .flash import bitstream
 from .frames import Info
 from .host import Board, BoardError
 from .netlist import cell_models
+from .report import MARKED, read_report
 from .simulated import compile_board, running
 from .table import find_board
 from .top import RESET_SECONDS
 from .uart import cycles_a_bit
 
-TIMEOUT = 60  # seconds of silence: a simulated board is slow, and a request sent again would hide a fault
+TIMEOUT = 60  # seconds of silence, then it is over: a simulated board is slow, and a request sent again would hide a fault
 WRAPPER = """\
 module {module}(input clk, input rst, input rx, output tx);
   wire clock_pin = clk, rx_pin = rx, tx_pin;
@@ -56,8 +59,8 @@ def simulation(design, board, netlist, *, clock_hz, tools="yowasp"):
     """
     board, name = find_board(board), design.manifest.name
     models = cell_models(board.device.family, tools).read_text(encoding="utf-8")
-    simulators.check_simulator("verilator")
-    text = check_plain(Path(netlist))
+    simulators.check_simulator("compiled")
+    text = check_plain(Path(netlist), MARKED)
     module = f"pins_of_{name}"
     files = {"cells.v": _without_z(models), "netlist.v": text, "pins.v": wrapper(text, name, board, module)}
     # the compiler's time counts more than the model's: a few hundred thousand cycles
@@ -105,7 +108,7 @@ def compare(design, board, netlist, *, clock_hz, inputs=None, count=10, tools="y
     problems, y = [], None
     with simulation(design, board, netlist, clock_hz=clock_hz, tools=tools) as simulated:
         try:
-            with Board(simulated.port, design, baud=board.baud, timeout=TIMEOUT, retries=0) as host:
+            with Board(simulated.port, design, baud=board.baud, timeout=TIMEOUT, patience=TIMEOUT) as host:
                 wanted = Info.of(design, clock_hz=clock_hz, baud=board.baud, buffer=host.info.buffer)
                 if host.info != wanted:
                     problems.append(f"the board says {host.info}, should say {wanted}")
@@ -113,6 +116,8 @@ def compare(design, board, netlist, *, clock_hz, inputs=None, count=10, tools="y
                 counted = host.counters()
                 if counted.wrong_crc or counted.framing or counted.too_long:
                     problems.append(f"the board counts errors on a line that has none: {counted}")
+                if host.repeated:
+                    problems.append(f"requests had to be sent again: {host.repeated}")
         except BoardError as error:
             problems.append(str(error))
     if y is not None:
@@ -127,16 +132,19 @@ def compare(design, board, netlist, *, clock_hz, inputs=None, count=10, tools="y
 def check(directory, *, inputs=None, count=10):
     """`compare` for what `build` or `patch` left in a directory, with its own report and manifest; a Result."""
     directory = Path(directory)
-    _, board = bitstream(directory, None)
-    report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
-    name = report["name"]
-    design = rtl_gen.load_design(directory / f"{name}.json")
-    if report["configuration"] != (there := design.manifest.configuration):
-        raise ValueError(
-            f"{directory / 'report.json'}: configuration is {report['configuration'][:12]}, {name}.json has "
-            f"{there[:12]}"
+    with tempfile.TemporaryDirectory(prefix="bfthw-board-") as folder:
+        with undisturbed(directory):
+            _, board = bitstream(directory, None)
+            report = read_report(directory / "report.json")
+            name = report["name"]
+            design = rtl_gen.load_design(directory / f"{name}.json")
+            netlist = shutil.copy(directory / f"{name}.netlist.v", folder)
+        if report["configuration"] != (there := design.manifest.configuration):
+            raise ValueError(
+                f"{directory / 'report.json'}: configuration is {report['configuration'][:12]}, {name}.json has "
+                f"{there[:12]}"
+            )
+        return compare(
+            design, board, netlist, clock_hz=round(report["clock_mhz"] * 1e6), inputs=inputs, count=count,
+            tools=report["tools"]["from"],
         )
-    return compare(
-        design, board, directory / f"{name}.netlist.v", clock_hz=round(report["clock_mhz"] * 1e6), inputs=inputs,
-        count=count, tools=report["tools"]["from"],
-    )

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +9,13 @@ from pathlib import Path
 import bfthw
 import rtl_gen
 from bfthw import quantize
+from bfthw.files import replacing, undisturbed
+from bfthw.reading import TEXT, sha256
 
 from . import roms
 from .build import fill_products, gateware, pack
 from .flash import bitstream
+from .report import MARKED, read_report
 from .shell import Shell
 
 
@@ -56,32 +57,33 @@ def check_marked(directory, marked):
         raise ValueError(f"{directory / 'report.json'}: names no marked files, which a patch starts from; build anew")
     for name, digest in marked.items():
         file = directory / Path(name).name
-        if not file.is_file():
+        if not file.exists():
             raise ValueError(f"{file} is missing, which a patch starts from; build anew")
-        if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+        if sha256(file, MARKED) != digest:
             raise ValueError(f"{file} has changed since the build (its sha256 differs); build anew")
 
 
 def patch(directory, weights, *, progress=None):
     """Put the weights of a checkpoint into the bitstream that `build` left in `directory`; returns the new Design.
 
-    Bitstream, netlist, manifest, Verilog, integers and report.json are replaced together, by renaming. progress(step)
-    is told what begins. Raises ValueError for weights of other shapes, that do not fit the old formats, or for a
+    Bitstream, netlist, manifest, Verilog, integers and report.json are replaced together, or not at all (bfthw.files).
+    progress(step) is told what begins. Raises ValueError for weights of other shapes, that do not fit the old formats, or for a
     bitstream that was built without marks (Gowin).
     """
     directory = Path(directory)
-    _, board = bitstream(directory, None)
-    report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
-    name, family = report["name"], board.device.family
-    if family not in roms.RAMS or not report.get("structure"):
-        raise ValueError(f"{directory}: a bitstream for {board.key} cannot be patched; only iCE40 and ECP5 can")
-    check_marked(directory, report.get("marked"))
-    old = rtl_gen.load_design(directory / f"{name}.json")
+    with undisturbed(directory):
+        _, board = bitstream(directory, None)
+        report = read_report(directory / "report.json")
+        name, family = report["name"], board.device.family
+        if family not in roms.RAMS or not report.get("structure"):
+            raise ValueError(f"{directory}: a bitstream for {board.key} cannot be patched; only iCE40 and ECP5 can")
+        check_marked(directory, report.get("marked"))
+        old = rtl_gen.load_design(directory / f"{name}.json")
+        built = {"report.json": sha256(directory / "report.json", TEXT)}
     say = progress or (lambda step: None)
     say("integers")
     new = integers_like(old.spec.network, weights)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=directory) as work:
-        work = Path(work)
+    with replacing(directory, gone=[f"{name}.il"], expected=built) as (work, made):
         say("gateware")
         design = rtl_gen.write_spec(replace(old.spec, network=new), work, name=name)
         _, rtlil, _ = gateware(board, partial(Shell, design), name, report["clock_mhz"])
@@ -101,8 +103,7 @@ def patch(directory, weights, *, progress=None):
             "netlist": "netlist not simulated since new weights were patched in",
         }
         (work / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        text = roms.TEXT_SUFFIX[family]
-        made = (f"{name}.{ending}" for ending in (suffix, text, "netlist.v", "v", "npz", "json"))
-        for file in (*made, "report.json"):
-            os.replace(work / file, directory / file)
+        endings = suffix, roms.TEXT_SUFFIX[family], "netlist.v", "v", "npz", "json"
+        for file in (*(f"{name}.{ending}" for ending in endings), "report.json"):
+            (work / file).rename(made / file)
     return rtl_gen.load_design(directory / f"{name}.json")

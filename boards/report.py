@@ -4,6 +4,13 @@ import json
 from dataclasses import asdict, dataclass, field
 from statistics import median
 
+from bfthw.reading import CheckpointError, read_json, reader, short
+from rtl_gen import check_name
+
+from .tools import KINDS
+
+MARKED = 128 << 20  # bytes of a file that a patch starts from
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resource:
@@ -65,3 +72,29 @@ class Report:
         fmax = {str(seed): mhz for seed, mhz in self.seeds.items()}
         table["seeds"] = {"fmax": fmax, "median": self.median, "label": "routed"}
         return json.dumps({"format": "bfthw build report", "version": 1, **table}, indent=2) + "\n"
+
+
+_TEXTS = ("board", "bitstream", "sha256", "configuration")
+# key: whether a value is right, and what is
+_RULES = {key: (lambda value: isinstance(value, str), "a text") for key in _TEXTS} | {
+    "name": (lambda value: isinstance(value, str) and check_name(value), "a name"),  # of files, beside the report
+    "clock_mhz": (lambda value: type(value) in (int, float) and 0 < value < 10_000, "a frequency"),
+    "tools": (lambda value: isinstance(value, dict) and value.get("from") in KINDS, f"of {' or '.join(KINDS)}"),
+    "structure": (lambda value: value is None or isinstance(value, str), "a text or null"),
+    "marked": (
+        lambda value: isinstance(value, dict) and all(isinstance(digest, str) for digest in value.values()),
+        "files and their hashes",
+    ),
+}
+
+
+@reader
+def read_report(path, keys=(*_TEXTS, "name", "clock_mhz", "tools")):
+    """The table of a report.json; CheckpointError where one of the keys is missing, or one that is used is wrong."""
+    report = read_json(path, what="build report")
+    if not isinstance(report, dict):
+        raise CheckpointError(f"{path}: not a build report: must be a table, got {short(report)}")
+    for key, (right, what) in _RULES.items():
+        if (key in keys or key in report) and not right(report.get(key)):
+            raise CheckpointError(f"{path}: not a build report: {key} must be {what}, got {short(report.get(key))}")
+    return report

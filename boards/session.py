@@ -1,12 +1,10 @@
 """A board to talk to, real or simulated, and its answers held against the golden model."""
 
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 
-from bfthw import load_integers
-from rtl_gen import load_design, read_manifest
+from rtl_gen import load_design
 
 from .host import Board
 from .simulated import simulated_board
@@ -29,8 +27,7 @@ def connect(port, manifest, *, baud=None):
 
 def compare(manifest, x, y, labels=False):
     """How many of a board's answers y to vectors x differ from the golden model's."""
-    manifest = Path(manifest)
-    network = load_integers(manifest.parent / read_manifest(manifest).files.integers.name)
+    network = load_design(manifest).spec.network
     floats = np.asarray(x).dtype.kind == "f"
     wanted = network(network.input.quantise(x) if floats else x)
     if labels:

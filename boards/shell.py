@@ -12,7 +12,8 @@ from . import frames
 from .cobs import CobsDecoder, CobsEncoder
 from .uart import UartRx, UartTx, cycles_a_bit
 
-HEADER, CRC = 4, 4  # bytes
+HEAD, REST, CRC = 4, 8, 4  # bytes: type, version and length; number and offset
+HEADER = HEAD + REST
 SMALLEST_BUFFER = 512  # bytes: a block RAM of the smallest devices
 
 
@@ -29,9 +30,10 @@ def buffer_bytes(manifest):
 class Receiver(wiring.Component):
     """Bytes of the line to requests.
 
-    `done` for a cycle when a request has arrived (`reason` 0) or was damaged (`reason` as in docs/link.md); type,
-    sequence and length keep until the next byte. While `busy`, what comes is dropped, up to the end of the frame that
-    it belongs to. The payload is read through `address` and `data`, a cycle later.
+    `done` for a cycle when a request has arrived (`reason` 0) or was damaged (`reason` as in docs/link.md), `short`
+    with it for the short one; type, version, length and number keep until the next byte. While `busy`, what comes is
+    dropped, up to the end of the frame that it belongs to. The payload is read through `address` and `data`, a cycle
+    later.
     """
 
     def __init__(self, buffer):
@@ -44,9 +46,11 @@ class Receiver(wiring.Component):
                 "busy": In(1),
                 "done": Out(1),
                 "reason": Out(8),
+                "short": Out(1),
                 "type": Out(8),
-                "sequence": Out(8),
+                "version": Out(8),
                 "length": Out(16),
+                "number": Out(32),
                 "address": In(range(buffer)),
                 "data": Out(8),
             }
@@ -60,8 +64,8 @@ class Receiver(wiring.Component):
         write, read = payload.write_port(), payload.read_port(domain="sync")
         count = Signal(range(self.buffer + HEADER + CRC + 2))  # decoded bytes; stays one above what is allowed
         limit = self.buffer + HEADER + CRC
-        broken, drop = Signal(), Signal()
-        header = Cat(self.type, self.sequence, self.length)
+        broken, drop, offset = Signal(), Signal(), Signal()  # offset: it is not zero
+        head = Cat(self.type, self.version, self.length)
         m.d.comb += [
             cobs.i_valid.eq(self.i_valid),
             cobs.i_data.eq(self.i_data),
@@ -77,8 +81,13 @@ class Receiver(wiring.Component):
         with m.If(cobs.o_valid):
             with m.If(count <= limit):
                 m.d.sync += count.eq(count + 1)
-            with m.If((count < HEADER) & ~drop & ~self.busy):
-                m.d.sync += header.eq(Cat(header[8:], cobs.o_data))
+            with m.If(~drop & ~self.busy):
+                with m.If(count < HEAD):
+                    m.d.sync += head.eq(Cat(head[8:], cobs.o_data))
+                with m.Elif(count < HEAD + 4):
+                    m.d.sync += self.number.eq(Cat(self.number[8:], cobs.o_data))
+                with m.Elif((count < HEADER) & (cobs.o_data != 0)):
+                    m.d.sync += offset.eq(1)
         with m.If(self.i_error):
             m.d.sync += broken.eq(1)
         with m.If((self.i_valid | self.i_error) & self.busy):
@@ -87,13 +96,17 @@ class Receiver(wiring.Component):
             m.d.comb += self.reason.eq(frames.FRAMING)
         with m.Elif(count > limit):
             m.d.comb += self.reason.eq(frames.TOO_LONG)
-        with m.Elif(cobs.cut | (count < HEADER + CRC) | ~crc.match_detected):
+        with m.Elif(cobs.cut | (count < HEAD + CRC) | ~crc.match_detected):
             m.d.comb += self.reason.eq(frames.WRONG_CRC)
-        with m.Elif(self.length != count - (HEADER + CRC)):
+        with m.Elif((count == HEAD + CRC) & (self.type == frames.INFO) & (self.length == 0)):
+            m.d.comb += self.short.eq(1)
+        with m.Elif(count != self.length + (HEADER + CRC)):
             m.d.comb += self.reason.eq(frames.WRONG_LENGTH)
+        with m.Elif(offset):
+            m.d.comb += self.reason.eq(frames.WRONG_OFFSET)
         m.d.comb += self.done.eq(cobs.end & ~(cobs.empty & ~broken) & ~drop & ~self.busy)
         with m.If(cobs.end):
-            m.d.sync += [count.eq(0), broken.eq(0), drop.eq(0)]
+            m.d.sync += [count.eq(0), broken.eq(0), drop.eq(0), offset.eq(0)]
         return m
 
 
@@ -192,7 +205,7 @@ class Shell(wiring.Component):
         result = manifest.output.elements * manifest.output.lane_bytes
         beat_bytes = manifest.output.lanes * manifest.output.lane_bytes
         kind, length, rest = Signal(8), Signal(16), Signal(16)
-        reason, index = Signal(8), Signal(16)
+        reason, index, short = Signal(8), Signal(16), Signal()
         m.submodules.crc = crc = CRC32_ETHERNET(data_width=8).create()
         m.submodules.info = info = memory.Memory(shape=unsigned(8), depth=len(self.info), init=self.info)
         info_port = info.read_port(domain="sync")
@@ -212,6 +225,7 @@ class Shell(wiring.Component):
                 m.d.sync += [
                     index.eq(0),
                     reason.eq(request.reason),
+                    short.eq(request.short),
                     kind.eq(request.type),
                     rest.eq(request.length),
                     length.eq(0),
@@ -222,7 +236,7 @@ class Shell(wiring.Component):
                 m.d.comb += crc.start.eq(1)
                 m.next = "header"
                 with m.If(reason != 0):
-                    m.d.sync += [kind.eq(frames.DAMAGED), length.eq(1)]
+                    m.d.sync += [kind.eq(frames.DAMAGED), length.eq(1), short.eq(1)]
                 with m.Elif(kind == frames.RUN):
                     # vectors in the payload, and the bytes of their results, one after the other
                     with m.If((rest != 0) & (rest < vector) | (rest == 0) & (length == 0)):
@@ -246,11 +260,14 @@ class Shell(wiring.Component):
                     m.d.sync += reason.eq(frames.UNKNOWN_TYPE)
                     m.next = "check"
             with m.State("header"):
-                head = Cat(Mux(kind == frames.DAMAGED, kind, kind | frames.REPLY), request.sequence, length)
-                m.d.comb += [byte.eq(head.word_select(index[:2], 8)), out.valid.eq(1), crc.valid.eq(sent)]
+                reply = Mux(kind == frames.DAMAGED, kind, kind | frames.REPLY)
+                head = Cat(reply, request.version, length, request.number)  # then zeros, the offset
+                m.d.comb += [out.valid.eq(1), crc.valid.eq(sent)]
+                with m.If(~index[3]):
+                    m.d.comb += byte.eq(head.word_select(index[:3], 8))
                 with m.If(sent):
                     m.d.sync += index.eq(index + 1)
-                    with m.If(index == HEADER - 1):
+                    with m.If(index == Mux(short, HEAD - 1, HEADER - 1)):
                         m.d.sync += index.eq(0)
                         m.d.sync += feeding.eq(kind == frames.RUN)
                         m.next = "fetch"

@@ -61,7 +61,7 @@ def simulated_board(design, *, clock_hz=12_000_000, baud=1_000_000):
 @contextmanager
 def simulation(design, *, clock_hz=12_000_000, baud=1_000_000):
     """As `simulated_board`, but the Simulation, whose line can be disturbed."""
-    simulators.check_simulator("verilator")
+    simulators.check_simulator("compiled")
     cycles = cycles_a_bit(clock_hz, baud)
     with running(build(Shell(design, clock_hz=clock_hz, baud=baud)), design, cycles) as board:
         yield board

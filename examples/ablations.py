@@ -20,7 +20,7 @@ from rich.progress import track
 from torch import nn
 from torch.nn import functional
 
-from bfthw import chain, compile, make_settings
+from bfthw import chain, compile, files, make_settings, plots
 from bfthw.nn import Butterfly, parameter_groups, to_network
 from bfthw.nn.structures import Circulant, Grouped, LowRank
 
@@ -140,11 +140,7 @@ def plot(curves, path):
         panel.grid(alpha=0.3)
         panel.legend(fontsize=7, loc="lower right")
     axes[0].set_ylabel("% of 355 held-out images")
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None, "Creator": None})
-    lines = path.read_text(encoding="utf-8").splitlines()
-    path.write_text("\n".join(map(str.rstrip, lines)) + "\n", encoding="utf-8")
-    pyplot.close(figure)
+    plots.save(figure, path)
 
 
 def compared(results, first, second):
@@ -235,7 +231,7 @@ def main(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         plot({name: curves for name, (curves, _) in results.items()}, out / "ablations.svg")
-        (out / "ablations.md").write_text(document(results, seeds=seeds, epochs=epochs), encoding="utf-8")
+        files.write(out / "ablations.md", document(results, seeds=seeds, epochs=epochs))
         console.print(f"wrote {out}/ablations.md")
 
 

@@ -11,7 +11,6 @@ that `bfthw inspect`, `quantize` and `generate` take. What is the papers' and wh
 import csv
 import io
 import math
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +26,10 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from train_data import LAYOUTS, load
 
-from bfthw import models
+from bfthw import files, models
 from bfthw.checkpoint import save as save_network
 from bfthw.nn import Butterfly, Structured, parameter_groups, to_network
+from bfthw.storage import write_array
 
 # epochs, rate and decay of images: Alizadeh et al., CVPR 2020, section 4 and appendix; of points, with the batch: the
 # released script of the All-DeBut paper, without its distillation. The batch of images, momentum, warm-up and the
@@ -101,7 +101,7 @@ class Run:
     def save(self, path):
         buffer = io.BytesIO()
         torch.save(self.state(), buffer)
-        write(path, buffer.getvalue())
+        files.write(path, buffer.getvalue())
 
     def forward(self, x):
         with torch.autocast(self.device, dtype=self.precision, enabled=self.precision != torch.float32):
@@ -134,16 +134,6 @@ class Run:
         return 100 * torch.cat(found).double().mean().item()
 
 
-def write(path, data):
-    """Bytes to a file, whole or not at all, also where the process or the machine dies in between."""
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
 def fit(run, train, held, *, out, every, workers):
     """Train to the end of the last epoch, saving every so many steps and after every epoch; writes out/log.csv too."""
     s = run.settings
@@ -169,7 +159,7 @@ def fit(run, train, held, *, out, every, workers):
         run.save(out / "last.pt")
         text = io.StringIO()
         csv.writer(text).writerows([["epoch", "loss", "training %", "held out %"], *run.history])
-        write(out / "log.csv", text.getvalue().encode())
+        files.write(out / "log.csv", text.getvalue())
         number, loss, right, score = run.history[-1]
         console.print(f"epoch {number:3d}  loss {loss:.4f}  training {right:6.2f} %  held out {score:6.2f} %")
 
@@ -177,7 +167,7 @@ def fit(run, train, held, *, out, every, workers):
 @torch.no_grad()
 def export(module, x, folder):
     """Every butterfly with its batch norm, and ReLU, as folder/<layer>.safetensors, its inputs for x as .npy."""
-    module, inputs = module.cpu().float().eval(), {}
+    module, inputs, handles = module.cpu().float().eval(), {}, []
     units = [unit for unit in module.units() if isinstance(unit.layer, (Butterfly, Structured))]
     if not units:
         raise ValueError("--export: the network has no butterflies; its fusion is dense")
@@ -187,17 +177,17 @@ def export(module, x, folder):
             vectors = given[0].movedim(1, -1).flatten(0, -2)
             inputs[name] = vectors[:: max(1, len(vectors) // VECTORS)][:VECTORS].double().numpy()
 
-        unit.layer.register_forward_pre_hook(keep)
+        handles.append(unit.layer.register_forward_pre_hook(keep))
     module(x)
+    for handle in handles:
+        handle.remove()
     folder.mkdir(parents=True, exist_ok=True)
     for unit in progress(units, "exporting"):
         name, parts = unit.node.name, [m for m in unit if not isinstance(m, (nn.Hardswish, nn.Hardsigmoid))]
         network = to_network(nn.Sequential(*parts))
         network = replace(network, layers=tuple(replace(layer, name=name) for layer in network.layers))
         save_network(network, folder / f"{name}.safetensors")
-        buffer = io.BytesIO()
-        np.save(buffer, inputs[name])
-        write(folder / f"{name}.npy", buffer.getvalue())
+        write_array(folder / f"{name}.npy", inputs[name])
     console.print(f"wrote {len(units)} butterflies and their inputs to {folder}", markup=False)
     if any(unit.node.act == "hswish" for unit in units):
         console.print("note: h-swish is none of a layer's parts; it has to follow where a layer is used")

@@ -11,6 +11,7 @@ from .emit import check_lut, choices
 from .foldspec import check_fold
 from .netspec import NetworkSpec
 from .resources import estimate
+from .size import too_large
 from .spec import divisors, fitting_lanes
 
 MOST_VECTORS = 64  # side by side, where nobody asked for more
@@ -153,7 +154,8 @@ def foldings(network, *, target="plain", vectors=None, lut=None):
                 yield Choice(spec=spec, what=what)
     if sum(f.pattern.weights for f in factors) <= TINY:
         spec = NetworkSpec(engines=("spatial",) * len(factors), vectors=vectors or 1, **common)
-        yield Choice(spec=spec, what=f"spatial{_side_by_side(vectors)}")
+        if not too_large(spec):
+            yield Choice(spec=spec, what=f"spatial{_side_by_side(vectors)}")
 
 
 def _folded(layer):

@@ -1,8 +1,6 @@
 """From a specification to files: Verilog, manifest, integers, and RTLIL on request."""
 
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,11 +9,13 @@ from amaranth.back import rtlil
 
 import bfthw
 from bfthw import IntNetwork, Settings, load_integers, save_integers
+from bfthw.files import replacing, settled
 
 from . import manifest as mf
 from . import yosys
 from .netspec import NetworkSpec
 from .resources import estimate
+from .size import check_size
 from .top import AxiStream, lane_bytes
 
 # IEEE 1364-2005, annex B, and the words that SystemVerilog readers of .v files trip over
@@ -65,27 +65,32 @@ def make_spec(network, settings=None):
     """The NetworkSpec of Settings. Raises ValueError for what does not fit, also for settings that would do nothing."""
     settings = settings or Settings()
     given = choices(network, settings)
-    check_lut(given)
     if "pipelined" not in given["engines"] and (idle := sorted(settings.given & {"lanes", "simd"})):
         raise ValueError(
             f"settings: {' and '.join(idle)}: of pipelined engines alone, and here is none; vectors make the others "
             f"wider"
         )
-    if settings.paired and "folded" not in given["engines"]:
-        raise ValueError("settings: paired: of folded engines alone, and here is none")
     spec = NetworkSpec(network=network, **given)
-    for _, start, stop, _ in spec.groups:
-        if len(set(spec.lut[start:stop])) > 1:
-            name = network.names[start]
-            raise ValueError(f"settings: products of stage {name}: factors folded together need one kind")
+    check_choices(spec, "settings: ")
     return spec
 
 
-def check_lut(given):
+def check_choices(spec, owner=""):
+    """ValueError for choices in a NetworkSpec that would do nothing, or that one engine cannot follow."""
+    if spec.paired and "folded" not in spec.engines:
+        raise ValueError(f"{owner}paired: of folded engines alone, and here is none")
+    check_lut({"target": spec.target, "lut": spec.lut}, owner)
+    for _, start, stop, _ in spec.groups:
+        if len(set(spec.lut[start:stop])) > 1:
+            name = spec.network.names[start]
+            raise ValueError(f"{owner}products of stage {name}: factors folded together need one kind")
+
+
+def check_lut(given, owner="settings: "):
     """ValueError where arguments of NetworkSpec ask for products of tables in plain HDL."""
     if given["target"] == "plain" and any(given["lut"]):
         raise ValueError(
-            "settings: products = 'lut': target 'plain' leaves that to synthesis; name ecp5, ice40 or gowin"
+            f"{owner}products = 'lut': target 'plain' leaves that to synthesis; name ecp5, ice40 or gowin"
         )
 
 
@@ -114,7 +119,7 @@ class Design:
 def write(network, directory, *, name, settings=None, with_rtlil=False):
     """Write NAME.v, NAME.json and NAME.npz (and NAME.il) for an IntNetwork; returns the Design.
 
-    All files are made beside their places and then renamed, the manifest last: an error leaves what was there.
+    They replace what was there together, or not at all (bfthw.files).
     Raises ValueError for a bad name or parallelism.
     """
     if not isinstance(network, IntNetwork):
@@ -126,25 +131,30 @@ def write(network, directory, *, name, settings=None, with_rtlil=False):
 def write_spec(spec, directory, *, name, with_rtlil=False):
     """`write` for a specification that is there already."""
     check_name(name)
+    check_size(spec)
     network, directory = spec.network, Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=directory) as made:
-        made = Path(made)
+    # RTLIL of another core of that name would be taken for this one's
+    with replacing(directory, gone=[f"{name}.il"]) as (_, made):
         (made / f"{name}.v").write_text(to_verilog(spec, name), encoding="utf-8")
         if with_rtlil:
             (made / f"{name}.il").write_text(to_rtlil(spec, name), encoding="utf-8")
         save_integers(network, made / f"{name}.npz")
-        manifest = make_manifest(spec, name, made)
+        manifest = make_manifest(spec, name, mf.Files.of(made, name))
         (made / f"{name}.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        for file in (f"{name}.v", *([f"{name}.il"] if with_rtlil else []), f"{name}.npz", f"{name}.json"):
-            os.replace(made / file, directory / file)
     return Design(spec=spec, manifest=manifest, path=directory / f"{name}.json")
 
 
-def load_design(path):
-    """The Design of a manifest: integers and parallelism as they were written. ValueError where they do not fit."""
+@settled
+def load_design(path, *, verilog=True):
+    """The Design of a manifest: integers and parallelism as they were written.
+
+    Everything else in the manifest, the tools and the estimate apart, must be what these give: ValueError names the
+    first key that is not, with both values. verilog: whether the core's Verilog must be there; what is only talked to
+    needs none.
+    """
     path = Path(path)
-    manifest = mf.read_manifest(path)
+    manifest = mf.read_manifest(path, check=mf.FILES if verilog else ("integers",))
     network = load_integers(path.parent / manifest.files.integers.name)
     stages = manifest.stages
     try:
@@ -158,15 +168,16 @@ def load_design(path):
             target=manifest.target,
             paired=manifest.paired,
         )
+        check_size(spec)
+        check_choices(spec)
+        mf.check_same(manifest, make_manifest(spec, manifest.name, manifest.files, estimated=False))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    if make_manifest(spec, manifest.name, path.parent).configuration != manifest.configuration:
-        raise ValueError(f"{path}: its ports are not those of {manifest.files.integers.name}")
     return Design(spec=spec, manifest=manifest, path=path)
 
 
-def make_manifest(spec, name, directory):
-    """The manifest of a specification whose NAME.v and NAME.npz are in `directory`."""
+def make_manifest(spec, name, files, *, estimated=True):
+    """The manifest of a specification whose files have the hashes of `files`; estimated: with what it will take."""
     q = spec.network
     ports = {
         side: mf.Port(
@@ -182,16 +193,12 @@ def make_manifest(spec, name, directory):
             ("output", "m_axis", q.outputs, q.output, spec.lanes_out),
         )
     }
-    files = {
-        kind: mf.File(name=f"{name}.{suffix}", sha256=mf.sha256(directory / f"{name}.{suffix}"))
-        for kind, suffix in (("verilog", "v"), ("integers", "npz"))
-    }
     return mf.Manifest(
         format="bfthw manifest",
         version=mf.VERSION,
         name=name,
-        configuration=mf.configuration(files["integers"].sha256, vectors=spec.vectors, **ports),
-        files=mf.Files(**files),
+        configuration=mf.configuration(files.integers.sha256, vectors=spec.vectors, **ports),
+        files=files.named(name),
         clock="aclk",
         reset="aresetn",
         **ports,
@@ -206,7 +213,7 @@ def make_manifest(spec, name, directory):
             multipliers=spec.multipliers,
             rom_bits=spec.rom_bits,
             buffer_bits=spec.buffer_bits,
-            estimated=None if spec.target == "plain" else mf.Estimate(**estimate(spec)),
+            estimated=mf.Estimate(**estimate(spec)) if estimated and spec.target != "plain" else None,
         ),
         rounding="floor((acc + 2^(shift-1)) / 2^shift), a left shift where shift <= 0",
         saturation="to the two's complement range of the output, then max(0, y) where relu",

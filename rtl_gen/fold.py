@@ -132,7 +132,7 @@ class Fold(wiring.Component):
         outputs, clips = self._compute(m, group, turn, turn & out, load_address)
         done = delay(m, turn, depth, "done", reset=True)
         m.d.comb += [y.eq(Cat(*outputs)), self.o.payload.eq(y), self.o.valid.eq(done & ~writes)]
-        m.d.comb += self.saturated.eq(count(m, [clip & done for clip in clips], "saturated"))
+        m.d.comb += self.saturated.eq(count(m, [clip & done for clip in clips], "saturated", reset=True))
         return m
 
     def _compute(self, m, group, turn, leaves, load_address):

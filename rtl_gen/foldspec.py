@@ -10,6 +10,14 @@ from .stream import ENTRY
 from .tech import technology
 
 
+def pair_bits(target, x_width):
+    """The most bits of weights with which two products of one input of `x_width` bits fit a multiplier of a target.
+
+    Two fit where one does not reach into the other: w_x + 2·w_w <= w + 1 on an operand of w bits.
+    """
+    return (technology(target).operand + 1 - x_width) // 2
+
+
 def check_fold(factors, owner, whole_layer=True):
     """ValueError that says why factors cannot share a folded engine."""
     patterns = [f.pattern for f in factors]
@@ -57,12 +65,11 @@ class FoldSpec:
             self._check_paired()
 
     def _check_paired(self):
-        """Two products fit where one does not reach into the other: w_x + 2·w_w <= 19 on an 18-bit operand."""
+        """ValueError that says why two products do not fit a multiplier, and what would."""
         a, operand = self.arithmetic, technology(self.target).operand
         if any(f.pattern.c % 2 for f in self.factors):
             raise ValueError("two products a multiplier need even radices: rows are taken in pairs")
-        if a.x_width + 2 * a.w_width > operand + 1:
-            widest = (operand + 1 - a.x_width) // 2
+        if a.w_width > (widest := pair_bits(self.target, a.x_width)):
             raise ValueError(
                 f"two products a multiplier: inputs of {a.x_width} and weights of {a.w_width} bits do not fit an "
                 f"operand of {operand}; weights of {widest} bits would"
@@ -227,5 +234,5 @@ class FoldSpec:
 
     @property
     def buffer_bits(self):
-        copies = 2 if self.factor.skip_input else 1
-        return copies * self.size * self.vectors * self.width
+        residual = self.factors[0].input.width if self.factor.skip_input else 0
+        return self.size * self.vectors * (self.width + residual)

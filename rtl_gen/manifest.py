@@ -10,8 +10,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from bfthw import QFormat
+from bfthw.files import settled
+from bfthw.reading import check_shape, first_fault, read_text, reader, short
+from bfthw.reading import sha256 as sha256_of
 
 VERSION = 1
+FILES = {"verilog": "v", "integers": "npz"}  # beside the manifest: kind → suffix
+MOST = 512  # stages of a core
+FILE = 64 << 20  # bytes of a file beside a manifest
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\.(v|npz)$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -43,6 +49,16 @@ class File(_Strict):
 class Files(_Strict):
     verilog: File
     integers: File
+
+    @classmethod
+    def of(cls, directory, name):
+        """Those of a name in a folder, with their hashes."""
+        files = {kind: f"{name}.{suffix}" for kind, suffix in FILES.items()}
+        return cls(**{kind: File(name=file, sha256=sha256(directory / file)) for kind, file in files.items()})
+
+    def named(self, name):
+        """The same hashes under the names that files of `name` have."""
+        return Files(**{k: File(name=f"{name}.{s}", sha256=getattr(self, k).sha256) for k, s in FILES.items()})
 
 
 class Port(_Strict):
@@ -132,8 +148,8 @@ class Manifest(_Strict):
     paired: bool
     latency: Positive
     interval: Positive
-    stages: list[Stage]
-    engines: list[Engine]
+    stages: Annotated[list[Stage], Field(max_length=MOST)]
+    engines: Annotated[list[Engine], Field(max_length=MOST)]
     resources: Resources
     rounding: Literal["floor((acc + 2^(shift-1)) / 2^shift), a left shift where shift <= 0"]
     saturation: Literal["to the two's complement range of the output, then max(0, y) where relu"]
@@ -149,28 +165,58 @@ def configuration(integers_sha256, input, output, vectors=1):
 
 
 def sha256(path):
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return sha256_of(path, FILE)
 
 
-def read_manifest(path, *, check=True):
-    """A manifest from a file; ValueError names file, key and rule, also where a file beside it is missing or
-    changed.
+def check_same(manifest, wanted):
+    """ValueError that names the first key of a manifest which differs from `wanted`, what the integers and choices
+    give. Tools and estimates may differ: another version of them makes the same core.
+    """
+    sides = [m.model_dump(exclude={"tools": True, "resources": {"estimated"}}) for m in (manifest, wanted)]
+    for side in sides:
+        side["configuration"] = side.pop("configuration")  # last: it follows from the rest
+    if found := _difference(*sides):
+        key, there, value = found
+        raise ValueError(
+            f"{key} is {there!r}, but {manifest.files.integers.name} and the manifest's choices give {value!r}; run "
+            "`bfthw generate` again"
+        )
+
+
+def _difference(a, b, key=""):
+    """(dotted key, value, value) where two trees of dicts and lists differ first; None where they do not."""
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        a, b = dict(enumerate(a)), dict(enumerate(b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return next(filter(None, (_difference(a[k], b[k], f"{key}.{k}".lstrip(".")) for k in a)), None)
+    return None if type(a) is type(b) and a == b else (key, a, b)
+
+
+@reader
+@settled
+def read_manifest(path, *, check=FILES):
+    """A manifest from a file; ValueError names file, key and rule, also where a file beside it is missing or changed.
+
+    check: the kinds of files that must be there, with their hashes.
     """
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; name the manifest, the .json file in it")
+    text = read_text(path, what="manifest")
     try:
-        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not a manifest: it is no text file") from None
+        check_shape(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a manifest: {error}") from None
+    try:
+        manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = first_fault(error)
         where = ".".join(map(str, first["loc"])) or "the file"
-        shown = "" if first["type"] in ("missing", "json_invalid") else f" (got {str(first['input'])[:60]!r})"
+        shown = "" if first["type"] in ("missing", "json_invalid") else f" (got {short(first['input'])})"
         raise ValueError(f"{path}: not a manifest of version {VERSION}: {where}: {first['msg']}{shown}") from None
-    for file in (manifest.files.verilog, manifest.files.integers) if check else ():
+    for file in (getattr(manifest.files, kind) for kind in check):
         beside = path.parent / file.name
-        if not beside.is_file():
+        if not beside.exists():
             raise ValueError(f"{path}: {file.name} is missing beside it; run `bfthw generate` again")
         if sha256(beside) != file.sha256:
             raise ValueError(

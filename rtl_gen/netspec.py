@@ -42,12 +42,9 @@ class NetworkSpec:
 
     def __post_init__(self):
         factors, names = self.network.factors, self.network.names
-        given = {
-            "engines": tuple(self.engines or ["pipelined"] * len(factors)),
-            "lanes": tuple(self.lanes or [None] * len(factors)),
-            "simd": tuple(self.simd or [None] * len(factors)),
-            "lut": tuple(self.lut or [False] * len(factors)),
-        }
+        defaults = {"engines": "pipelined", "lanes": None, "simd": None, "lut": False}
+        given = {name: getattr(self, name) for name in defaults}
+        given = {n: (defaults[n],) * len(factors) if v is None else tuple(v) for n, v in given.items()}
         for name, entries in given.items():
             if len(entries) != len(factors):
                 raise ValueError(

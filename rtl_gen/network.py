@@ -56,7 +56,7 @@ class Pipeline(wiring.Component):
                     wiring.connect(m, self._gear(m, queue.o, wide, stage.lanes_out, f"skip_gear_{l}"), part.skip)
                 clipped.append(part.saturated)
                 at, flight, number = part.o, stage.output_flight, number + 1
-        m.d.comb += self.saturated.eq(count(m, clipped, "saturated"))
+        m.d.comb += self.saturated.eq(count(m, clipped, "saturated", reset=True))
         wiring.connect(m, at, wiring.flipped(self.o))
         return m
 

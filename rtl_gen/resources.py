@@ -236,7 +236,7 @@ class _Need:
         if s.counted:
             self.counter(s.words, s.banks)
             self.add(s.banks * bits, READ * s.banks * bits)
-        else:
+        elif s.address_bits and s.cycles > 1:
             self.sum.update(self.tech.rom_cost(s.cycles, s.address_bits))
         for _ in range(s.banks):
             self.sum.update(self.tech.ram_cost(s.bank_depth, s.lanes * width, 1))

@@ -245,7 +245,7 @@ class Spatial(wiring.Component):
                         flags.append(clips & valid.at(done))
         while len(flags) > COUNTED:
             sums = [sum(flags[n + 1 : n + COUNTED], flags[n]) for n in range(0, len(flags), COUNTED)]
-            flags = [Late(m, value, f"count{len(sums)}_{n}").at(1) for n, value in enumerate(sums)]
+            flags = [Late(m, value, f"count{len(sums)}_{n}", reset=True).at(1) for n, value in enumerate(sums)]
         m.d.comb += self.saturated.eq(sum(flags[1:], flags[0]) if flags else 0)
         return m
 

@@ -336,10 +336,11 @@ class StageSpec:
     @cached_property
     def counted(self):
         """Indexed: whether each operand's element is the one after that of the cycle before, so that counters name
-        it.
+        it; not where there is one element alone, which needs no name.
         """
-        steps = np.diff(self.places, axis=0) % self.pattern.inputs if self.indexed else np.zeros(1)
-        return self.indexed and self.lanes == 1 and bool(np.all(steps == 1))
+        if not self.indexed or self.lanes > 1 or self.words == 1:
+            return False
+        return bool(np.all(np.diff(self.places, axis=0) % self.pattern.inputs == 1))
 
     @property
     def address_bits(self):

@@ -160,7 +160,9 @@ class IndexedBuffer(Buffer):
             words = [word | value << at for word, value in zip(words, column)]
             slices.append(slice(at, at + size))
             at += size
-        data = Const(words[0], at) if s.cycles == 1 else technology(s.target).rom(m, "places", words, at, cycle)
+        # one beat of one lane has no address: there is nothing to look up
+        fixed = s.cycles == 1 or not at
+        data = Const(words[0], at) if fixed else technology(s.target).rom(m, "places", words, at, cycle)
         yield from ((data[slices[n]], data[slices[s.banks + n]]) for n in range(s.banks))
 
 
@@ -230,7 +232,7 @@ class Stage(wiring.Component):
         done = delay(m, take, LEAD + s.arithmetic.depth, "done", reset=True)
         m.d.comb += [self.o.valid.eq(done), self.o.payload.eq(Cat(*outputs))]
         clips = [clip & done for clip in clips]
-        m.d.comb += self.saturated.eq(count(m, clips, "saturated"))
+        m.d.comb += self.saturated.eq(count(m, clips, "saturated", reset=True))
         return m
 
     def _gather(self, m):

@@ -72,14 +72,14 @@ def credit(m, size, given, taken, name, init=0, reserve=0):
     return ~held[-1]
 
 
-def count(m, values, name):
-    """The sum of many small numbers, an adder and a register a level."""
+def count(m, values, name, reset=False):
+    """The sum of many small numbers, an adder and a register a level; reset: of what must be forgotten with it."""
     level = 0
     while len(values) > 1:
         sums = []
         for n in range(0, len(values), 2):
             value = sum(values[n + 1 : n + 2], values[n])
-            sums.append(Signal.like(value, name=f"{name}_{level}_{n // 2}", reset_less=True))
+            sums.append(Signal.like(value, name=f"{name}_{level}_{n // 2}", reset_less=not reset))
             m.d.sync += sums[-1].eq(value)
         values, level = sums, level + 1
     return values[0]

@@ -1,5 +1,6 @@
 """Verilog of Amaranth's components, by Amaranth's own Yosys: never by one that happens to be installed."""
 
+import re
 import subprocess
 import sys
 
@@ -31,4 +32,19 @@ def verilog(component, name, *, flat=False):
         said = done.stderr.strip().splitlines()
         errors = [line for line in said if line.startswith("ERROR")] or said
         raise RuntimeError(f"Yosys could not write the Verilog of {name}: {' '.join(errors[-1:])}")
-    return done.stdout
+    return with_first_events(done.stdout)
+
+
+def with_first_events(text):
+    """Yosys' Verilog with its guards `reg x = 0;` set by `initial` blocks.
+
+    Each `always @*` begins with `if (x) begin end`, so that the event of x's first value runs it once at time 0, also
+    where all that it reads is constant. In Verilog a value in a declaration is such an event; in SystemVerilog (IEEE
+    1800-2017, 6.8) it is there before any process begins, and is none. Raises RuntimeError for a guard of another form.
+    """
+    guards = set(re.findall(r"^ *if \((\S+) ?\) begin end$", text, re.MULTILINE))
+    text, made = re.subn(r"^( *)reg (\S+)  ?= 0;$", r"\1reg \2 ;\n\1initial \2 = 0;", text, flags=re.MULTILINE)
+    left = guards - set(re.findall(r"^ *initial (\S+) = 0;$", text, re.MULTILINE))
+    if left or text.count("always @*") and not made:
+        raise RuntimeError(f"guards that Yosys wrote in an unknown form: {', '.join(sorted(left)) or 'none found'}")
+    return text

@@ -1,18 +1,18 @@
 """Simulate a generated core and compare every integer with the golden model. The manifest says all there is to know."""
 
-import os
 import re
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from bfthw import cache, load_integers
-from rtl_gen.manifest import read_manifest
-from rtl_gen.top import lane_bytes
+from bfthw import cache, system
+from bfthw.files import replacing, undisturbed
+from bfthw.reading import read_bytes
+from rtl_gen import load_design
+from rtl_gen.manifest import FILE
 
 from . import simulators
 from .job import read_results, unpack, write_job
@@ -44,15 +44,15 @@ class Result:
         return not self.problems
 
 
-def check_plain(path):
+def check_plain(path, most=FILE):
     """Text of a Verilog file; ValueError where it could make a simulator do more than that: run programs, touch files.
 
     Generated Verilog has no compiler directive and no system function but $signed and $unsigned; neither has a file
     from a stranger that is let through.
     """
-    text = path.read_text(encoding="utf-8", errors="replace")
-    named = re.sub(r"\\[\w$.:\[\]]+", "", text)  # without escaped identifiers
-    for found in re.findall(r"`\w*|\$\w+|\bimport\b|\bverilator\b", named):
+    text = read_bytes(path, most).decode("latin-1")  # a character for each byte, whatever they are
+    named = re.sub(r"\\[\w$.:\[\]]+", "", text, flags=re.ASCII)  # without escaped identifiers
+    for found in re.findall(r"`\w*|\$\w+|\bimport\b|\bverilator\b", named, re.ASCII):
         if found not in ("$signed", "$unsigned"):
             raise ValueError(f"{path}: has {found!r}, which no generated core has; it is not simulated")
     return text
@@ -67,48 +67,43 @@ def models(target):
     return tech.models(target)
 
 
-def check_ports(path, manifest, network):
-    """ValueError where a manifest's ports are not those of its integers."""
-    for side, size, q in (
-        (manifest.input, network.inputs, network.input),
-        (manifest.output, network.outputs, network.output),
-    ):
-        said = side.elements, side.format.qformat(), side.lanes * side.beats, side.lane_bytes
-        if said != (size, q, size, lane_bytes(q.width)):
-            raise ValueError(
-                f"{path}: {side.prefix}: elements, format, lanes or beats are not those of {manifest.name}.npz"
-            )
-    served = [name for engine in manifest.engines for name in engine.stages]
-    for key, names in (("stages", [stage.name for stage in manifest.stages]), ("engines", served)):
-        if names != list(network.names):
-            raise ValueError(f"{path}: {key}: not those of {manifest.name}.npz, which are {', '.join(network.names)}")
-
-
-def simulate(
-    path, *, inputs=None, vectors=64, stall=0.3, seed=0, simulator="verilator", waves=False, progress=None, netlist=()
-):
+def simulate(path, **options):
     """Play vectors to the core that a manifest describes and compare with the golden model.
 
-    path: the manifest, or the Design that rtl_gen.write returned. inputs: (N, inputs), floats or integers, beside which
-    `vectors` random ones are used in the other scenarios: random stalls on both sides with probability `stall`, frames
-    of wrong length, a reset in flight. Where vectors are side by side in a frame, zeros fill the last one. simulator:
-    "verilator" or "icarus", played by cocotb, or "compiled", Verilator with a driver in C++: the same cycles, many
-    times faster, no waves. progress(fraction) is called now and then. netlist: Verilog files that take the place of
-    the core's own, such as a mapped netlist and the models of its cells; the caller answers for what is in them.
-    Returns a Result; raises ValueError for bad arguments, RuntimeError where the simulator itself fails.
+    path: the manifest, or the Design that rtl_gen.write returned. options: those of `play`. Returns a Result; raises
+    ValueError for bad arguments and for a manifest that says other than its integers and choices give, RuntimeError
+    where the simulator itself fails.
     """
     path = Path(getattr(path, "path", path))
+    with undisturbed(path):
+        design = load_design(path)
+        core = check_plain(path.parent / design.manifest.files.verilog.name)
+    return play(path, design.manifest, design.spec.network, core=core, **options)
+
+
+def play(
+    path, manifest, network, *, inputs=None, vectors=64, stall=0.3, seed=0, simulator="verilator", waves=False,
+    progress=None, netlist=(), core=None,
+):
+    """`simulate` for a manifest that is not held against its integers, `network`; path: where it lies.
+
+    core: the text of the core's Verilog, read from beside the manifest where it is not given.
+
+    inputs: (N, inputs), floats or integers, beside which `vectors` random ones are used in the other scenarios: random
+    stalls on both sides with probability `stall`, frames of wrong length, a reset in flight. Where vectors are side by
+    side in a frame, zeros fill the last one. simulator: "verilator" or "icarus", played by cocotb, or "compiled",
+    Verilator with a driver in C++: the same cycles, many times faster, no waves. progress(fraction) is called now and
+    then. netlist: Verilog files that take the place of the core's own, such as a mapped netlist and the models of its
+    cells; the caller answers for what is in them.
+    """
     if vectors < 1:
         raise ValueError(f"vectors must be 1 or more, got {vectors}")
     if not 0 <= stall < 1:
         raise ValueError(f"stall is a probability, 0 or more and less than 1, got {stall}")
-    manifest = read_manifest(path)
-    network = load_integers(path.parent / manifest.files.integers.name)
-    check_ports(path, manifest, network)
-    verilog = path.parent / manifest.files.verilog.name
+    verilog = Path(path).parent / manifest.files.verilog.name
     # read once: what is compiled is what was checked
     sources = {file.name: file.read_text(encoding="utf-8", errors="replace") for file in map(Path, netlist)}
-    sources = sources or {verilog.name: check_plain(verilog)}
+    sources = sources or {verilog.name: check_plain(verilog) if core is None else core}
     simulators.check_simulator(simulator, waves)
     noise = random_vectors(network, vectors, seed)
     steady = noise if inputs is None else to_integers(network, inputs)
@@ -147,8 +142,8 @@ class _Bench:
             if self.waves:
                 dump = next(job.glob("dump.*"))
                 wave_file = self.path.with_suffix(dump.suffix)
-                with tempfile.TemporaryDirectory(prefix=f".{self.manifest.name}-", dir=wave_file.parent) as beside:
-                    os.replace(shutil.move(dump, beside), wave_file)
+                with replacing(wave_file.parent) as (_, new):
+                    shutil.copy(dump, new / wave_file.name)
         latency = interval = outputs = None
         checks = []
         for n, scenario in enumerate(scenarios):
@@ -231,6 +226,8 @@ class _Bench:
         m, network = self.manifest, self.network
         if self.netlist or m.target != "plain":
             return f"the stages are no longer apart in {'a netlist' if self.netlist else 'flat Verilog'}"
+        if absent := system.missing("verilator" if self.simulator == "compiled" else self.simulator):
+            return f"cocotb would name the first stage that differs: {system.install(absent)}"
         cocotb = replace(self, simulator={"compiled": "verilator"}.get(self.simulator, self.simulator), waves=False)
         widths = {stage.name: stage.output.width for stage in m.stages}
         widths = [widths[engine.stages[-1]] for engine in m.engines]

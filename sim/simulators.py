@@ -11,17 +11,11 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from bfthw import cache, child
+from bfthw import cache, child, system
 
 WAIVERS = Path(__file__).with_name("waivers.vlt")
 DRIVER = Path(__file__).with_name("driver.cpp")
-COMPILER = {"perl": "perl", "make": "make", "g++": "g++"}  # of Verilator's output
-# what each needs on PATH, and the Debian package it is in
-SIMULATORS = {
-    "verilator": COMPILER,
-    "icarus": {"iverilog": "iverilog", "vvp": "iverilog"},
-    "compiled": COMPILER,
-}
+SIMULATORS = "verilator", "icarus", "compiled"
 
 # One C++ file: the wheel's make rules lose the flag that precompiled headers need once Verilator splits its output.
 SPLIT = ("--output-split", "0")
@@ -63,13 +57,7 @@ def check_simulator(simulator, waves=False):
         raise ValueError(f"simulator must be verilator, icarus or compiled, got {simulator!r}")
     if waves and simulator == "compiled":
         raise ValueError("simulator compiled writes no waves; take verilator or icarus")
-    needed = SIMULATORS[simulator]
-    missing = [tool for tool in needed if not shutil.which(tool)]
-    if missing:
-        names = " ".join(sorted({needed[tool] for tool in missing}))
-        raise ValueError(
-            f"{simulator} needs {', '.join(missing)}, not found on PATH; on Debian: apt-get install {names}"
-        )
+    system.check(simulator)
 
 
 def build(verilog, top, simulator="verilator", waves=False, netlist=False, models=None):

@@ -1,10 +1,12 @@
-"""A board in Python for the tests of the host: it speaks docs/link.md, and can be told to speak it badly."""
+"""A board in Python for the tests of the host, which speaks docs/link.md and can be told to speak it badly; bad lines."""
 
 import os
 import threading
 import time
 import tty
 from contextlib import contextmanager
+
+import numpy as np
 
 from boards import frames
 from boards.frames import Counters, Frame, Info, Splitter
@@ -33,9 +35,9 @@ class FakeBoard:
         for item in self.splitter.feed(data):
             if isinstance(item, Frame):
                 self.requests.append(item)
-                reply = frames.encode(item.type | frames.REPLY, item.sequence, self.answer(item))
+                reply = frames.encode(item.type | frames.REPLY, item.number, self.answer(item))
             else:
-                item, reply = None, frames.encode(frames.DAMAGED, 0, bytes([frames.WRONG_CRC]))
+                item, reply = None, frames.encode(frames.DAMAGED, None, bytes([frames.WRONG_CRC]))
             self.out += self.mangle(item, reply) if self.mangle else reply
 
     def close(self):
@@ -78,3 +80,37 @@ def behind_terminal(board, *, gone_after=None):
             os.write(held[0], b"\0")
             os.close(held.pop())
         thread.join(2)
+
+
+class Damaged:
+    """A line that damages what goes through it, each byte with probability `rate`, in one of the ways of `kinds`."""
+
+    def __init__(self, line, kinds, seed, rate=0):
+        self.line, self.kinds, self.rng, self.rate, self.done = line, kinds, np.random.default_rng(seed), rate, 0
+
+    in_waiting = property(lambda self: self.line.in_waiting)
+
+    def read(self, size=1):
+        return self._damage(self.line.read(size))
+
+    def write(self, data):
+        self.line.write(self._damage(data))
+
+    def _damage(self, data):
+        hits = np.flatnonzero(self.rng.random(len(data)) < self.rate)
+        self.done += len(hits)
+        data = bytearray(data)
+        for at in hits[::-1]:  # from the end, so that the places before stay where they are
+            kind = self.kinds[int(self.rng.integers(len(self.kinds)))]
+            if kind == "flipped":
+                data[at] ^= 1 << int(self.rng.integers(8))
+            elif kind == "zeroed":
+                data[at] = 0
+            else:
+                data[at:] = {
+                    "lost": data[at + 1 :],
+                    "repeated": data[at : at + 1] + data[at:],
+                    "cut": b"",
+                    "twice": 2 * data[at:],
+                }[kind]
+        return bytes(data)

@@ -1,7 +1,6 @@
 """The bench of the technology tests: vectors through Verilog in Verilator or Icarus, and Verilog through Yosys."""
 
 import json
-import os
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path

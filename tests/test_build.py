@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,6 +66,16 @@ def test_icebreaker_from_core_to_bitstream(tiny, tmp_path):
     assert (there / "tiny.bin").read_bytes().find(b"\x7e\xaa\x99\x7e") >= 0
     ((clock,),) = [report.clocks.values()]
     assert clock.used == 12 and clock.limit == (50 if report.resources["DSP"].synthesised else 150)
+
+
+def test_a_core_that_another_process_has_changed(tiny, tmp_path):
+    """Manifest, Verilog and integers go with the bitstream that was made of them, or none is made."""
+    design = rtl_gen.load_design(shutil.copytree(tiny.path.parent, tmp_path / "core") / "tiny.json")
+    other = replace(tiny.spec.network.layers[0], name="other")
+    rtl_gen.write(bfthw.IntNetwork(layers=[other]), tmp_path / "core", name="tiny")
+    with pytest.raises(ValueError, match="tiny.json: another process has changed it meanwhile; run the command again"):
+        build(design, "icebreaker", tmp_path / "out", check=False, shell=Echo)
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_several_seeds_take_the_best(tiny, tmp_path):

@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 from rtl_bench import factor_of
-from sim_bench import TLAST, TUSER, agrees, copied, edit, make_core, sign
+from sim_bench import TLAST, TUSER, agrees, copied, edit, make_core, play_as_signed, sign
 from test_mistakes import test_a_wrong_weight_names_stage_and_index as judge_a_wrong_weight
 
 from bfthw import IntLayer, IntNetwork, QFormat, Settings, load_integers
@@ -120,7 +120,7 @@ def test_wrong_flags_errors_and_figures(core):
     )
     latency = read_manifest(core).latency
     sign(core, latency=latency + 1)
-    problems = simulate(core, vectors=12, stall=0, simulator="compiled").problems
+    problems = play_as_signed(core, vectors=12, stall=0, simulator="compiled").problems
     for words in (
         f"latency is {latency} cycles, the manifest says {latency + 1}",
         "frames of wrong length: TUSER marks frames",

@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from rtl_bench import factor_of, pack, play, unpack
+from test_spec import is_rom, memories, multiplications
 
 from bfthw import IntLayer, IntNetwork, QFormat
 from rtl_gen import Network, NetworkSpec, write_spec
+from rtl_gen.fold import Fold
 from rtl_gen.foldspec import FoldSpec, check_fold
 from sim import simulate
 
@@ -130,6 +132,30 @@ def test_every_multiplier_is_busy():
     stage = spec.stages[0]
     assert spec.interval == 5 * 512 + sum(stage.gaps) and sum(stage.gaps) == 2
     assert products / (spec.multipliers * spec.interval) == (4 * 4 + 2) * 512 / (4 * (5 * 512 + 2))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        dict(radices=(4, 4, 4), skip=W, bias=9, exponents=2, relu=True),
+        dict(radices=(2, 3, 4), bias=12, vectors=2),
+        dict(radices=(4, 2), x_in=6, skip="one"),
+        dict(radices=(2, 2, 2), x=7, paired=True),
+    ],
+    ids=str,
+)
+def test_bits_are_those_of_the_memories(case):
+    """What a fold says of its ROMs, its memories and its multipliers is what is built."""
+    case = dict(case)
+    spec = folded(layer_of(**{k: v for k, v in case.items() if k not in ("vectors", "paired")}), case.pop("vectors", 1))
+    if case.pop("paired", False):
+        factors = [replace(f, weights=QFormat(4, 3), values=np.clip(f.values, -7, 7)) for f in spec.network.factors]
+        spec = replace(spec, network=network_of(IntLayer(factors=tuple(factors), name="l")), paired=True)
+    (fold,) = spec.stages
+    bits = memories(Fold(fold))
+    assert sum(n for name, n in bits.items() if is_rom(name)) == fold.rom_bits == spec.rom_bits
+    assert sum(n for name, n in bits.items() if not is_rom(name)) == fold.buffer_bits == spec.buffer_bits
+    assert multiplications(Fold(fold)) == fold.multipliers
 
 
 def test_refusals():

@@ -24,18 +24,23 @@ INFO = Info(
     input=Side(elements=64, lane_bytes=1, width=8, frac=6),
     output=Side(elements=10, lane_bytes=2, width=10, frac=-5),
 )
+NUMBER = 0xC0FFEE2A  # of the document's example
 payloads = st.one_of(
     st.binary(max_size=600), st.integers(0, 520).map(bytes), st.integers(0, 520).map(lambda n: b"\xff" * n)
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.integers(0, 255), st.integers(0, 255), payloads)
-@example(2, 0, b"\x01" * 246)  # a body of 254 bytes without a zero, the longest block
-def test_round_trip(type, sequence, payload):
-    wire = frames.encode(type, sequence, payload)
+@given(st.integers(0, 255), st.integers(0, 2**32 - 1), payloads, st.integers(0, 2**32 - 1))
+@example(2, 0x01010101, b"\x01" * 238, 0x01010101)  # a body of 254 bytes without a zero, the longest block
+def test_round_trip(type, number, payload, offset):
+    wire = frames.encode(type, number, payload, offset=offset)
     assert wire.endswith(b"\0") and wire.count(0) == 1 and len(wire) <= frames.wire_bytes(len(payload))
-    frame = Frame(type=type, sequence=sequence, payload=payload)
+    frame = Frame(type=type, number=number, payload=payload, offset=offset)
+    assert frames.decode(wire) == frames.decode(wire[:-1]) == frame
+    wire = frames.encode(type, None, payload)
+    assert wire.endswith(b"\0") and wire.count(0) == 1 and len(wire) <= frames.wire_bytes(len(payload)) - 7
+    frame = Frame(type=type, number=None, payload=payload)
     assert frames.decode(wire) == frames.decode(wire[:-1]) == frame
 
 
@@ -60,12 +65,12 @@ def test_example_of_the_document():
     for wire, body, type, q in zip(
         wires, ("request, body", "reply, body"), (frames.RUN, frames.RUN | frames.REPLY), (x, y)
     ):
-        assert frames.encode(type, 42, side.pack(q)) == wire
+        assert frames.encode(type, NUMBER, side.pack(q)) == wire
         frame = frames.decode(wire)
-        assert (frame.type, frame.sequence) == (type, 42) and np.array_equal(side.unpack(frame.payload), q)
+        assert (frame.type, frame.number, frame.offset) == (type, NUMBER, 0) and np.array_equal(side.unpack(frame.payload), q)
         head, crc = bytes.fromhex(rows[body])[:-4], bytes.fromhex(rows[body])[-4:]
-        assert head == bytes([type, 42, 4, 0]) + frame.payload and crc == frames.zlib.crc32(head).to_bytes(4, "little")
-    assert len(wires) == 2
+        assert head == bytes([type, 2, 4, 0, *NUMBER.to_bytes(4, "little"), 0, 0, 0, 0]) + frame.payload and crc == frames.zlib.crc32(head).to_bytes(4, "little")
+    assert len(wires) == 2 and f"number 0x{NUMBER:08X}" in LINK
 
 
 def test_constants_of_the_document():
@@ -82,10 +87,11 @@ def test_constants_of_the_document():
         (3, "unknown type"),
         (4, "longer than"),
         (5, "framing error"),
+        (6, "offset that is not zero"),
     ):
         assert re.search(rf"\b{number} [^,]*{word}", LINK.replace("\n", " "))
         assert word.split()[0].lower() in frames.REASONS[number].lower()
-    assert frames.REASONS.keys() == {1, 2, 3, 4, 5}
+    assert frames.REASONS.keys() == {1, 2, 3, 4, 5, 6}
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -93,7 +99,7 @@ def test_damage_is_never_taken_for_a_frame(seed):
     rng = np.random.default_rng(seed)
     for n in range(1500):
         wire = frames.encode(
-            2, int(rng.integers(256)), rng.integers(0, 256 if n % 2 else 3, rng.integers(1, 80)).astype(np.uint8)
+            2, int(rng.integers(1 << 32)), rng.integers(0, 256 if n % 2 else 3, rng.integers(1, 80)).astype(np.uint8)
         )
         damaged = bytearray(wire[:-1])
         at, kind = int(rng.integers(len(damaged))), n % 5
@@ -127,30 +133,44 @@ def test_reasons_of_damage():
         (b"", "8 bytes or more, got 0"),
         (b"\x05ab\0", "no COBS"),
         (b"\x04abc\0", "got 3"),
-        (wire[:5] + b"x" + wire[6:], "wrong CRC"),
+        (wire[:-3] + b"x" + wire[-2:], "wrong CRC"),
     ):
         with pytest.raises(ValueError, match=reason):
             frames.decode(data)
-    body = b"\x01\x02\x05\x00abc"
-    lying = frames.cobs.encode(body + frames.zlib.crc32(body).to_bytes(4, "little"))
-    with pytest.raises(ValueError, match="length is 5, the payload has 3 bytes"):
-        frames.decode(lying)
+    rest = b"\x09\0\0\0\0\0\0\0"
+    for body, reason in (
+        (b"\x01\x02\x05\0" + rest + b"abc", "length is 5, the payload has 3 bytes"),
+        (b"\x01\x02\x05\0abc", "length is 5, the payload has 0 bytes"),
+        (b"\x01\x03\x03\0" + rest + b"abc", "a frame of version 3, this host speaks 2"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            frames.decode(sealed(body))
+    # a short frame, whose version nobody looks at
+    assert frames.decode(sealed(b"\x01\x77\x03\0abc")) == Frame(type=1, number=None, payload=b"abc")
+
+
+def sealed(body):
+    return frames.cobs.encode(body + frames.zlib.crc32(body).to_bytes(4, "little")) + b"\0"
 
 
 def test_what_no_frame_holds():
     for arguments, reason in (
         ((256, 0), "type must be 0 to 255"),
-        ((1, -1), "sequence"),
+        ((1, -1), "number"),
+        ((1, 1 << 32), "number must be 0 to 4294967295"),
         ((1, 1, bytes(65536)), "65535 bytes"),
     ):
         with pytest.raises(ValueError, match=reason):
             frames.encode(*arguments)
+    for number, offset, reason in ((1, -1, "offset"), (1, 1 << 32, "offset"), (None, 1, "offset must be 0 to 0")):
+        with pytest.raises(ValueError, match=reason):
+            frames.encode(1, number, offset=offset)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 100_000])
 def test_splitter_in_any_chunks(size):
-    wanted = [Frame(type=1, sequence=n, payload=bytes([n, 0, 1] * n)) for n in range(30)]
-    stream = b"\0".join(frames.encode(f.type, f.sequence, f.payload) for f in wanted) + b"\0\0"
+    wanted = [Frame(type=1, number=n << 27, payload=bytes([n, 0, 1] * n)) for n in range(30)]
+    stream = b"\0".join(frames.encode(f.type, f.number, f.payload) for f in wanted) + b"\0\0"
     splitter = Splitter()
     got = [item for at in range(0, len(stream), size) for item in splitter.feed(stream[at : at + size])]
     assert got == wanted
@@ -180,14 +200,17 @@ def test_info_of_strangers():
     name_at = len(good) - len("digits")
     for payload, reason in (
         (b"", "version missing"),
-        (b"\x02" + good[1:], "version 2"),
+        (b"\x01" + good[1:], "version 1 of the link, this host speaks 2"),
         (good[:40], "58 bytes and a name, got 40"),
         (good[:-1], "must have 64 bytes, got 63"),
         (good + b"x", "got 65"),
         (good[:name_at] + b"dig\nts", "printable"),
         (good[:name_at] + b"dig\xe9ts", "printable"),
         (good[: name_at - 1] + b"\0", "1 to 64 printable"),
-        (good[:33] + bytes(4) + good[37:], "clock_hz must be 1"),
+        (good[:33] + bytes(4) + good[37:], "clock_hz must be 100000"),
+        (good[:33] + b"\x01\0\0\0" + good[37:], "clock_hz must be 100000 to 1000000000, got 1$"),
+        (good[:33] + b"\xff" * 4 + good[37:], "clock_hz must be 100000 to 1000000000, got 4294967295"),
+        (good[:37] + b"\x01\0\0\0" + good[41:], "baud must be 1200"),
         (good[:41] + bytes(2) + good[43:], "buffer must be 1"),
         (good[:41] + b"\x3f\0" + good[43:], "holds no vector of 64 bytes"),
         (good[:43] + bytes(2) + good[45:], "elements"),

@@ -254,13 +254,8 @@ def test_dense(tmp_path, modules, options, kind):
 @pytest.mark.parametrize(
     "modules, options, texts",
     [
-        (
-            [nn.BatchNorm1d(6), nn.Linear(6, 6)],
-            {},
-            ["layer '0', read as batch norm: does not stand directly behind a layer"],
-        ),
-        ([nn.Linear(6, 6), nn.BatchNorm1d(6), nn.BatchNorm1d(6)], {}, ["'2'", "bfthw.nn.fold"]),
-        ([nn.Linear(6, 5), nn.BatchNorm1d(6)], {}, [r"must have shape \(5,\), the outputs of layer '0'"]),
+        ([nn.BatchNorm1d(5), nn.Linear(6, 6)], {}, ["'0' has 5 features, layer '1' behind it 6 inputs"]),
+        ([nn.Linear(6, 5), nn.BatchNorm1d(6)], {}, ["'1'", "has 6 features, layer '0' before it 5 outputs"]),
         ([nn.Linear(6, 6), nn.BatchNorm1d(6)], {"eps": "-1"}, ["eps must be a small positive number"]),
         ([nn.BatchNorm1d(6)], {}, ["no layer that is read here"]),
         ([nn.Conv2d(8, 6, 1, groups=2)], {"inputs": "16"}, ["16 inputs are no groups of 4"]),

@@ -53,7 +53,7 @@ def test_learned_integers_are_golden(seed, settings):
         wanted = golden(golden.input.quantise(x))
         assert np.array_equal(module.integers(torch.from_numpy(x)).numpy(), wanted)
         assert np.array_equal(module(torch.from_numpy(x)).detach().numpy(), golden.predict(x))
-        again = compile(module.to_network())
+        again = compile(module.to_network(), allow_constant=True)  # formats moved by chance may leave nothing
         assert np.array_equal(again(again.input.quantise(x)), wanted)
         for layer, own in zip(again.layers, module.formats.layers):
             assert own.bias_width == layer.factors[-1].bias_width

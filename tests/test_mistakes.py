@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from sim_bench import TLAST, TUSER, copied, edit, make_core, needs_icarus, sign
+from sim_bench import TLAST, TUSER, copied, edit, make_core, needs_icarus, play_as_signed, sign
 
 from bfthw import IntLayer, IntNetwork, load_integers, save_integers
 from rtl_gen.manifest import read_manifest
@@ -59,7 +59,7 @@ def test_icarus_finds_a_wrong_weight_too(core, stage):
 def test_wrong_figures_in_the_manifest(core):
     manifest = read_manifest(core)
     sign(core, latency=manifest.latency + 1, interval=manifest.interval - 1)
-    result = simulate(core, vectors=12)
+    result = play_as_signed(core, vectors=12)
     assert set(result.problems) == {
         f"latency is {manifest.latency} cycles, the manifest says {manifest.latency + 1}",
         f"interval is {float(manifest.interval)} cycles, the manifest says {manifest.interval - 1}",

@@ -1,5 +1,6 @@
 """New weights into a bitstream: what the whole netlist then computes, and the way back."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -8,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kills import ended_well, forked, hidden, states, visible
 
 import bfthw
 import rtl_gen
-from bfthw import Chain, Factor
+from bfthw import Chain, Factor, files
 from bfthw.chain import bft
 from boards import gatelevel, roms
 from boards.build import build
+from boards.flash import bitstream
 from boards.patch import patch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,9 +47,59 @@ def made(tmp_path, board, check=False):
 
 
 @pytest.fixture(scope="module")
-def icebreaker(tmp_path_factory):
+def built(tmp_path_factory):
+    """(folder of a build, what was there before, what a kill at each step leaves); of the folder an earlier build for
+    another board was killed in the middle.
+    """
+    place = tmp_path_factory.mktemp("patch with $ and space")
+    (journal := place / "icebreaker" / ".bfthw-journal").mkdir(parents=True)
+    rtl_gen.write(bfthw.compile(network(7)), place / "icebreaker", name="tiny", with_rtlil=True)
+    report = {"board": "ulx3s-85f", "bitstream": "tiny.bit", "sha256": hashlib.sha256(b"bits").hexdigest()}
+    report["configuration"] = rtl_gen.read_manifest(place / "icebreaker" / "tiny.json").configuration
+    files = {f"tiny.{ending}": b"bits" for ending in ("bit", "config", "marked.config", "marked.json")}
+    files |= {"report.json": json.dumps(report).encode()}
+    for file, content in files.items():
+        (place / "icebreaker" / file).write_bytes(content)
+    before = visible(place / "icebreaker")
+    journal.mkdir()
+    for file in ("tiny.v", "tiny.json", "tiny.bit"):
+        (place / "icebreaker" / file).rename(journal / file)
+    (place / "icebreaker" / "tiny.v").write_bytes(b"an older one")
+    dead = place / "icebreaker" / ".bfthw-work-abcd1234" / "work"
+    dead.mkdir(parents=True)
+    (dead / "yosys.log").write_bytes(b"not finished")
+    with states(place / "icebreaker", place / "copy", read_build) as found:
+        folder = made(place, "icebreaker")[2]
+    return folder, before, found
+
+
+def read_build(folder):
+    """What a user sees of a build's folder, once every reader has been there."""
+    bitstream(folder)
+    design = rtl_gen.load_design(folder / "tiny.json")
+    assert json.loads((folder / "report.json").read_text())["configuration"] == design.manifest.configuration
+    return visible(folder)
+
+
+@pytest.fixture
+def icebreaker(built):
     """The folder of a build; not to be changed."""
-    return made(tmp_path_factory.mktemp("patch"), "icebreaker")[2]
+    return built[0]
+
+
+def check_states(found, old, new):
+    """Old or new at every step, and once new always new."""
+    assert all(state in (old, new) for state in found), [s if isinstance(s, Exception) else sorted(s) for s in found]
+    news = [state == new for state in found]
+    assert news == sorted(news) and set(news) == {False, True} and old != new
+
+
+def test_a_build_killed_at_any_step(built):
+    folder, before, found = built
+    check_states(found, before, visible(folder))
+    assert not hidden(folder)
+    gone = {"tiny.bit", "tiny.config", "tiny.marked.config", "tiny.il"}
+    assert gone <= set(before) and not gone & set(visible(folder))
 
 
 @pytest.fixture
@@ -80,8 +133,18 @@ def test_there_and_back(folder, tmp_path):
     before.
     """
     before = content(folder)
-    design = patch(folder, saved(tmp_path / "new.safetensors", 1))
+    (folder / "tiny.il").write_bytes(b"of the old weights")
+    old, cut = visible(folder), tmp_path / "cut off"
+
+    def look(copy):
+        if (copy / ".bfthw-journal" / "tiny.json").exists():
+            shutil.copytree(copy, cut, dirs_exist_ok=True)
+        return read_build(copy)
+
+    with states(folder, tmp_path / "copy", look) as found:
+        design = patch(folder, saved(tmp_path / "new.safetensors", 1))
     now = content(folder)
+    check_states(found, old, now)
     assert set(now) == set(before)
     same = {name for name in now if now[name] == before[name]}
     assert same == {"tiny.marked.asc", "tiny.marked.json", "tiny.nextpnr.log", "tiny.yosys.log"}
@@ -101,8 +164,10 @@ def test_there_and_back(folder, tmp_path):
     assert len(rams) > 4 and rams == asc_rams(now["tiny.asc"].decode())
     assert rams != asc_rams(before["tiny.asc"].decode())
 
-    patch(folder, saved(tmp_path / "old.safetensors"))
-    back = content(folder)
+    # in what a kill left
+    assert (cut / ".bfthw-journal" / "tiny.json").exists() and hidden(cut)
+    patch(cut, saved(tmp_path / "old.safetensors"))
+    back = content(cut)
     for name in set(before) - {"report.json", "tiny.netlist.v"}:
         assert back[name] == before[name], name
     assert verilog_rams(back["tiny.netlist.v"].decode()) == verilog_rams(before["tiny.netlist.v"].decode())
@@ -145,6 +210,38 @@ def test_files_that_are_not_as_they_were_left(folder, tmp_path):
     (folder / "tiny.bin").write_bytes(b"other")
     with pytest.raises(ValueError, match="not the bitstream of report.json"):
         patch(folder, weights)
+
+
+@pytest.mark.parametrize("reads", ["patch", "check"])
+def test_report_and_core_are_read_as_one(reads, folder, tmp_path, monkeypatch):
+    """No writer comes between the two."""
+    monkeypatch.setattr(files, "WAIT", 0.1)
+    before, kept_out = content(folder), []
+
+    def between(path):
+        kept_out.append(not ended_well(forked(lambda: files.write(path, b"another one"))))
+        raise InterruptedError("seen")
+
+    monkeypatch.setattr(rtl_gen, "load_design", between)
+    with pytest.raises(InterruptedError, match="seen"):
+        patch(folder, tmp_path / "new.safetensors") if reads == "patch" else gatelevel.check(folder)
+    assert kept_out == [True] and content(folder) == before
+
+
+def test_a_build_that_ends_meanwhile(folder, tmp_path, monkeypatch):
+    """What a patch began with is no longer there when it ends: nothing is mixed."""
+    def fill(source, target, name, *_):  # tools take seconds
+        for ending in ("asc", "netlist.v", "bin"):
+            (target / f"{name}.{ending}").write_bytes(b"patched")
+
+    monkeypatch.setattr("boards.patch.fill_products", fill)
+    monkeypatch.setattr("boards.patch.pack", lambda *_: None)
+    report = folder / "report.json"
+    before = content(folder) | {"report.json": report.read_bytes() + b"\n"}
+    with pytest.raises(ValueError, match="report.json: another process has changed it meanwhile; run the command again"):
+        patch(folder, saved(tmp_path / "new.safetensors", 1),
+              progress=lambda step: step == "bitstream" and report.write_bytes(before["report.json"]))
+    assert content(folder) == before
 
 
 @pytest.mark.parametrize(

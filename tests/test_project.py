@@ -112,7 +112,7 @@ def test_chainable_as_the_library_has_it(shape):
 @pytest.mark.parametrize("n, k, error", [(64, 4, 0.855), (64, 8, 0.785), (256, 4, 0.954), (1024, 4, 0.987)])
 def test_random_matrices_lose_most_of_their_energy(n, k, error):
     matrix = np.random.default_rng(n).normal(size=(n, n))
-    found, reported = project(matrix, chain.bft(n, k))
+    found, reported = project(matrix, chain.bft(n, k), sweeps=0)
     assert reported == pytest.approx(error, abs=0.01) and reported == pytest.approx(gap(found, matrix), rel=1e-12)
     sizes = [np.mean(f.values**2) for f in found.factors]
     assert np.allclose(sizes, sizes[0])
@@ -187,14 +187,53 @@ def test_inputs_that_matter():
     rng = np.random.default_rng(10)
     matrix, x = rng.normal(size=(64, 64)), rng.uniform(size=(300, 4)) @ rng.normal(size=(4, 64))
     shape = chain.bft(64, 4)
-    for inputs, rest in ((x, 1e-3), (x + 0.1 * rng.normal(size=x.shape), 0.3)):
-        found, error = project(matrix, shape, inputs=inputs)
+    # the ridge keeps what the inputs do not show near the matrix, and gives up some of what they do
+    for inputs, ridge, rest in ((x, 0, 1e-3), (x, None, 0.01), (x + 0.1 * rng.normal(size=x.shape), None, 0.3)):
+        found, error = project(matrix, shape, inputs=inputs, **({} if ridge is None else {"ridge": ridge}))
         blind, _ = project(matrix, shape)
         measured, nearest = (
             np.linalg.norm(inputs @ (matrix - c.dense()).T) / np.linalg.norm(inputs @ matrix.T) for c in (found, blind)
         )
         assert error == pytest.approx(measured, rel=1e-6, abs=1e-9)
         assert measured < rest < nearest
+
+
+def test_few_rows_lead_no_further_than_they_show():
+    """20 rows of 64 inputs: without a ridge the outputs on others are wrong by more than themselves, weights grow."""
+    rng = np.random.default_rng(0)
+    matrix, mixed = rng.normal(size=(64, 64)) / 8, rng.normal(size=(64, 64)) / 8
+    few, other = np.maximum(rng.normal(size=(20, 64)) @ mixed, 0), np.maximum(rng.normal(size=(500, 64)) @ mixed, 0)
+    layer, found = Layer(chain=Chain([Factor(matrix[None, :, :, None])])), {}
+    for ridge in (0, projection.RIDGE):
+        new, fitted = project_layer(layer, chain.bft(64, 4), inputs=few, ridge=ridge)
+        assert fitted == pytest.approx(projection.layer_error(layer, new, few), rel=1e-6)
+        largest = max(np.abs(f.values).max() for f in new.chain.factors)
+        found[ridge] = fitted, projection.layer_error(layer, new, other), largest
+    plain, ridged = found.values()
+    assert plain[0] < ridged[0] and plain[1] > 1.1 and ridged[1] < 0.8 * plain[1], found
+    assert ridged[2] < plain[2], found
+
+
+def test_a_fifth_is_held_out():
+    x = np.arange(50)[:, None]
+    for seed in (0, 1):
+        fitted, held = projection.split(x, seed)
+        assert len(held) == 10 and sorted([*fitted.ravel(), *held.ravel()]) == list(range(50))
+        assert np.array_equal(projection.split(x, seed)[1], held)
+    assert not np.array_equal(projection.split(x, 0)[1], held)
+    assert [len(projection.split(x[:n])[1]) for n in (1, 2, 4, 9, 10)] == [0, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("shape, finds_better", [(chain.bft(64, 4), True), (chain.monarch(64, 64, 8), False)])
+def test_sweeps_where_they_help(shape, finds_better):
+    """By default least squares follow an SVD of three factors and more, below 256; two factors are optimal."""
+    matrix, seen = np.random.default_rng(9).normal(size=(64, 64)), []
+    found = project(matrix, shape, progress=seen.append)[1]
+    assert (found < project(matrix, shape, sweeps=0)[1] - 0.005) == finds_better == (len(seen) > 1)
+    for radices, swept in (((17, 5, 3), True), ((16, 4, 4), False)):  # 255 and 256
+        seen = []
+        project(np.eye(np.prod(radices)), chain.mixed_radix(radices), progress=seen.append)
+        assert (len(seen) > 1) == swept
 
 
 def test_layers_keep_the_rest():
@@ -327,7 +366,7 @@ def checkpoint(tmp_path):
     network, formats = prepare(Network(layers=(body, mixed, true, layer("head", 3, 16))))
     bfthw.save(replace(network, formats=formats), tmp_path / "dense.safetensors")
     bfthw.save(Network(layers=(true,)), tmp_path / "true.safetensors")
-    np.save(tmp_path / "x.npy", rng.uniform(size=(50, 2)) @ rng.normal(size=(2, 16)))
+    np.save(tmp_path / "x.npy", rng.uniform(size=(80, 2)) @ rng.normal(size=(2, 16)))
     np.save(tmp_path / "short.npy", np.ones((5, 3)))
     return tmp_path / "dense.safetensors"
 
@@ -366,6 +405,26 @@ def test_keeps_outputs_and_residuals(run, checkpoint, tmp_path):
     assert [layer.residual for layer in new.layers] == [False, True, False, False]
     x = np.load(tmp_path / "x.npy")
     assert np.linalg.norm(new(x) - old(x)) < 0.4 * np.linalg.norm(old(x))
+
+
+def test_prints_both_errors_and_few_rows(run, checkpoint, tmp_path):
+    """As a table and when written: what is held out is what the file does on it; the seed draws it."""
+    np.save(tmp_path / "few.npy", np.random.default_rng(3).normal(size=(20, 16)))
+    chosen = "--chain", "body=bft4", "--calibration", "few.npy", "-o", "out.npz"
+    status, out, err = run(checkpoint, *chosen)
+    assert status == 0 and "fitted" in out and "held out" in out, (out, err)
+    assert "warning: 16 rows are fitted, few for 16 inputs" in out and "are 60 rows" in out, out
+    errors = [float(word) for word in re.findall(r"\b\d\.\d{3}\b", out)]
+    old, new = (bfthw.load(path).network.layers[0] for path in (checkpoint, tmp_path / "out.npz"))
+    for rows, error in zip(projection.split(np.load(tmp_path / "few.npy")), errors, strict=True):
+        gap = np.linalg.norm(new.chain(rows) - old.chain(rows)) / np.linalg.norm(old.chain(rows))
+        assert error == pytest.approx(gap, abs=6e-4)
+    assert errors[0] < errors[1]
+    np.save(tmp_path / "few.npy", np.zeros((80, 16)))
+    assert "warning: calibration data are all zero" in run(checkpoint, *chosen)[1]
+    other = run(checkpoint, "--calibration", "x.npy")[1]
+    assert "held out" in other and "warning" not in other and "held out" not in run(checkpoint)[1]
+    assert other != run(checkpoint, "--calibration", "x.npy", "--seed", "1")[1]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from engine_cases import ENGINES, spec_of
 from rtl_bench import beats_of, extremes, factor_of, play, play_network, random_spec
 
 from bfthw import IntLayer, IntNetwork, QFormat, chain
@@ -149,6 +150,26 @@ def test_saturations_are_counted(seed):
         sink = network.o, 6 // spec.vectors * spec.beats_out
         counts.append(sum(play(network, [(network.i, words)], [sink], stall=stall, watch=[network.saturated])[-1]))
     assert counts == [wanted, wanted]
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_saturations_in_flight_are_forgotten_in_reset(name):
+    """Whatever a reset finds on its way through any engine, and through the counting, is not counted afterwards."""
+    spec = spec_of(*ENGINES[name])
+    network, q = Network(spec), spec.network
+    x = extremes(np.random.default_rng(0), q.input, (40 * spec.vectors, q.inputs))
+    clips = sum(factor.saturated(acc).reshape(len(x), -1).sum(1) for factor, acc, _ in q.accumulators(x))
+    # vectors that clip most, again and again, so that a reset meets them; then few
+    x = np.repeat(x[np.argsort(clips)[-spec.vectors :]], 5, 0)
+    wanted = sum(int(factor.saturated(acc).sum()) for factor, acc, _ in q.accumulators(x))
+    assert wanted >= len(x)
+    words = beats_of(x, spec.lanes_in, spec.vectors, q.input.width)
+    streams = [(network.i, words)], [(network.o, 5 * spec.beats_out)]
+    counted = play(network, *streams, watch=[network.saturated])[-1]
+    assert sum(counted) == wanted
+    seen = np.flatnonzero(counted)[len(np.flatnonzero(counted)) // 2]
+    for cycles in range(seen - 3, seen + 1):
+        assert sum(play(network, *streams, reset_after=cycles, watch=[network.saturated])[-1]) == wanted, cycles
 
 
 @pytest.mark.parametrize("seed", range(40), ids="seed-{}".format)

@@ -1,6 +1,7 @@
 """Mixed precision: budgets hold, nothing is worse than uniform bits, the settings give what was measured."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from bfthw import search as mixed
 from bfthw.cli import app
 from bfthw.quantize import choose_formats, prepare, quantise
 from bfthw.search import search, shares
+from rtl_gen import make_spec
+from rtl_gen.foldspec import pair_bits
+from rtl_gen.tech import TARGETS
 
 seeds = pytest.mark.parametrize("seed", range(3), ids="seed-{}".format)
 FIXED = Settings(activation_bits=14, input_bits=12, equalise=False)
@@ -134,20 +138,52 @@ def test_the_fewest_bits_for_an_sqnr(seed):
 def test_multipliers():
     assert shares((4, 5, 8), [4, 4, 4]) == 2.5
     network, x = uneven(), data(0)
-    settings = Settings(activation_bits=10, input_bits=8, equalise=False)  # two products: 5 bits first, 4 bits then
-    found = search(network, x, multipliers=1.5, settings=settings)
+    pairs = partial(pair_bits, "ecp5")
+    settings = Settings(activation_bits=10, input_bits=8, equalise=False)  # two products: 4 bits in this layer
+    found = search(network, x, multipliers=1.5, settings=settings, pairs=pairs)
     assert found.multipliers == 1.5 and found.bits[0] > 5 and found.bits[1] <= 4  # the exact ones are narrow
-    both = search(network, x, multipliers=1.5, rom_bits=64 * 7 + 256 * 4, settings=settings)
+    both = search(network, x, multipliers=1.5, rom_bits=64 * 7 + 256 * 4, settings=settings, pairs=pairs)
     assert both.multipliers <= 1.5 and both.rom_bits <= 64 * 7 + 256 * 4 and both.sqnr <= found.sqnr
-    assert search(network, x, multipliers=1, settings=settings).bits == (5, 4)
-    assert search(network, x, multipliers=2, settings=settings).sqnr >= found.sqnr
-    least = search(network, x, multipliers=1.5, min_sqnr=20, settings=settings)
+    assert search(network, x, multipliers=1, settings=settings, pairs=pairs).bits == (4, 4)
+    assert search(network, x, multipliers=2, settings=settings, pairs=pairs).sqnr >= found.sqnr
+    least = search(network, x, multipliers=1.5, min_sqnr=20, settings=settings, pairs=pairs)
     assert least.sqnr >= 20 and least.multipliers <= 1.5 and least.rom_bits < found.rom_bits
     with pytest.raises(ValueError, match="0.5 multipliers are impossible: 2 factors need 1 with two products in each"):
-        search(network, x, multipliers=0.5, settings=settings)
+        search(network, x, multipliers=0.5, settings=settings, pairs=pairs)
     wide = Settings(activation_bits=16, input_bits=16)
     with pytest.raises(ValueError, match="1.5 multipliers are impossible: 2 factors need 2"):
-        search(network, x, multipliers=1.5, settings=wide)
+        search(network, x, multipliers=1.5, settings=wide, pairs=pairs)
+    alone = search(network, x, rom_bits=64 * 2 + 256 * 2, settings=settings)
+    assert alone.multipliers == 2  # nobody said what shares one
+
+
+@pytest.mark.parametrize("bits", [{"activation_bits": 8}, {"activation_bits": 10, "input_bits": 6}], ids=str)
+@pytest.mark.parametrize("target", TARGETS)
+def test_shared_multipliers_are_built(target, bits):
+    """What the budget answers, the engine takes as it is, at the most bits that it has."""
+    layers = [Layer(chain=Chain.random(chain.bft(16, 4), seed), name=f"l{seed}") for seed in range(2)]
+    network, x = Network(layers=layers), data(5)
+    for method in ("percentile", "least-squares"):  # the second would take the most negative weight
+        own = Settings(engine="folded", paired=True, target=target, calibration_method=method, **bits)
+        found = search(network, x, multipliers=2, settings=own, pairs=partial(pair_bits, target))
+        widest = {8: 5, 10: 4}[bits["activation_bits"]] - (target == "ice40")  # whose operands have 16 bits, not 18
+        assert set(found.bits) == {widest} and found.multipliers == 2
+        spec = make_spec(quantise(*prepare(network, settings=found.settings, calibration=x)), found.settings)
+        assert spec.multipliers == 4  # two a layer, of radix 4
+        more = found.settings.model_copy(update={"layers": {}, "weight_bits": widest + 1})
+        with pytest.raises(ValueError, match=f"weights of {widest} bits would"):
+            spec = make_spec(quantise(*prepare(network, settings=more, calibration=x)), more)
+            assert spec.stages
+
+
+def test_paired_weights_are_symmetric():
+    """-1 would be the most negative number, which a pair can't take; with a multiplier of its own it is."""
+    values = np.array([[[[-1.0], [0.5]], [[0.25], [-0.75]]]])
+    network, pair = Network(layers=[Layer(chain=Chain([Factor(values)]))]), Settings(paired=True)
+    alone, paired = (choose_formats(network, own).layers[0].factors[0].weights for own in (Settings(), pair))
+    assert alone.quantise(values).min() == alone.lo == -128 and paired.frac == alone.frac - 1
+    fine = Network(layers=[Layer(chain=Chain([Factor(-values)]))])
+    assert choose_formats(fine, Settings()) == choose_formats(fine, pair)
 
 
 def test_progress_and_equalisation():
@@ -166,6 +202,7 @@ def test_progress_and_equalisation():
     [
         ({}, "name a budget of ROM bits, of multipliers, or an SQNR"),
         ({"rom_bits": 9, "min_sqnr": 9}, "exclude each other"),
+        ({"multipliers": 9}, "a budget of multipliers needs `pairs`"),
         ({"rom_bits": 639}, "639 ROM bits are impossible: 320 weights of 2 bits need 640"),
         ({"min_sqnr": 300}, r"an SQNR of 300 dB is out of reach: weights .* give \d+\.\d dB"),
         ({"rom_bits": 999, "settings": Settings(weight_bits=8)}, "weight_bits is what is searched for"),
@@ -175,7 +212,7 @@ def test_progress_and_equalisation():
         ),
         ({"rom_bits": 999, "settings": Settings(layers={"b": {}})}, "no layer 'b'"),
     ],
-    ids=["nothing", "both", "small", "sqnr", "bits", "bits-of-a-layer", "layer"],
+    ids=["nothing", "both", "pairs", "small", "sqnr", "bits", "bits-of-a-layer", "layer"],
 )
 def test_refused(how, text):
     with pytest.raises(ValueError, match=text):
@@ -195,6 +232,10 @@ def test_search_command(tmp_path):
     assert result.exit_code == 0, result.output
     widths = [f.weights.width for f in load_integers(tmp_path / "q.npz").factors]
     assert np.dot(widths, [64, 256]) <= 1600 and widths[0] > 5 and make_settings(toml_path).activation_bits == 14
+    (tmp_path / "own.toml").write_text('target = "ice40"\nactivation_bits = 8\n')
+    how = ["--budget-multipliers", "1", "--settings", str(tmp_path / "own.toml"), "-o", toml_path]
+    result = CliRunner().invoke(app, ["search", *common, *how])  # an operand of 16 bits
+    assert result.exit_code == 0 and make_settings(toml_path).layers["a"].weight_bits == [4, 4], result.output
     result = CliRunner().invoke(app, ["search", *common, "--min-sqnr", "20"])
     assert result.exit_code == 0 and "weight_bits = [" in result.output
     result = CliRunner().invoke(app, ["search", str(tmp_path / "q.npz"), *common[1:], "--min-sqnr", "20"])

@@ -18,18 +18,34 @@ CLOCK, BAUD = 4_000_000, 1_000_000  # four cycles a bit
 CYCLES = CLOCK // BAUD
 
 
-def frame(kind, sequence, payload=b"", length=None, crc=0):
+def frame(kind, number, payload=b"", length=None, crc=0, offset=0, version=2):
     """A request as docs/link.md has it, written from the document alone; `length` and `crc` (xor) to damage it."""
-    body = struct.pack("<BBH", kind, sequence, len(payload) if length is None else length) + payload
+    length = len(payload) if length is None else length
+    body = struct.pack("<BBHII", kind, version, length, number, offset) + payload
+    return seal(body, crc)
+
+
+def short(kind, version=2, payload=b""):
+    """A short request: number and offset left out."""
+    return seal(struct.pack("<BBH", kind, version, len(payload)) + payload)
+
+
+def seal(body, crc=0):
     return cobs.encode(body + struct.pack("<I", zlib.crc32(body) ^ crc)) + b"\0"
 
 
 def parse(raw):
-    """(type, sequence, payload) of a reply's bytes without the zero; asserts length and CRC."""
+    """(type, number, payload) of a reply's bytes without the zero, (type, (version,), payload) of a short one's;
+    asserts length, CRC and offset.
+    """
     body = cobs.decode(raw)
-    kind, sequence, length = struct.unpack("<BBH", body[:4])
-    assert len(body) == 8 + length and struct.unpack("<I", body[-4:])[0] == zlib.crc32(body[:-4])
-    return kind, sequence, body[4:-4]
+    kind, version, length = struct.unpack("<BBH", body[:4])
+    assert struct.unpack("<I", body[-4:])[0] == zlib.crc32(body[:-4])
+    if len(body) == 8 + length:
+        return kind, (version,), body[4:-4]
+    number, offset = struct.unpack("<II", body[4:12])
+    assert (len(body), version, offset) == (16 + length, 2, 0)
+    return kind, number, body[12:-4]
 
 
 BREAK = object()
@@ -124,8 +140,8 @@ def answer(design, x):
     return pack(design.spec.network(x), design.manifest.output.lane_bytes)
 
 
-def run(design, sequence, x):
-    return frame(2, sequence, pack(x, design.manifest.input.lane_bytes))
+def run(design, number, x):
+    return frame(2, number, pack(x, design.manifest.input.lane_bytes))
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
@@ -133,7 +149,7 @@ def run(design, sequence, x):
 def test_run(request, name, count):
     design = request.getfixturevalue(name)
     x = vectors(design, count, seed=count)
-    assert talk(design, [run(design, 77, x)], 1) == [(0x82, 77, answer(design, x))]
+    assert talk(design, [run(design, 0x12345678, x)], 1) == [(0x82, 0x12345678, answer(design, x))]
 
 
 def test_run_of_a_full_buffer(small):
@@ -142,11 +158,12 @@ def test_run_of_a_full_buffer(small):
 
 
 def test_info(small):
-    ((kind, sequence, info),) = talk(small, [frame(1, 9)], 1)
-    assert (kind, sequence) == (0x81, 9)
+    # a short one is what hosts of every version ask and understand
+    (kind, number, info), *others = talk(small, [frame(1, 9), 4000, short(1, 0x87)], 2)
+    assert (kind, number) == (0x81, 9) and others == [(0x81, (0x87,), info)]
     m = small.manifest
     version, configuration, clock, baud, buffer = struct.unpack("<B32sIIH", info[:43])
-    assert (version, configuration.hex(), clock, baud) == (1, m.configuration, CLOCK, BAUD)
+    assert (version, configuration.hex(), clock, baud) == (2, m.configuration, CLOCK, BAUD)
     assert buffer == buffer_bytes(m)
     for port, raw in ((m.input, info[43:48]), (m.output, info[48:53])):
         wanted = port.elements, port.lane_bytes, port.format.width, port.format.frac
@@ -203,8 +220,24 @@ def test_damaged_frames_are_refused_and_the_next_is_answered(small, name):
     x = vectors(small, 2, seed=2)
     good = run(small, 6, x)
     replies = talk(small, [make_bad(good), 6000, good], 2)
-    assert replies[0][0] == 0xFF and replies[0][2] == bytes([reason])
+    assert replies[0][0] == 0xFF and isinstance(replies[0][1], tuple) and replies[0][2] == bytes([reason])
     assert replies[1] == (0x82, 6, answer(small, x))
+
+
+def test_short_frames_and_offsets_are_refused(small):
+    x = vectors(small, 1, seed=6)
+    bad = [
+        (short(3), 2),
+        (short(1, payload=b"x"), 2),
+        (short(1, payload=b"1234567"), 2),
+        (short(3, payload=bytes(8)), 2),
+        (frame(2, 5, payload=bytes(4), offset=1), 6),
+        (frame(3, 5, offset=0x80000000), 6),
+    ]
+    sent = [item for request, _ in bad for item in (request, 700)]
+    replies = talk(small, [*sent, run(small, 6, x)], len(bad) + 1)
+    assert replies[:-1] == [(0xFF, (2,), bytes([reason])) for _, reason in bad]
+    assert replies[-1] == (0x82, 6, answer(small, x))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 20))])

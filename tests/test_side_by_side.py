@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rtl_bench import factor_of
-from sim_bench import edit, needs_icarus, sign
+from sim_bench import edit, needs_icarus, play_as_signed, sign
 
 from bfthw import IntLayer, IntNetwork, QFormat, Settings
 from rtl_gen import write
-from sim import simulate
 from sim.scenarios import interleave, separate, whole, wrong_frames
 
 VERILOG = Path(__file__).with_name("side_by_side.v")
@@ -105,12 +104,12 @@ def core(tmp_path):
 def test_vectors_side_by_side(tmp_path, simulator, together):
     path, network = make(tmp_path, together)
     x = np.random.default_rng(1).integers(-32, 32, (31, SIZE))
-    result = simulate(path, inputs=x, vectors=50, seed=2, simulator=simulator)
+    result = play_as_signed(path, inputs=x, vectors=50, seed=2, simulator=simulator)
     assert result.ok, result.problems
     assert np.array_equal(result.outputs, network(x)) and result.vectors == 31 + 50 + 2 * min(50, 32 * together)
     assert (result.latency, result.interval) == (1, 6)
     # a single frame, not full
-    result = simulate(path, inputs=x[:1], vectors=1, simulator=simulator)
+    result = play_as_signed(path, inputs=x[:1], vectors=1, simulator=simulator)
     assert result.ok and np.array_equal(result.outputs, network(x[:1])) and result.interval is None
 
 
@@ -155,7 +154,7 @@ SLOW = "one vector for another", "the last vector is another", "lost behind the 
 def test_mistakes(core, name):
     changes, words = MISTAKES[name]
     edit(core, *changes)
-    problems = simulate(core, vectors=30, simulator="icarus").problems
+    problems = play_as_signed(core, vectors=30, simulator="icarus").problems
     assert any(re.match(words, problem) for problem in problems), problems
 
 
@@ -164,4 +163,4 @@ def test_mistakes(core, name):
 def test_another_number_than_the_cores_is_noticed(core, simulator, said):
     sign(core, vectors=said)
     with pytest.raises(RuntimeError, match="TDATA of the core"):
-        simulate(core, vectors=9, simulator=simulator)
+        play_as_signed(core, vectors=9, simulator=simulator)

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from rtl_bench import extremes, random_network
-from sim_bench import TLAST, agrees, copied, edit, make_core, needs_icarus, sign
+from sim_bench import TLAST, agrees, copied, edit, make_core, needs_icarus, play_as_signed, sign
 
 import rtl_gen
 from bfthw import Chain, Layer, Network, QFormat, Settings, chain, compile, load_integers
 from rtl_gen import fitting_lanes, write
-from sim import simulate, simulators
+from sim import simulate
 from sim.job import unpack
 
 slow = pytest.mark.slow
@@ -233,10 +233,10 @@ def test_models_of_a_targets_primitives(core, monkeypatch, tmp_path, simulator):
     monkeypatch.setattr(rtl_gen, "tech", SimpleNamespace(models={"ecp5": [model]}.get), raising=False)
     sign(core, target="ecp5")
     model.write_text(PART.replace("VALUE", "a"))
-    assert simulate(core, vectors=12, simulator=simulator).ok
+    assert play_as_signed(core, vectors=12, simulator=simulator).ok
     # another model, another build
     model.write_text(PART.replace("VALUE", "1'b0"))
-    problems = simulate(core, vectors=12, simulator=simulator).problems
+    problems = play_as_signed(core, vectors=12, simulator=simulator).problems
     assert problems[0].startswith("back to back: TLAST on beats []"), problems
 
 

@@ -8,10 +8,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from checkpoint_files import FACTORS, WRITERS, layer, npz, refused, safetensors
+from checkpoint_files import FACTORS, WRITERS, layer, npz, refused, safetensors, torch_file
 
 from bfthw import storage
 from bfthw.checkpoint import CheckpointError, is_integers, load
+from bfthw.reading import OWN
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pt", ".pth"])
@@ -21,7 +22,7 @@ def test_damaged_files(tmp_path, suffix):
     path = tmp_path / f"w{suffix}"
     refused(path, "no such file")
     path.write_bytes(b"")
-    refused(path, "this file 0")
+    refused(path, "this file has 0")
     path.write_bytes(b"no tensors in here at all, sorry")
     refused(path, "not a valid|refuses")
     whole = WRITERS[f"w{suffix}"](tmp_path / f"whole{suffix}", FACTORS).read_bytes()
@@ -164,22 +165,22 @@ def test_either_order_of_numbers_in_an_array(tmp_path):
     assert np.array_equal(network.layers[0].chain.factors[0].values, values)
 
 
-def test_bombs_are_refused_before_they_unpack(tmp_path, monkeypatch):
-    monkeypatch.setattr("bfthw.storage.LIMIT", 10**6)
+def test_bombs_are_refused_before_they_unpack(tmp_path):
+    limit = OWN + 10**6
     zeros = npy(np.zeros((1, 1, 10**6, 1)))
     path = write_zip(tmp_path / "w.npz", {"factors.0.npy": zeros}, zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 10**5
-    refused(path, "unpacks to 8000128 bytes, 1000000 are the limit")
+    refused(path, "unpacks to 8000128 bytes, 1000000 are the limit", limit=limit)
     # one that lies about its size yields no more than it claims
     data = path.read_bytes().replace(struct.pack("<I", len(zeros)), struct.pack("<I", 200))
     path.write_bytes(data)
-    refused(path, "not a valid .npz file|does not fit")
+    refused(path, "not a valid .npz file|does not fit", limit=limit)
     torch = pytest.importorskip("torch")
     torch.save({"factors.0": torch.zeros(1).expand(1, 1000, 1000, 1)}, tmp_path / "w.pt")
-    refused(tmp_path / "w.pt", "'factors.0'", "the limit")
+    refused(tmp_path / "w.pt", "'factors.0'", "the limit", limit=limit)
     big = tmp_path / "big.safetensors"
     big.write_bytes(bytes(10**6 + 1))
-    refused(big, "1 to 1000000 bytes, this file 1000001")
+    refused(big, "1 to 1000000 bytes are read, this file has 1000001", limit=4 * 10**6)
 
 
 class Trap:
@@ -235,9 +236,10 @@ def test_legacy_torch_files_are_read(tmp_path):
 
 
 def test_without_torch(tmp_path, monkeypatch):
-    (tmp_path / "w.pt").write_bytes(b"x")
+    """Its files are read without it."""
+    path = torch_file(tmp_path / "w.pt", FACTORS)
     monkeypatch.setitem(sys.modules, "torch", None)
-    refused(tmp_path / "w.pt", r"pip install 'bfthw\[torch\]'")
+    assert load(path).network.inputs == 4
 
 
 def test_descriptions_without_an_end():

@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from collections import Counter
 from math import ceil
 
 import numpy as np
@@ -20,6 +21,8 @@ TARGETS = ("plain", "ice40", "ecp5", "gowin")
 # count, bits of x and w, lut
 PRODUCTS = [(3, 8, 8, False), (1, 9, 5, False), (2, 16, 16, False), (1, 18, 10, False), (1, 1, 2, False)]
 PRODUCTS += [(2, 10, 8, True), (1, 5, 3, True), (1, 1, 4, True), (1, 1, 1, True), (1, 6, 6, True), (1, 9, 10, True)]
+# wider than a block
+PRODUCTS += [(2, 19, 8, False), (1, 17, 9, False), (1, 20, 20, False), (1, 9, 36, False), (1, 40, 2, False)]
 # words, bits
 ROMS = [(5, 7), (16, 9), (40, 3), (300, 20), (600, 8), (1500, 5)]
 WORDS = [np.random.default_rng(SEED).integers(0, 1 << width, depth).tolist() for depth, width in ROMS]
@@ -185,5 +188,25 @@ def test_plain_parts_in_a_xilinx_dsp_and_block_ram(tmp_path):
 def test_two_weights_share_one_block(target):
     """The operand in which a paired engine puts two weights is as wide as one DSP block takes, and no wider."""
     tech = technology(target)
-    blocks = [tech.products_cost(1, 8, tech.operand + more)["DSP"] for more in (0, 1)]
-    assert blocks[0] == 1 < blocks[1]
+    alone, more = (tech.products_cost(1, 8, tech.operand + more) for more in (0, 1))
+    assert (alone["DSP"], alone.get("LUT", 0)) == (1, 0) and more["LUT"] > 0
+
+
+# bits of operands, blocks of each family: one where the rest is narrow enough for tables
+WIDE = {(19, 8): (1, 1, 1), (17, 9): (1, 1, 1), (20, 20): (1, 4, 1), (9, 23): (2, 2, 2), (36, 18): (2, 3, 2)}
+
+
+@pytest.mark.parametrize("n, target", [(0, "ecp5"), (1, "ice40"), (2, "gowin")])
+def test_blocks_of_wide_products_are_exact(tmp_path, n, target):
+    """What is predicted of operands wider than a block is what Yosys makes, width by width."""
+    tech, part = technology(target), Part(sum(map(sum, WIDE)))
+    for k, (x, w) in enumerate(WIDE):
+        xs, ws = [part.take(signed(x), f"x{k}")], [part.take(signed(w), f"w{k}")]
+        part.outputs += tech.products(part.m, f"wide{k}", xs, ws)
+    synthesise(tmp_path, part.convert("top", kind=rtlil)[0], synth.commands(MAPPED[target][0], "top"), "top")
+    cells = json.loads((tmp_path / "top.json").read_text(encoding="utf-8"))["modules"]["top"]["cells"]
+    for k, (widths, blocks) in enumerate(WIDE.items()):
+        used = Counter(cell["type"] for name, cell in cells.items() if f"wide{k}_" in name)
+        assert tech.products_cost(1, *widths)["DSP"] == blocks[n] == synth.count(target, used)["DSP"], widths
+    # and none that has lost its name
+    assert synth.count(target, Counter(cell["type"] for cell in cells.values()))["DSP"] == sum(b[n] for b in WIDE.values())

@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 from rtl_bench import extremes, factor_of, one_by_one, pack, random_spec, side_by_side
 
@@ -305,6 +306,42 @@ def test_reset_in_flight(cycles):
         assert not any(user for frame in got for _, user in frame)
 
     axi.run(body)
+
+
+@pytest.mark.parametrize("clock", [True, False])
+def test_nothing_is_accepted_from_the_moment_of_reset(clock):
+    """tready falls with the reset itself, not with the clock edge after it: a beat taken there would be lost."""
+    top = AxiStream(spec_of(), clock=clock)
+    m = Module()
+    m.submodules.top = top
+    domain = ClockDomain("sync")
+    if not clock:
+        m.domains.sync = domain
+    clk, reset, active = (top.aclk, top.aresetn, 0) if clock else (domain.clk, domain.rst, 1)
+
+    async def bench(ctx):
+        async def edges(count):
+            for _ in range(count):
+                ctx.set(clk, 1)
+                await ctx.delay(1e-6)
+                ctx.set(clk, 0)
+                await ctx.delay(1e-6)
+
+        ctx.set(top.s_axis_tvalid, 1)
+        ctx.set(reset, active)
+        await edges(2)
+        for cycles in (1, 4, 9):
+            ctx.set(reset, 1 - active)
+            await edges(cycles)
+            before = ctx.get(top.s_axis_tready)
+            ctx.set(reset, active)
+            await ctx.delay(1e-7)
+            assert (before, ctx.get(top.s_axis_tready)) == (1, 0), cycles
+            await edges(1)
+
+    simulator = Simulator(m)
+    simulator.add_testbench(bench)
+    simulator.run()
 
 
 def test_no_output_follows_an_input_at_once():

@@ -325,7 +325,8 @@ def test_goes_on_after_a_kill(tmp_path):
         if state["step"] > 0:
             break
     assert state["step"] > 0 and 0 < state["epoch"] < 3
-    (killed / "last.pt.part").write_bytes(b"half a checkpoint")  # what a kill while writing leaves
+    (left := killed / ".bfthw-work-1234abcd" / "new").mkdir(parents=True)
+    (left / "last.pt").write_bytes(b"half a checkpoint")  # what a kill while writing leaves
     last = run(command(data, killed, *more))
     text = last.communicate()[0].decode()
     assert last.returncode == 0 and f"after epoch {state['epoch']}, step {state['step']}" in text
@@ -334,6 +335,7 @@ def test_goes_on_after_a_kill(tmp_path):
     a, b = (torch.load(folder / "last.pt", weights_only=True) for folder in (whole, killed))
     assert same(a, b)
     assert (whole / "log.csv").read_text() == (killed / "log.csv").read_text()
+    assert sorted(file.name for file in killed.iterdir()) == ["last.pt", "log.csv"]
 
 
 def same(a, b):

@@ -83,12 +83,13 @@ def fit(ckpt: given.Checkpoint, settings_file: given.SettingsFile = None, *, fil
     from boards.fit import fit as fit_board
     from boards.table import BOARDS
 
-    from .. import tables
+    from .. import quantize, tables
 
     network, integers = read(ckpt, **file)
     if integers is None:
         settings = bfthw.make_settings(settings_file)
-        integers = bfthw.compile(network, settings=settings if settings.chooses_formats else None)
+        chosen = settings if settings.chooses_formats else None
+        integers = quantize.quantise(*quantize.prepare(network, settings=chosen))
     console.print(tables.fits([fit_board(integers, board) for board in BOARDS.values()]))
     console.print(
         "estimates, see docs/hardware.md; the serial line may be slower than the core", style="dim"
@@ -139,17 +140,16 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files")] = Path(
         "build/digits"
     ),
-    simulator: Annotated[str, typer.Option(help="verilator or icarus")] = "verilator",
+    simulator: Annotated[str, typer.Option(help="compiled, verilator or icarus")] = "compiled",
     bitstreams: Annotated[bool, typer.Option(help="Build for three boards as well")] = True,
 ):
     """The whole way with the shipped digits network: integers, Verilog, simulation of every held-out image,
     bitstreams.
     """
-    script = Path(__file__).resolve().parents[2] / "examples" / "digits" / "demo.py"
-    if not script.exists():
-        raise ValueError(
-            f"{script} is missing: the demo is part of the source tree, run it from a clone of the project"
-        )
+    # in the source tree, or in the package that was made of it
+    places = Path("examples", "digits"), Path("bfthw", "digits")
+    scripts = [Path(__file__).resolve().parents[2] / place / "demo.py" for place in places]
+    script = next(filter(Path.exists, scripts), scripts[0])
     run_demo = runpy.run_path(str(script))["run"]
     if not run_demo(
         output, simulator=simulator, console=console, progress=progress, steps=steps, bitstreams=bitstreams

@@ -21,6 +21,7 @@ def generate(
     multipliers: given.Multipliers = None,
     fit: given.FitBoard = None,
     calibration: given.Calibration = None,
+    allow_constant: given.AllowConstant = False,
     rtlil: Annotated[
         bool, typer.Option("--rtlil", help="Write NAME.il, Yosys' own format, beside the Verilog")
     ] = False,
@@ -42,7 +43,7 @@ def generate(
         from boards.fit import on_board
 
         settings, room = on_board(fit, settings)
-    integers = to_integers(ckpt, settings, calibration, file)
+    integers = to_integers(ckpt, settings, calibration, file, allow_constant)
     with console.status("choosing and writing Verilog ..."):
         if (interval, multipliers, fit) == (None, None, None):
             spec = rtl_gen.make_spec(integers, settings)
@@ -72,7 +73,13 @@ def simulate(
     ] = None,
     stall: Annotated[float, typer.Option(help="Probability of a stall, each side and cycle")] = 0.3,
     seed: Annotated[int, typer.Option(help="Seed of vectors and stalls")] = 0,
-    simulator: Annotated[str, typer.Option(help="verilator, icarus, or compiled: fast, without waves")] = "verilator",
+    simulator: Annotated[
+        str,
+        typer.Option(
+            help="compiled (fast, without waves), verilator or icarus",
+            show_default="compiled; with --waves verilator",
+        ),
+    ] = None,
     waves: Annotated[
         bool, typer.Option("--waves", help="Write NAME.vcd (Icarus: NAME.fst) beside the manifest")
     ] = False,
@@ -83,6 +90,7 @@ def simulate(
     from ..storage import read_vectors
 
     inputs = read_vectors(input_) if input_ else None
+    simulator = simulator or ("verilator" if waves else "compiled")
     with progress(f"{simulator}: building and running ...") as step:
         result = sim.simulate(
             manifest,

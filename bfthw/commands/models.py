@@ -20,12 +20,11 @@ def show(name, **how):
 
 def _table(model):
     from ..models import costs
-    from ..tables import new_table
+    from ..tables import Table
 
     size = f"{model.resolution} points" if model.name == "pointnet" else f"{model.resolution} px"
     title = f"{model.name}, width {model.width:g}, {size}, {model.fusion}"
-    table = new_table(title, "layer", "made of", ">in", ">out", ">places", ">dense", ">weights", ">mult")
-    table.columns[1].no_wrap = True
+    table = Table(title, "layer", "made of", ">in", ">out", ">places", ">dense", ">weights", ">mult")
     dense = 0
     for layer in model.layers:
         kind = f"{layer.kernel}x{layer.kernel}" + " depthwise" * (layer.groups > 1)
@@ -38,5 +37,5 @@ def _table(model):
     table.add_section()
     total = costs.total(model)
     share = f"{100 * total.weights / dense:.2f} %" if model.fusion != "dense" else ""
-    table.add_row("all", share, "", "", "", str(dense), str(total.weights), str(total.operations))
+    table.add_row("all", share, "", "", "", str(dense), str(total.weights), str(total.operations), total=True)
     return table

@@ -4,36 +4,45 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from .. import options as given
 from ..console import console
+from ..reading import LIMIT
 
 
-def read(path, order=None, format=None, shapes=None, options=None):
-    """(float Network or None, IntNetwork or None) of a file, its notes printed. options: `KEY=VALUE` of --import."""
+def read(path, order=None, format=None, shapes=None, options=None, limit=None):
+    """(float Network or None, IntNetwork or None) of a file, its notes printed.
+
+    options: `KEY=VALUE` of --import. limit: GiB of memory that reading may take.
+    """
     import bfthw
 
-    if bfthw.checkpoint.is_integers(path):
+    limit = LIMIT if limit is None else int(limit * (1 << 30))
+    if bfthw.checkpoint.is_integers(path, limit):
         if format or shapes or options:
             raise ValueError(f"{path}: holds integers already; --format, --shapes and --import are for foreign files")
-        return None, bfthw.load_integers(path)
-    for option in options or ():
-        if "=" not in option:
-            raise ValueError(f"--import {option}: must be KEY=VALUE, stride=decreasing for example")
-    loaded = bfthw.load(
-        path,
-        order=order.split(",") if order else None,
-        format=format,
-        shapes=shapes,
-        options=dict(option.split("=", 1) for option in options or ()),
-    )
+        return None, bfthw.load_integers(path, limit)
+    order, options = _given(order, options)
+    loaded = bfthw.load(path, order=order, format=format, shapes=shapes, options=options, limit=limit)
     for note in loaded.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     return loaded.network, None
 
 
-def to_integers(path, settings, calibration, file):
-    """The integer network of a file, quantised here if it is none yet; prints formats and what they cost."""
+def _given(order, options):
+    """--order and --import as `bfthw.load` takes them."""
+    for option in options or ():
+        if "=" not in option:
+            raise ValueError(f"--import {option}: must be KEY=VALUE, stride=decreasing for example")
+    return order.split(",") if order else None, dict(option.split("=", 1) for option in options or ())
+
+
+def to_integers(path, settings, calibration, file, allow_constant=False):
+    """The integer network of a file, quantised here if it is none yet; prints formats and what they cost.
+
+    ValueError where every output is constant in integers alone, unless allow_constant.
+    """
     from .. import quantize, tables
     from ..storage import read_vectors
 
@@ -44,9 +53,9 @@ def to_integers(path, settings, calibration, file):
         console.print(tables.formats(integers))
         return integers
     vectors = read_vectors(calibration) if calibration else None
-    chosen = settings if settings.chooses_formats else None
-    prepared, formats = quantize.prepare(network, settings=chosen, calibration=vectors)
-    integers = quantize.quantise(prepared, formats)
+    # of a network without formats, those of the hardware count as well: paired products want symmetric weights
+    chosen = settings if settings.chooses_formats or network.formats is None else None
+    prepared, formats, integers, found = quantize.checked(network, settings=chosen, calibration=vectors)
     if formats is network.formats:
         console.print("formats: those of the checkpoint, which it was trained for")
     elif calibration:
@@ -56,27 +65,42 @@ def to_integers(path, settings, calibration, file):
     reports = [] if vectors is None else quantize.report(prepared, integers, vectors)
     console.print(tables.formats(integers, reports))
     show_first_hurt(reports)
+    show_check(found, allow_constant)
     return integers
+
+
+def show_check(found, allow_constant):
+    """The lines of a Check; ValueError where it refuses."""
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    for line in found.warnings:
+        console.print(f"[yellow]warning:[/] {escape(line)}", soft_wrap=True)
+    if found.refusal and not allow_constant:
+        raise ValueError(found.refusal)
 
 
 def show_first_hurt(reports):
     """One line that names the stage to look at first, where there are reports."""
     from ..noise import first_hurt
+    from ..tables import stage
 
     row, lost = first_hurt(reports)
     if row is not None:
         how = f"loses {lost:.1f} dB" if lost is not None else "has most noise of its own; no stage loses 6 dB"
-        console.print(f"first stage that hurts: {row.name} {how}, mostly by {row.cause}", markup=False, soft_wrap=True)
+        console.print(f"first stage that hurts: {stage(row.name)} {how}, mostly by {row.cause}", markup=False, soft_wrap=True)
 
 
 def doctor():
     """List every tool with its version, what is missing and what that disables."""
     from .. import doctor as checks
-    from .. import tables
+    from .. import system, tables
 
     with console.status("asking the tools ..."):
         found = checks.tools()
     console.print(tables.doctor(found))
+    absent = system.missing("test")
+    if absent:
+        console.print(f"from the system, for everything: {system.install(absent)}", markup=False, soft_wrap=True)
     missing = [tool.name for tool in found if tool.required and not tool.found]
     if missing:
         raise ValueError(f"missing: {', '.join(missing)}")
@@ -91,22 +115,39 @@ def inspect(
     resolution: Annotated[int, typer.Option(help="With --model: pixels a side, or points", show_default="224")] = None,
     fusion: Annotated[str, typer.Option(help="With --model: dense, bft, monarch ...", show_default="bft")] = None,
     base: Annotated[int, typer.Option(help="With --model: the radix of its butterflies", show_default="4")] = None,
+    check: Annotated[
+        tuple[Path, Path],
+        typer.Option(metavar="X.npy Y.npy", help="Recorded inputs and outputs of the original: is the reading right?"),
+    ] = None,
     *,
     file,
 ):
     """Show the layers of a checkpoint, their patterns and weights, against dense layers of the same sizes.
 
-    With --model: those of a network of the papers, and its cost as the papers count it.
+    With --model: those of a network of the papers, and its cost as the papers count it. With --check: whether the
+    reading gives the recorded outputs, exit status 1 where not; other readings are tried, and the options printed.
     """
-    from .. import tables
+    from .. import checkpoint, tables
     from . import models
 
     how = {"width": width, "resolution": resolution, "fusion": fusion, "base": base}
     if (ckpt is None) == (model is None) or model is None and any(value is not None for value in how.values()):
         raise ValueError("inspect takes a checkpoint, or --model NAME with --width, --resolution, --fusion, --base")
     if model is not None:
+        if check:
+            raise ValueError("--check is for checkpoints; a --model has no weights")
         return models.show(model, **how)
-    network, integers = read(ckpt, **file)
+    network, integers, failed = None, None, None
+    try:
+        network, integers = read(ckpt, **file)
+    except checkpoint.CheckpointError as error:
+        if not check:
+            raise
+        failed = str(error)
+    if check and integers is not None:
+        raise ValueError(f"{ckpt}: holds integers; --check is for float files, `bfthw report` judges integers")
+    if failed is not None:
+        return _checked(ckpt, network, failed, check, **file)  # never returns: it says what reads the file
     layers = tables.float_layers(network) if integers is None else tables.integer_layers(integers)
     kind = "float" if integers is None else "integers"
     console.print(tables.network(f"{ckpt.name}, {kind}; a weight is a multiplication a vector", layers))
@@ -114,6 +155,17 @@ def inspect(
         console.print(tables.formats(integers))
     elif network.formats:
         console.print("it was trained for fixed-point formats, which `quantize` and `generate` will use")
+    if check:
+        console.print(_checked(ckpt, network, None, check, **file), markup=False, soft_wrap=True)
+
+
+def _checked(path, network, failed, check, order=None, format=None, shapes=None, options=None):
+    """What `recorded.check` says of a file's reading, or of one that failed."""
+    from .. import checkpoint, recorded
+
+    file = checkpoint.File(path, format=format, shapes=shapes)
+    order, options = _given(order, options)
+    return recorded.check(file, network, failed, *check, order=order, options=options)
 
 
 @given.takes(file=given.FOREIGN, bits=given.FORMATS)
@@ -121,6 +173,7 @@ def quantize(
     ckpt: given.Checkpoint,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.npz", help="Where to write the integers")],
     calibration: given.Calibration = None,
+    allow_constant: given.AllowConstant = False,
     *,
     file,
     bits,
@@ -128,6 +181,6 @@ def quantize(
     """Turn float weights into integers and write them as .npz, which `generate` takes as well."""
     import bfthw
 
-    integers = to_integers(ckpt, bfthw.make_settings(**bits), calibration, file)
+    integers = to_integers(ckpt, bfthw.make_settings(**bits), calibration, file, allow_constant)
     bfthw.save_integers(integers, output)
     console.print(f"wrote {output}", markup=False)

@@ -29,23 +29,24 @@ def project(
     ] = False,
     calibration: Annotated[
         Path,
-        typer.Option(metavar="X.npy", help="Inputs (N, n) of the network: keep the outputs on them, not the weights"),
+        typer.Option(metavar="X.npy", help="Inputs (N, n) of the network: keep the outputs on them, not the weights; a fifth is held out"),
     ] = None,
     method: Annotated[
         str, typer.Option(help="svd (hierarchical), als (least squares), or auto: svd where there is one")
     ] = "auto",
     sweeps: Annotated[
         int,
-        typer.Option(min=0, help="Of least squares, at most", show_default="0 after svd of the weights, else 100"),
+        typer.Option(min=0, help="Of least squares, at most", show_default="100; 0 where svd is optimal or n >= 256"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the random start where there is no svd")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the rows held out, and of the start where there is no svd")] = 0,
     *,
     file,
 ):
     """Replace dense layers by the nearest butterflies, or show how near the chains would come."""
     import bfthw
 
-    from ..project import is_dense
+    from ..calibrate import check_vectors, unusual
+    from ..project import is_dense, split
     from ..storage import CheckpointError, read_vectors
 
     wanted = _wanted(chain)
@@ -69,10 +70,12 @@ def project(
     vectors = {}
     if calibration is not None:
         x = read_vectors(calibration)
-        if x.ndim != 2 or x.shape[1] != network.inputs:
-            raise ValueError(f"{calibration}: inputs must have shape (N, {network.inputs}), got {x.shape}")
+        x = check_vectors(x, network.inputs, f"{calibration}: inputs")
+        lines, notes = unusual(x)
+        for kind, line in [*(("note", line) for line in notes), *(("[yellow]warning[/]", line) for line in lines)]:
+            console.print(f"{kind}: {line}", soft_wrap=True)
         for layer in network.layers:
-            vectors[layer.name] = x
+            vectors[layer.name] = split(x, seed)
             x = layer(x)
     how = {"residual": residual, "method": method, "sweeps": sweeps, "seed": seed}
     if wanted:
@@ -94,19 +97,43 @@ def _wanted(chains):
 
 
 def _run(tasks, vectors, how):
-    """[(task, (Layer, error))] of tasks (layer, chain's name, patterns); with a progress bar."""
-    from ..project import project_layer
+    """[((layer, chain's name, patterns), Layer, errors)] of such tasks, with a progress bar.
+
+    errors: (of the weights,), or of the outputs: (on the rows that were fitted, on those held out).
+    """
+    from ..project import layer_error, project_layer
 
     done = []
     with progress("projecting") as bar:
         for n, (layer, name, shape) in enumerate(tasks):
+            fitted, held = vectors.get(layer.name, (None, ()))
             settings = how | {"residual": how["residual"] and layer.chain.inputs == layer.chain.outputs}
-            settings |= {"inputs": vectors.get(layer.name), "progress": lambda f, n=n: bar((n + f) / len(tasks))}
+            settings |= {"inputs": fitted, "progress": lambda f, n=n: bar((n + f) / len(tasks))}
             try:
-                done.append(((layer, name, shape), project_layer(layer, shape, **settings)))
+                found, error = project_layer(layer, shape, **settings)
             except ValueError as error:
                 raise ValueError(f"layer {layer.name!r}, {name}: {error}") from None
+            errors = (error, layer_error(layer, found, held)) if len(held) else (error,)
+            done.append(((layer, name, shape), found, errors))
     return done
+
+
+def _show(title, done, vectors):
+    """The table, and a warning where there are few rows."""
+    from .. import tables
+    from ..project import FEW, HELD
+
+    title += "; error: " + ("of the outputs on the calibration data" if vectors else "of the weights")
+    console.print(tables.projections(title, [(layer, *task, errors) for (layer, *task), _, errors in done]))
+    if not vectors:
+        return
+    rows, size = len(vectors[done[0][0][0].name][0]), max(layer.chain.inputs for (layer, *_), *_ in done)
+    if rows < FEW * size:
+        console.print(
+            f"[yellow]warning:[/] {rows} rows are fitted, few for {size} inputs: the error on other data may be far "
+            f"above; {FEW} for each input and a fifth to hold out are {FEW * size * HELD // (HELD - 1)} rows",
+            soft_wrap=True,
+        )
 
 
 def _shape(layer, name):
@@ -124,27 +151,25 @@ def _projected(network, dense, wanted, vectors, how):
     """The network with the chains that are wanted, what they cost printed."""
     from dataclasses import replace
 
-    from .. import tables
     from ..project import LOSSY
 
     chosen = {name: wanted.get(name, wanted.get(None)) for name in dense}
     tasks = [(dense[name], chain, _shape(dense[name], chain)) for name, chain in chosen.items() if chain is not None]
     done = _run(tasks, vectors, how)
-    new = {layer.name: result for (layer, *_), (result, _) in done}
-    title = "Projected; error: " + ("of the outputs on the calibration data" if vectors else "of the weights")
-    console.print(tables.projections(title, [(layer, *task, error) for (layer, *task), (_, error) in done]))
+    new = {layer.name: found for (layer, *_), found, _ in done}
+    _show("Projected", done, vectors)
     if network.formats is not None:
         console.print("note: the formats the network was trained for are left out: they belong to the dense layers")
     if left := [name for name in dense if name not in new]:
         console.print(f"note: still dense: {', '.join(left)}", markup=False)
-    for (layer, *_), (_, error) in done:
+    for (layer, *_), _, (*_, error) in done:
         if error > LOSSY:
             console.print(
                 f"[yellow]warning:[/] layer {layer.name!r}: the chain holds {100 * max(0, 1 - error**2):.0f} % of the "
                 f"energy, {min(100, 100 * error**2):.0f} % are lost",
                 soft_wrap=True,
             )
-    if any(error > LOSSY for _, (_, error) in done):
+    if any(errors[-1] > LOSSY for *_, errors in done):
         console.print(
             "a matrix without structure loses most of its energy on any chain this small: keep its outputs instead "
             "(--calibration), take more weights, and train the result before it is generated, on the answers of the "
@@ -156,16 +181,13 @@ def _projected(network, dense, wanted, vectors, how):
 
 
 def _compare(ckpt, dense, vectors, how):
-    from .. import tables
     from ..project import suggestions
 
     names = [(layer, name) for layer in dense.values() for name in suggestions(layer.chain.outputs, layer.chain.inputs)]
     if not names:
         raise ValueError(f"{ckpt}: no layer is large enough for a chain with fewer weights than it has")
     done = _run([(layer, name, _shape(layer, name)) for layer, name in names], vectors, how)
-    rows = [(layer, *task, error) for (layer, *task), (_, error) in done]
-    title = f"{ckpt.name}; error: " + ("of the outputs on the calibration data" if vectors else "of the weights")
-    console.print(tables.projections(title, rows))
+    _show(ckpt.name, done, vectors)
     console.print(
         "nothing is written; --chain CHAIN -o OUT.safetensors does it, --chain LAYER=CHAIN for a layer of its own",
         soft_wrap=True,

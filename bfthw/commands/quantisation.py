@@ -7,7 +7,7 @@ import typer
 
 from .. import options as given
 from ..console import console, progress
-from .network import read, show_first_hurt
+from .network import read, show_check, show_first_hurt
 
 Vectors = Annotated[
     Path,
@@ -32,6 +32,7 @@ def report(
         Path, typer.Option(metavar="OUT.svg", help="Draw the stages, and SQNR against bits: .svg, .png or .pdf")
     ] = None,
     labels: given.Labels = None,
+    allow_constant: given.AllowConstant = False,
     *,
     file,
     bits,
@@ -49,11 +50,11 @@ def report(
     x = read_vectors(calibration)
     classes = None if labels is None else read_vectors(labels)
     trained = None if settings.chooses_formats else network.formats
-    prepared, formats = quantize.prepare(network, settings=settings, calibration=x, formats=trained)
-    integers = quantize.quantise(prepared, formats)
+    prepared, _, integers, found = quantize.checked(network, settings=settings, calibration=x, formats=trained)
     reports = noise.report(prepared, integers, x)
     console.print(tables.formats(integers, reports))
     show_first_hurt(reports)
+    show_check(found, allow_constant)
     common = {"settings": settings, "labels": classes}
     with progress("other bits ...") as step:
         weights = sweep(network, x, "weight_bits", WEIGHTS, progress=lambda done: step(done / 2), **common)
@@ -86,7 +87,11 @@ def search(
     bits,
 ):
     """Choose the bits of each factor's weights within a budget; writes settings that quantize and generate take."""
-    from .. import make_settings, tables
+    from functools import partial
+
+    from rtl_gen.foldspec import pair_bits
+
+    from .. import files, make_settings, tables
     from .. import search as mixed
     from ..storage import read_vectors
 
@@ -101,6 +106,7 @@ def search(
             multipliers=budget_multipliers,
             min_sqnr=min_sqnr,
             settings=settings,
+            pairs=partial(pair_bits, settings.target),
             progress=step,
         )
     console.print(tables.searched(network, found))
@@ -108,7 +114,7 @@ def search(
     if output is None:
         console.print(text, markup=False, highlight=False)
     else:
-        output.write_text(text, encoding="utf-8")
+        files.write(output, text)
         console.print(
             f"wrote {output}; bfthw quantize CKPT --settings {output} --calibration ...", markup=False, soft_wrap=True
         )

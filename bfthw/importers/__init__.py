@@ -5,12 +5,15 @@ A layout (`layout.Layout`) knows one way to store a layer. Adding one is a modul
 """
 
 import re
+from dataclasses import replace
 
 import numpy as np
 
+from ..line import Line
 from ..network import Layer
 from ..storage import CheckpointError, short
 from . import debut, dense, monarch, released, torch_butterfly
+from .between import Between
 from .layout import Hints
 
 LAYOUTS = {one.name: one for m in (released, torch_butterfly, debut, monarch, dense) for one in m.LAYOUTS}
@@ -20,75 +23,116 @@ OPTIONS = {
     "stride": "increasing or decreasing: the first block's of torch_butterfly and butterfly",
     "inputs": "sizes that padding hides, of the network; LAYER.inputs of a layer",
     "outputs": "the same at the other end",
-    "relu": "none, hidden (all layers but the last) or all; LAYER.relu=yes or no of a layer",
-    "eps": "of batch norms",
+    "relu": "none, hidden (all layers but the last), all or gaps (where numbers skip); LAYER.relu=yes or no of one",
+    "norm": "before or behind: on which side of the ReLU batch norms stand; NORM.norm of one",
+    "eps": "of batch norms; NORM.eps of one",
 }
-EPS = 1e-5  # torch's default
+EPS = (1e-5, 1e-3, 1e-6, 1e-4, 1e-12)  # torch's default, then those of other places, which `recorded` tries
+NOTHING = (
+    "nothing else stands before, between and behind the layers (no pooling, reshaping or other activation), and there "
+    "are no skip connections but those that a layer's format has"
+)
 
 # a layer's name, and the part that belongs to it
 _KEY = re.compile(r"(?:(?P<layer>.*?)\.)??(?P<part>balanced_bfts\.[^.]*\.[^.]*|[^.]*)", re.DOTALL)
 
 
-def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, options=None):
+def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, options=None, asked=None):
     """(layers, notes) of the arrays of a file.
 
     order: names, wanted, notes -> names in the order of use. wanted: names of the layers to take, None for all; others
     are left out with a note. format: the only layout, besides dense ones, that is tried; shapes: the text file of
-    debut; options: see `OPTIONS`, with `<layer>.` before the key or without. CheckpointError for everything that is not
-    understood.
+    debut; options: see `OPTIONS`, with `<layer>.` before the key or without. asked: a dict that gets every key that an
+    option could have here, with its values. CheckpointError for everything that is not understood.
     """
-    options, groups, kinds = dict(options or {}), _groups(path, arrays), {}
-    for name, parts in groups.items():
-        kinds[name] = "batch norm" if dense.is_norm(parts) else _recognised(parts, format)
-    notes, names = [], list(groups)
-    if wanted is not None:
-        unknown = [name for name in wanted if name not in groups]
-        if unknown:
-            raise CheckpointError(f"{path}: order: there is no layer {unknown[0]!r} among {_some(names)}")
-        names = [name for name in names if name in wanted]
-        if len(names) < len(groups):
-            rest = sorted((n for n in groups if n not in names), key=lambda n: kinds[n] != "batch norm")
-            notes.append(f"not taken, as the order does not name them: {_some(rest)}")
-    strangers = [name for name in names if kinds[name] is None]
-    if strangers or all(kinds[name] == "batch norm" for name in names):
-        raise CheckpointError(f"{path}: {_unknown(strangers, groups, names, kinds, format)}")
-    if format not in (None, "dense", *kinds.values()):
-        raise CheckpointError(f"{path}: no layer of the format {format!r}: its keys are {LAYOUTS[format].telling}")
-    names = order(names, wanted, notes)
+    options, groups, notes = dict(options or {}), _groups(path, arrays), []
+    kinds = {n: "batch norm" if dense.is_norm(parts) else _recognised(parts, format) for n, parts in groups.items()}
+    names = order(_taken(path, groups, kinds, wanted, format, notes), wanted, notes)
     by_layer = _assign(path, names, kinds, shapes, order)
-    result, asked = [], {"relu"}
-    weighted = [name for name in names if kinds[name] != "batch norm"]
-    for number, name in enumerate(names):
+    asked = {} if asked is None else asked
+    between = _between(path, names, kinds, groups, options, asked)
+    line, granted = Line(), {}
+    for name in names:
         parts = {}
         try:
             for part, (key, array) in groups[name].items():
                 parts[part] = real(path, key, array)
             if kinds[name] == "batch norm":
-                if not number or kinds[names[number - 1]] == "batch norm":
-                    raise ValueError("does not stand directly behind a layer; fold it with bfthw.nn.fold before saving")
-                eps = _eps(options)
-                result[-1] = dense.fold(result[-1], parts, eps)
-                asked.add("eps")
-                notes.append(f"batch norm {name!r} folded into layer {result[-1].name!r}, with eps = {eps:g}")
-                continue
-            before = result[-1].chain.outputs if result else None
-            hints = Hints(name=name, options=options, before=before, last=name == weighted[-1], shapes=by_layer)
-            fields = LAYOUTS[kinds[name]].layer(parts, hints)
-            result.append(Layer(name=name, relu=_relu(hints), **fields))
+                notes.append(_norm(line, name, parts, _eps(name, options, asked)))
+            else:
+                before = line.layers[-1].chain.outputs if line.layers else None
+                hints = Hints(name=name, options=options, before=before, last=name == between.layers[-1])
+                hints.shapes, hints.asked = by_layer, asked
+                line.layer(Layer(name=name, **LAYOUTS[kinds[name]].layer(parts, hints)))
+                for text in hints.notes:
+                    granted.setdefault(text, []).append(name)
+            if name in between.ends:
+                line.relu()
         except CheckpointError:
             raise
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{path}: layer {name!r}, read as {kinds[name]}: {error}") from None
-        notes += hints.notes
-        asked |= hints.asked
     unused = [key for key in options if key not in asked]
     if unused:
-        raise CheckpointError(f"{path}: the option {unused[0]!r} says nothing here; there are {_some(sorted(asked))}")
-    found = dict.fromkeys(kinds[name] for name in weighted)
-    notes.insert(0, f"format recognised: {', '.join(found)}" if format is None else f"format: {', '.join(found)}")
-    if not any(layer.relu for layer in result):
-        notes.append("activations are in no such file: taken without any; relu=hidden or relu=all says otherwise")
-    return result, notes
+        raise CheckpointError(f"{path}: the option {unused[0]!r} says nothing here; there are {some(sorted(asked))}")
+    found = ", ".join(dict.fromkeys(kinds[name] for name in between.layers))
+    notes.insert(0, f"format recognised: {found}" if format is None else f"format: {found}")
+    notes += [f"layer{'s' * (len(of) > 1)} {some(of)}: {text}" for text, of in granted.items()]
+    notes += [*between.notes(), f"taken for granted: {NOTHING}"]
+    try:
+        return line.end(), notes
+    except ValueError as error:
+        raise CheckpointError(f"{path}: batch norm {error}") from None
+
+
+def _taken(path, groups, kinds, wanted, format, notes):
+    """Names of the layers to take, in the order of the file; notes those that are left out."""
+    names = list(groups)
+    if wanted is not None:
+        unknown = [name for name in wanted if name not in groups]
+        if unknown:
+            raise CheckpointError(f"{path}: order: there is no layer {unknown[0]!r} among {some(names)}")
+        names = [name for name in names if name in wanted]
+        if len(names) < len(groups):
+            rest = sorted((n for n in groups if n not in names), key=lambda n: kinds[n] != "batch norm")
+            notes.append(f"not taken, as the order does not name them: {some(rest)}")
+    strangers = [name for name in names if kinds[name] is None]
+    if strangers or all(kinds[name] == "batch norm" for name in names):
+        raise CheckpointError(f"{path}: {_unknown(strangers, groups, names, kinds, format)}")
+    if format not in (None, "dense", *kinds.values()):
+        raise CheckpointError(f"{path}: no layer of the format {format!r}: its keys are {LAYOUTS[format].telling}")
+    return names
+
+
+def with_relus(path, layers, every, options, asked):
+    """(layers of bfthw's own kind, notes): with the ReLUs that `options` put behind them, as of foreign layers."""
+    between = _between(path, [layer.name for layer in layers], {}, every, options, asked)
+    unused = [key for key in options if key not in asked]
+    if unused:
+        raise CheckpointError(
+            f"{path}: in bfthw's own format {unused[0]!r} says nothing; there are {some(sorted(asked))}"
+        )
+    notes = []
+    if len(layers) > 1 or between.start or between.relus:
+        notes = [*between.notes(own=" beside the layers' own"), f"taken for granted: {NOTHING}"]
+    return [replace(layer, relu=layer.relu or layer.name in between.relus) for layer in layers], notes
+
+
+def _between(path, names, kinds, groups, options, asked):
+    norms = {name for name in names if kinds.get(name) == "batch norm"}
+    try:
+        return Between(names, norms, list(groups), options, asked)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _norm(line, name, parts, eps):
+    """Takes a batch norm into the line; what to say of it."""
+    gain, shift = dense.gain_and_shift(parts, eps)
+    if line.norm(name, gain, shift):
+        return f"batch norm {name!r} folded into layer {line.layers[-1].name!r}, with eps = {eps:g}"
+    where = f"behind the ReLU of {line.layers[-1].name!r}" if line.layers else "in front of all layers"
+    return f"batch norm {name!r}, {where}, folded into the layer behind it, with eps = {eps:g}"
 
 
 def is_native(arrays, format=None):
@@ -145,30 +189,25 @@ def _assign(path, names, kinds, shapes, order):
         wanting = order(every, None, [])
     if len(lines) != len(wanting):
         raise CheckpointError(
-            f"{shapes}: has lines for {len(lines)} layers, {path} has {len(wanting)} of DeBut: {_some(wanting)}"
+            f"{shapes}: has lines for {len(lines)} layers, {path} has {len(wanting)} of DeBut: {some(wanting)}"
         )
     return dict(zip(wanting, lines))
 
 
-def _eps(options):
+def _eps(name, options, asked):
+    asked |= {"eps": EPS, f"{name}.eps": EPS}
+    given = options.get(f"{name}.eps", options.get("eps", EPS[0]))
     try:
-        eps = float(options.get("eps", EPS))
+        eps = float(given)
     except (TypeError, ValueError):
         eps = -1.0
     if not 0 <= eps < 1:
-        raise ValueError(f"eps must be a small positive number, got {options['eps']!r}")
+        raise ValueError(f"eps must be a small positive number, got {given!r}")
     return eps
 
 
-def _relu(hints):
-    """Whether the layer ends in a ReLU, by LAYER.relu, else by relu."""
-    if f"{hints.name}.relu" in hints.options:
-        return hints.choice("relu", ("yes", "no")) == "yes"
-    which = hints.choice("relu", ("none", "hidden", "all"))
-    return which == "all" or (which == "hidden" and not hints.last)
-
-
-def _some(names, count=6):
+def some(names, count=6):
+    """The first names, and how many more there are."""
     names = [str(name) for name in names]
     return ", ".join(map(short, names[:count])) + (f" and {len(names) - count} more" if len(names) > count else "")
 
@@ -184,7 +223,7 @@ def _unknown(strangers, groups, names, kinds, format):
     known = [name for name in names if kinds[name] not in (None, "batch norm")]
     if known:
         start = f"{len(found)} arrays belong to no layer that is read here: {listed}{more}"
-        hint = f"; --order takes single layers, of {_some(known)}"
+        hint = f"; --order takes single layers, of {some(known)}"
     else:
         start, hint = f"no layer that is read here; found {listed}{more}", ""
     return f"{start}. Looked for, each behind <layer>.: {native}{looked}{hint}"

@@ -5,25 +5,20 @@ of order (in/(s t), t, r, s), a factor of pattern (in/(s t), r, s, t) (Lin et al
 section 3). The shapes file has a line for each layer, five integers `out in r s t` for each factor.
 """
 
-from pathlib import Path
-
 from .. import storage
 from ..chain import Chain, Factor
+from ..reading import read_text, reader
 from ..storage import CheckpointError
 from .layout import Layout, bias_of, only
 
 LIMIT = 1 << 20  # bytes of a shapes file
 
 
+@reader
 def read_shapes(path):
     """[(line number, [(out, in, r, s, t), ...]), ...] of a shapes file; CheckpointError names line and factor."""
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: {'is a directory, not a file' if path.is_dir() else 'no such file'}")
-    if path.stat().st_size > LIMIT:
-        raise CheckpointError(f"{path}: a shapes file has {LIMIT} bytes at most, this one {path.stat().st_size}")
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(read_text(path, LIMIT, "shapes file").splitlines(), 1):
         words = line.split()
         bad = [word for word in words if not (word.isascii() and word.isdigit() and len(word) < 10)]
         if bad or len(words) % 5:

@@ -1,7 +1,5 @@
 """nn.Linear and 1x1 nn.Conv2d, grouped too, and the batch norms behind layers, by their state_dicts."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from ..chain import Chain, Factor
@@ -13,36 +11,47 @@ NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 def layer(parts, hints):
     """weight (out, in), or (out, in / groups, 1, 1): a factor (groups, out/groups, in/groups, 1)."""
     only(parts, "weight", "bias")
-    weight = parts["weight"]
+    weight, bias = parts["weight"], parts.get("bias")
     out, each = weight.shape[:2]
     inputs = each
-    if weight.ndim == 4:
+    if weight.ndim == 2:
+        hints.note("weight taken as (outputs, inputs), y = W x, as nn.Linear has it")
+    else:
         given = hints.get("inputs", shared=hints.before is None) or hints.before or each
         if not str(given).isdecimal() or int(given) < each or int(given) % each or out % (int(given) // each):
-            raise ValueError(f"weight {weight.shape}: {given} inputs are no groups of {each} for {out} outputs")
+            raise ValueError(
+                f"weight {weight.shape}: {given} inputs are no groups of {each} for {out} outputs{_hint(out)}"
+            )
         inputs = int(given)
-        if inputs != each:
-            hints.note(f"{inputs // each} groups, for {inputs} inputs")
+        if bias is not None and bias.shape != (out,) and bias.shape[:1] and bias.size % each == 0:
+            raise ValueError(f"weight {weight.shape} and bias {bias.shape}: not as a convolution has them{_hint(out)}")
+        if inputs != each or hints.before is None:
+            count = f"{inputs // each} group{'s' * (inputs > each)}"
+            hints.note(f"{count}, for {inputs} inputs; {hints.name}.inputs=N says otherwise")
+        hints.note("weight taken as nn.Conv2d has it, (outputs, inputs / groups, 1, 1), with stride 1 and no padding")
+        if bias is None or out % each == 0:
+            hints.note("a transposed convolution, which is not read, would look the same")
     groups = inputs // each
     values = weight.reshape(groups, out // groups, each, 1)
     return {"chain": Chain((Factor(values),)), "bias": bias_of(parts, out)}
 
 
-def fold(layer, parts, eps):
-    """The layer with a batch norm behind it: scale = gamma / sqrt(var + eps), shift = beta - mean * scale."""
+def _hint(inputs):
+    return f"; those of a transposed convolution, (inputs, outputs / groups, 1, 1) with {inputs} inputs, are not read"
+
+
+def gain_and_shift(parts, eps):
+    """What a batch norm does: x * gain + shift, gain = gamma / sqrt(var + eps), shift = beta - mean * gain."""
     only(parts, *NORM)
-    n = layer.chain.outputs
+    shape = parts["running_var"].shape
     for part, value in parts.items():
-        if part != "num_batches_tracked" and value.shape != (n,):
-            raise ValueError(f"{part} must have shape ({n},), the outputs of layer {layer.name!r}, got {value.shape}")
+        if part != "num_batches_tracked" and (value.shape != shape or value.ndim != 1):
+            raise ValueError(f"{part} must have one value a feature, as running_var {shape}, got {value.shape}")
     variance = parts["running_var"].astype(np.float64) + eps
     if "running_mean" not in parts or not (variance > 0).all():
         raise ValueError("a batch norm needs running_mean, and running_var above zero")
     gain = parts.get("weight", 1.0) / np.sqrt(variance)
-    bias = 0.0 if layer.bias is None else layer.bias
-    shift = parts.get("bias", 0.0) + (bias - parts["running_mean"]) * gain
-    scale = gain if layer.scale is None else gain * layer.scale
-    return replace(layer, scale=np.broadcast_to(scale, n), bias=np.broadcast_to(shift, n))
+    return gain, parts.get("bias", 0.0) - parts["running_mean"] * gain
 
 
 def is_norm(parts):

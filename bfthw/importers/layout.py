@@ -25,6 +25,7 @@ class Hints:
     """What a layer's arrays do not say: options, `<layer>.<key>` before `<key>`; notes on what is taken for granted.
 
     before: outputs of the layer before, None for the first; last: whether none follows. shapes: lines of a shapes file.
+    asked: every key that was asked for, with the values that it may have.
     """
 
     name: str
@@ -33,22 +34,25 @@ class Hints:
     last: bool = True
     shapes: object = None
     notes: list = field(default_factory=list)
-    asked: set = field(default_factory=set)
+    asked: dict = field(default_factory=dict)
 
     def note(self, text):
-        self.notes.append(f"layer {self.name!r}: {text}")
+        self.notes.append(text)
 
-    def get(self, key, shared=True):
-        """The option's value, None where it is not given; shared: whether it may go without the layer's name."""
+    def get(self, key, shared=True, values=()):
+        """The option's value, None where it is not given; shared: whether it may go without the layer's name.
+
+        values: those that it may have, the one taken without it first; none for a number.
+        """
         for own in (f"{self.name}.{key}", key)[: 1 + shared]:
-            self.asked.add(own)
+            self.asked[own] = values
             if own in self.options:
                 return self.options[own]
         return None
 
     def choice(self, key, choices):
         """One of the choices, strings; None where the option is not given."""
-        value = self.get(key)
+        value = self.get(key, values=choices)
         if value is not None and str(value) not in choices:
             raise ValueError(f"{key} must be {' or '.join(choices)}, got {value!r}")
         return None if value is None else str(value)

@@ -113,6 +113,7 @@ def layer(parts, hints):
         hints.note(
             f"{' and '.join(['weight'] * ('weight' in parts) + unused)}: unused by their code, only shapes are read"
         )
+    hints.note("taken with the residual from first to last, y = M x + x, as their Fusion has it")
     return {"chain": result.chain(np.concatenate(flat)), "residual": blocks == 1}
 
 

@@ -57,6 +57,10 @@ def layer(parts, hints):
     stacks, blocks, m, half = twiddle.shape[:4]
     if twiddle.shape[4:] != (2, 2) or 0 in twiddle.shape or _log2(2 * half, "twiddle") != m:
         raise ValueError(f"twiddle must have shape (stacks, blocks, m, 2^m / 2, 2, 2), got {twiddle.shape}")
+    if stacks > 1:
+        hints.note(
+            "outputs of the stacks stand one after the other; a ButterflyConv2d, which is not read, has such keys"
+        )
     (entry,), up, sources = entries(twiddle.shape), _increasing(hints), []
     for block in range(blocks):
         for m_ in range(m):
@@ -128,6 +132,7 @@ def layer_of_old(parts, hints):
             up = _increasing(hints)
             sources = [factor(entry[:, m_], 1 << m_) for m_ in (range(m) if up else reversed(range(m)))]
         else:
+            hints.note("taken as B B^T, in pairs of blocks, each by decreasing stride first")
             strides = [1 << m_ for m_ in (*reversed(range(m)), *range(m))] * (count // (2 * m))
             sources = [factor(entry[:, m_], s) for m_, s in enumerate(strides)]
 

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from .. import files
 from . import costs, model
 
 BEGIN, END = "<!-- costs -->\n", "<!-- end of costs -->\n"
@@ -60,7 +61,7 @@ def main(path):
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise SystemExit(f"{path}: needs the lines {BEGIN.strip()!r} and {END.strip()!r}, once each")
     head, rest = text.split(BEGIN)
-    Path(path).write_text(head + BEGIN + "\n" + tables() + "\n" + END + rest.split(END)[1], encoding="utf-8")
+    files.write(path, head + BEGIN + "\n" + tables() + "\n" + END + rest.split(END)[1])
 
 
 if __name__ == "__main__":

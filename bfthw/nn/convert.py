@@ -1,5 +1,6 @@
 """From trained modules to a `Network`: batch norms folded, ReLUs joined, dense layers taken along."""
 
+from contextlib import contextmanager
 from copy import deepcopy
 
 import torch
@@ -7,8 +8,10 @@ from torch import nn
 
 from .. import chain as chains
 from ..chain import Chain, Factor
+from ..line import Line
 from ..network import Layer, Network
 from .butterfly import Butterfly, ButterflyPointwise, Structured
+from .hooks import evaluated, is_plain, refresh, refuse_hooks, unwrapped
 
 
 def fold(butterfly, norm):
@@ -18,73 +21,98 @@ def fold(butterfly, norm):
     the butterfly's own dtype. Raises TypeError unless norm is BatchNorm1d or 2d; ValueError where the sizes differ, the
     norm has no running statistics, or the butterfly ends in a ReLU, through which nothing can be folded.
     """
-    if not _is(norm, nn.BatchNorm1d, nn.BatchNorm2d):
-        raise TypeError(f"fold takes a BatchNorm1d or BatchNorm2d, got {type(norm).__name__}")
+    gain, shift = gain_and_shift(norm)
     if norm.num_features != butterfly.outputs:
         raise ValueError(f"fold: the norm has {norm.num_features} features, the butterfly {butterfly.outputs} outputs")
-    if norm.running_mean is None:
-        raise ValueError("fold: the norm has no running statistics (track_running_stats=False)")
     if butterfly.relu:
         raise ValueError("fold: a batch norm after a ReLU cannot be folded into the layer before it")
     result = deepcopy(butterfly)
     with torch.no_grad():
-        gain = torch.rsqrt(norm.running_var.double() + norm.eps)
-        if norm.weight is not None:
-            gain = gain * norm.weight.double()
-        bias = -norm.running_mean.double() * gain
-        if norm.bias is not None:
-            bias = bias + norm.bias.double()
         if butterfly.bias is not None:
-            bias = bias + butterfly.bias.double() * gain
+            shift = shift + butterfly.bias.double() * gain
         if butterfly.scale is not None:
             gain = gain * butterfly.scale.double()
         dtype = butterfly.factors[0].dtype
-        result.scale, result.bias = nn.Parameter(gain.to(dtype)), nn.Parameter(bias.to(dtype))
+        result.scale, result.bias = nn.Parameter(gain.to(dtype)), nn.Parameter(shift.to(dtype))
     return result
 
 
-def _is(module, *kinds):
-    """Whether the module is of a kind and still computes what the kind does."""
-    return any(isinstance(module, kind) and type(module).forward is kind.forward for kind in kinds)
+def gain_and_shift(norm):
+    """What a batch norm in eval mode does, x * gain + shift, two tensors in float64; errors as of `fold`."""
+    if not is_plain(norm, nn.BatchNorm1d, nn.BatchNorm2d):
+        raise TypeError(f"fold takes a BatchNorm1d or BatchNorm2d, got {type(norm).__name__}")
+    if norm.running_mean is None:
+        raise ValueError("fold: the norm has no running statistics (track_running_stats=False)")
+    refresh(norm)
+    with torch.no_grad():
+        gain = torch.rsqrt(norm.running_var.double() + norm.eps)
+        if norm.weight is not None:
+            gain = gain * norm.weight.double()
+        shift = -norm.running_mean.double() * gain
+        if norm.bias is not None:
+            shift = shift + norm.bias.double()
+    return gain, shift
 
 
 def _leaves(module, path):
     """(path, module) of everything in nested Sequentials, in the order of use."""
-    if not _is(module, nn.Sequential):
-        yield path, module
-        return
+    with _at(path):
+        module = unwrapped(module)
+        if not is_plain(module, nn.Sequential):
+            yield path, module
+            return
+        refuse_hooks(module)
     # a module that stands twice must be seen twice, so not named_children()
     for name, child in module.named_modules(remove_duplicate=False):
         if name and "." not in name:
             yield from _leaves(child, f"{path}.{name}" if path else name)
 
 
-def _linear(module, where):
+@contextmanager
+def _at(path):
+    """ValueErrors with the path of the module that they are about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"to_network: module {path or '0'!r}: {error}") from None
+
+
+def _linear(module):
     """A Butterfly, a Structured layer, Linear or 1x1 Conv2d -> an equal Butterfly in float64; None for others."""
     if isinstance(module, Structured):
+        if not all(_agrees(one) for one in module.modules() if isinstance(one, Structured)):
+            return None
         module = module.to_butterfly()
-    if _is(module, Butterfly, ButterflyPointwise):
+    if is_plain(module, Butterfly, ButterflyPointwise):
         result = Butterfly(module.patterns, residual=module.residual, relu=module.relu).double()
         values, scale = list(module.factors), module.scale
-    elif _is(module, nn.Linear):
+    elif is_plain(module, nn.Linear):
         result = Butterfly(chains.dense(module.out_features, module.in_features), residual=False).double()
         values, scale = [module.weight[None, ..., None]], None
-    elif _is(module, nn.Conv2d):
+    elif is_plain(module, nn.Conv2d):
         if module.kernel_size != (1, 1) or module.stride != (1, 1) or module.padding not in ((0, 0), "same", "valid"):
             raise ValueError(
-                f"{where}: only pointwise convolutions (kernel 1x1, stride 1, no padding) are supported, got {module}"
+                f"only pointwise convolutions (kernel 1x1, stride 1, no padding) are supported, got {module}"
             )
         g, m, n = module.groups, module.out_channels, module.in_channels
         result = Butterfly(chains.grouped(m, n, g), residual=False).double()
-        values, scale = [module.weight.reshape(g, m // g, n // g, 1)], None
+        values, scale = [module.weight.reshape(g, m // g, -1, 1)], None
     else:
         return None
-    with torch.no_grad():
-        for own, given in zip(result.factors, values):
-            own.copy_(given)
-        for key, given in (("bias", module.bias), ("scale", scale)):
-            setattr(result, key, None if given is None else nn.Parameter(given.detach().double().clone()))
+    for own, given in zip(result.factors, values):
+        if own.shape != given.shape:  # copy_ would repeat them
+            raise ValueError(f"weights of shape {tuple(given.shape)} do not fit, {tuple(own.shape)} are wanted")
+        own.copy_(given)
+    for key, given in (("bias", module.bias), ("scale", scale)):
+        setattr(result, key, None if given is None else nn.Parameter(given.double().clone()))
     return result
+
+
+def _agrees(module):
+    """Whether a Structured layer's to_butterfly speaks of its forward, so stands in no class above the forward's."""
+    kinds = type(module).__mro__
+    first, second = (next(kinds.index(k) for k in kinds if name in vars(k)) for name in ("to_butterfly", "forward"))
+    return first <= second and "forward" not in vars(module)
 
 
 def to_layer(butterfly, name):
@@ -107,35 +135,38 @@ def to_network(model):
     """A torch model to the `Network` that it computes in eval mode, on vectors (channels of a pixel for a convolution).
 
     Takes Butterfly, ButterflyPointwise, nn.Linear, nn.Conv2d 1x1 (grouped too) or a Sequential, nested too, of those
-    and BatchNorm1d/2d, ReLU, Flatten(1), Identity and Dropout. Batch norms and ReLUs go into the layer before them. A
-    layer has its module's name, "body.0" inside a nested Sequential; "0" for a model that is one module.
-    Raises TypeError for any other module, ValueError for a use of these that a Network cannot express, with the path.
+    and BatchNorm1d/2d, ReLU, Flatten(1), Identity and Dropout, also inside torch.compile's and DataParallel's wrappers.
+    ReLUs go into the layer before them, and so do batch norms; behind a ReLU or in front of all layers they go into the
+    layer behind. Weights that torch's own hooks make (weight_norm, spectral_norm, pruning) are made afresh. A layer has
+    its module's name, "body.0" inside a nested Sequential; "0" for a model that is one module.
+    Raises TypeError for any other module, ValueError for a use of these that a Network cannot express and for hooks of
+    unknown effect, with the path.
     """
-    found = []  # [name, butterfly in float64]
+    line = Line()
     for path, module in _leaves(model, ""):
-        where = f"to_network: module {path or '0'!r}"
-        if (butterfly := _linear(module, where)) is not None:
-            found.append([path or "0", butterfly])
-        elif _is(module, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d):
-            continue
-        elif _is(module, nn.Flatten):
-            if (module.start_dim, module.end_dim) != (1, -1):
-                raise ValueError(f"{where}: only Flatten(1, -1) is supported, got {module}")
-        elif _is(module, nn.BatchNorm1d, nn.BatchNorm2d, nn.ReLU):
-            if not found:
-                raise ValueError(f"{where}: {type(module).__name__} needs a layer before it to go into")
-            if _is(module, nn.ReLU):
-                found[-1][1]._relu = True
-                continue
-            try:
-                found[-1][1] = fold(found[-1][1], module)
-            except ValueError as error:
-                raise ValueError(f"{where}: {error}") from None
-        else:
-            raise TypeError(
-                f"{where} is a {type(module).__name__}; supported are Butterfly and the other layers of bfthw.nn, "
-                "Linear, Conv2d 1x1, BatchNorm1d/2d, ReLU, Flatten, Identity, Dropout and Sequential of them"
-            )
-    if not found:
+        with _at(path), torch.no_grad():
+            refresh(module)
+            with evaluated(module):
+                butterfly = _linear(module)
+            if butterfly is not None:
+                line.layer(to_layer(butterfly, path or "0"))
+            elif is_plain(module, nn.BatchNorm1d, nn.BatchNorm2d):
+                line.norm(path, *(v.cpu().numpy() for v in gain_and_shift(module)))
+            elif is_plain(module, nn.ReLU):
+                line.relu()
+            elif is_plain(module, nn.Flatten):
+                if (module.start_dim, module.end_dim) != (1, -1):
+                    raise ValueError(f"only Flatten(1, -1) is supported, got {module}")
+            elif not is_plain(module, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d):
+                raise TypeError(
+                    f"to_network: module {path or '0'!r} is a {type(module).__name__}; supported are Butterfly and the "
+                    "other layers of bfthw.nn, Linear, Conv2d 1x1, BatchNorm1d/2d, ReLU, Flatten, Identity, Dropout "
+                    "and Sequential of them, with the forward that torch or bfthw gave them"
+                )
+    try:
+        layers = line.end()
+    except ValueError as error:
+        raise ValueError(f"to_network: module {error}") from None
+    if not layers:
         raise ValueError("to_network: the model has no layer with weights")
-    return Network(layers=tuple(to_layer(butterfly, name) for name, butterfly in found))
+    return Network(layers=tuple(layers))

@@ -2,6 +2,7 @@
 clocks.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -26,9 +27,13 @@ def run(directory, *, simulator, console, progress, steps, bitstreams=True):
         raise ValueError(f"the demo's images come with scikit-learn: pip install 'bfthw[examples]' ({error})") from None
     *_, images, labels = load()
 
-    network = bfthw.load(HERE / "digits.safetensors").network
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    checkpoint = Path(shutil.copy(HERE / "digits.safetensors", directory))  # for whoever goes on from here
+    network = bfthw.load(checkpoint).network
     weights = sum(layer.chain.weights for layer in network.layers)
-    console.print(f"[bold]1[/] checkpoint digits.safetensors: {weights} weights; {len(images)} held-out images")
+    console.print(
+        f"[bold]1[/] checkpoint {checkpoint}: {weights} weights; {len(images)} held-out images", soft_wrap=True
+    )
 
     integers = bfthw.compile(network)
     console.print(f"[bold]2[/] integers: input {integers.input.width} bits, output {integers.output.width} bits")

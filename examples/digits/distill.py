@@ -32,6 +32,7 @@ from bfthw.nn import Butterfly, parameter_groups, to_network
 from bfthw.project import project
 from bfthw.qat import QuantisedNetwork
 from bfthw.quantize import prepare
+from bfthw.storage import write_array
 
 N, CLASSES, CHAIN = 64, 10, bft(64, 4)
 TEMPERATURE, SHARE = 2.0, 0.5  # of distillation: softness of the answers, share of the dense network's in the loss
@@ -212,7 +213,7 @@ def main(
     names = [folder / f"digits-{name}" for name in ("dense.safetensors", "distilled.safetensors", "images.npy")]
     save(results[0][-2], names[0])
     save(results[0][-1], names[1])
-    np.save(names[2], images[0])
+    write_array(names[2], images[0])
     console.print(f"saved {', '.join(map(str, names))}", soft_wrap=True)
     console.print(f"next: bfthw generate {names[1]} -o build --name digits", soft_wrap=True)
     if drawing is not None:

@@ -4,10 +4,11 @@ Sources: Lattice FPGA-TN-02205 (sysDSP), FPGA-TN-02204 (memory); the arrangement
 Yosys maps to.
 """
 
+from functools import partial
+
 from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Signal, signed
 
-from . import READ, Technology, ecp5_carry, small
-from .plain import TECHNOLOGY as PLAIN
+from . import READ, Technology, ecp5_carry, small, wide
 from .plain import registered
 
 WIDEST = 18  # bits of an operand of MULT18X18D
@@ -92,31 +93,34 @@ class Ecp5(Technology):
         if lut:
             return ecp5_carry.products(m, name, xs, ws)
         if max(len(xs[0]), len(ws[0])) > WIDEST:
-            return PLAIN.products(m, name, xs, ws)
-        result = []
-        for n, (x, w) in enumerate(zip(xs, ws)):
-            p = Signal(36, name=f"{name}_m{n}")
-            ports = {"SIGNEDA": 1, "SIGNEDB": 1, "SOURCEA": 0, "SOURCEB": 0}
-            ports |= {f"CLK{k}": ClockSignal() if k == 0 else 0 for k in range(4)}
-            ports |= {f"CE{k}": 1 for k in range(4)} | {f"RST{k}": 0 for k in range(4)}
-            for port, value in (("A", x), ("B", w)):
-                extended = Signal(signed(WIDEST), name=f"{name}_{port.lower()}{n}")
-                m.d.comb += extended.eq(value)
-                ports |= {f"{port}{k}": extended[k] for k in range(WIDEST)}
-            # the third register stands in the fabric, so that the way from the block to the adder is cut in two;
-            # without the pipeline register the block itself still reaches 290 MHz at speed grade 6
-            m.submodules[f"{name}_mult{n}"] = Instance(
-                "MULT18X18D",
-                p_REG_INPUTA_CLK="CLK0",
-                p_REG_INPUTB_CLK="CLK0",
-                p_REG_PIPELINE_CLK="NONE",
-                p_REG_OUTPUT_CLK="CLK0",
-                p_GSR="DISABLED",
-                **{f"i_{port}": value for port, value in ports.items()},
-                **{f"o_P{k}": p[k] for k in range(36)},
-            )
-            result.append(registered(m, p[: len(x) + len(w)].as_signed(), f"{name}_p{n}"))
-        return result
+            return wide.products(m, name, xs, ws, WIDEST, partial(self._mult, m))
+        # the third register stands in the fabric, so that the way from the block to the adder is cut in two;
+        # without the pipeline register the block itself still reaches 290 MHz at speed grade 6
+        pairs = enumerate(zip(xs, ws))
+        return [registered(m, self._mult(m, f"{name}_{n}", x, w), f"{name}_p{n}") for n, (x, w) in pairs]
+
+    @staticmethod
+    def _mult(m, name, x, w):
+        """The product of two operands of a block, with registers in front of it and behind."""
+        p = Signal(36, name=f"{name}_m")
+        ports = {"SIGNEDA": 1, "SIGNEDB": 1, "SOURCEA": 0, "SOURCEB": 0}
+        ports |= {f"CLK{k}": ClockSignal() if k == 0 else 0 for k in range(4)}
+        ports |= {f"CE{k}": 1 for k in range(4)} | {f"RST{k}": 0 for k in range(4)}
+        for port, value in (("A", x), ("B", w)):
+            extended = Signal(signed(WIDEST), name=f"{name}_{port.lower()}")
+            m.d.comb += extended.eq(value)
+            ports |= {f"{port}{k}": extended[k] for k in range(WIDEST)}
+        m.submodules[f"{name}_mult"] = Instance(
+            "MULT18X18D",
+            p_REG_INPUTA_CLK="CLK0",
+            p_REG_INPUTB_CLK="CLK0",
+            p_REG_PIPELINE_CLK="NONE",
+            p_REG_OUTPUT_CLK="CLK0",
+            p_GSR="DISABLED",
+            **{f"i_{port}": value for port, value in ports.items()},
+            **{f"o_P{k}": p[k] for k in range(36)},
+        )
+        return p[: len(x) + len(w)].as_signed()
 
     def rom(self, m, name, words, width, address):
         if len(words) <= 2 * SHALLOW:
@@ -178,8 +182,9 @@ class Ecp5(Technology):
     def products_cost(self, count, x_width, w_width, *, lut=False):
         if lut:
             return ecp5_carry.cost(count, x_width, w_width)
-        blocks = -(-x_width // WIDEST) * -(-w_width // WIDEST)
-        return {"DSP": count * blocks, "FF": count * (x_width + w_width)}
+        if max(x_width, w_width) > WIDEST:
+            return wide.cost(count, x_width, w_width, WIDEST)
+        return {"DSP": count, "FF": count * (x_width + w_width)}
 
     def rom_cost(self, depth, width):
         if depth <= 2 * SHALLOW:

@@ -4,12 +4,14 @@ Sources: Gowin UG287 (DSP), UG285 (block and shadow RAM). A byte of block RAM ha
 the lowest bits of the address to write are the enables of its bytes.
 """
 
+from functools import partial
+
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Signal, signed
 
-from . import Technology, rows, small
-from .plain import TECHNOLOGY as PLAIN
+from . import Technology, rows, small, wide
 
 BYTE = 9
+WIDEST = 18  # bits of an operand of MULT18X18
 SHALLOW = 32  # words: what is no deeper goes into shadow RAM, or into tables
 SHAPES = {512: 36, 1024: 18, 2048: 9, 4096: 4, 8192: 2, 16384: 1}  # words → bits of a block RAM
 
@@ -35,21 +37,23 @@ class Gowin(Technology):
         if lut:
             return rows.products(m, name, xs, ws)
         widest = max(len(xs[0]), len(ws[0]))
-        size = next((size for size in (9, 18) if widest <= size), None)
-        if size is None:
-            return PLAIN.products(m, name, xs, ws)
-        result = []
-        for n, (x, w) in enumerate(zip(xs, ws)):
-            a, b = Signal(signed(size), name=f"{name}_a{n}"), Signal(signed(size), name=f"{name}_b{n}")
-            product, out = Signal(signed(len(x) + len(w)), name=f"{name}_p{n}"), Signal(2 * size, name=f"{name}_m{n}")
-            m.d.comb += [a.eq(x), b.eq(w), product.eq(out)]
-            m.submodules[f"{name}_mult{n}"] = Instance(
-                f"MULT{size}X{size}", p_AREG=Const(1), p_BREG=Const(1), p_PIPE_REG=Const(1), p_OUT_REG=Const(1),
-                i_A=a, i_B=b, i_SIA=Const(0, size), i_SIB=Const(0, size), i_ASIGN=1, i_BSIGN=1, i_ASEL=0, i_BSEL=0,
-                i_CLK=ClockSignal(), i_CE=1, i_RESET=0, o_DOUT=out,
-            )
-            result.append(product)
-        return result
+        if widest > WIDEST:
+            return wide.products(m, name, xs, ws, WIDEST, partial(self._mult, m, size=WIDEST, between=0))
+        size = BYTE if widest <= BYTE else WIDEST
+        return [self._mult(m, f"{name}_{n}", x, w, size=size, between=1) for n, (x, w) in enumerate(zip(xs, ws))]
+
+    @staticmethod
+    def _mult(m, name, x, w, *, size, between):
+        """The product of two operands of a block of `size` bits; registers in front of it, behind it, and `between`."""
+        a, b = Signal(signed(size), name=f"{name}_a"), Signal(signed(size), name=f"{name}_b")
+        product, out = Signal(signed(len(x) + len(w)), name=f"{name}_p"), Signal(2 * size, name=f"{name}_m")
+        m.d.comb += [a.eq(x), b.eq(w), product.eq(out)]
+        m.submodules[f"{name}_mult"] = Instance(
+            f"MULT{size}X{size}", p_AREG=Const(1), p_BREG=Const(1), p_PIPE_REG=Const(between, 1), p_OUT_REG=Const(1),
+            i_A=a, i_B=b, i_SIA=Const(0, size), i_SIB=Const(0, size), i_ASIGN=1, i_BSIGN=1, i_ASEL=0, i_BSEL=0,
+            i_CLK=ClockSignal(), i_CE=1, i_RESET=0, o_DOUT=out,
+        )
+        return product
 
     def rom(self, m, name, words, width, address):
         if len(words) <= SHALLOW:
@@ -116,11 +120,9 @@ class Gowin(Technology):
             used["LUT"] += count * (min(x_width, w_width) // 2) * (max(x_width, w_width) + 1)
             return used
         widest = max(x_width, w_width)
-        if widest <= 9:
+        if widest <= BYTE:
             return {"DSP": count / 2}  # in MULT18X18, which is two of them
-        if widest <= 18:
-            return {"DSP": count}
-        return {"DSP": count * -(-x_width // 18) * -(-w_width // 18), "FF": 3 * count * (x_width + w_width)}
+        return {"DSP": count} if widest <= WIDEST else wide.cost(count, x_width, w_width, WIDEST)
 
     def rom_cost(self, depth, width):
         if depth <= SHALLOW:

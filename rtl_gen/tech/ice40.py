@@ -3,10 +3,11 @@
 Sources: Lattice FPGA-TN-02007 (DSP function usage guide), FPGA-TN-02002 (memory usage guide).
 """
 
+from functools import partial
+
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Signal, signed
 
-from . import Technology, rows, small
-from .plain import TECHNOLOGY as PLAIN
+from . import Technology, rows, small, wide
 from .plain import registered
 
 HALF, WHOLE = 8, 16  # bits of an operand, of two products in a SB_MAC16 or of one
@@ -34,7 +35,7 @@ class Ice40(Technology):
             return rows.products(m, name, xs, ws)
         widest = max(len(xs[0]), len(ws[0]))
         if widest > WHOLE:
-            return PLAIN.products(m, name, xs, ws)
+            return wide.products(m, name, xs, ws, WHOLE, partial(self._short, m))
         together, bits = (2, HALF) if widest <= HALF else (1, WHOLE)
         result = []
         for at in range(0, len(xs), together):
@@ -46,8 +47,12 @@ class Ice40(Technology):
                 result.append(product)
         return result
 
+    def _short(self, m, name, x, w):
+        """One product of a SB_MAC16 a cycle earlier, without the register at its output."""
+        return self._mac(m, f"{name}_mac", [x], [w], WHOLE, last=0)[: len(x) + len(w)].as_signed()
+
     @staticmethod
-    def _mac(m, name, xs, ws, bits):
+    def _mac(m, name, xs, ws, bits, last=1):
         """Both outputs of a SB_MAC16: registers at the inputs, behind the 8 by 8 bit products, and at the output."""
         o = Signal(2 * WHOLE, name=f"{name}_o")
         inputs = {}
@@ -64,7 +69,7 @@ class Ice40(Technology):
             "SB_MAC16",
             p_A_REG=1, p_B_REG=1, p_A_SIGNED=1, p_B_SIGNED=1, p_MODE_8x8=int(half),
             p_TOP_8x8_MULT_REG=1, p_BOT_8x8_MULT_REG=1,
-            p_PIPELINE_16x16_MULT_REG1=int(not half), p_PIPELINE_16x16_MULT_REG2=int(not half),
+            p_PIPELINE_16x16_MULT_REG1=int(not half), p_PIPELINE_16x16_MULT_REG2=int(not half and last),
             **{f"p_{side}{parameter}": value for parameter, value in sides.items() for side in ("TOP", "BOT")},
             i_CLK=ClockSignal(), i_CE=1, i_A=inputs["A"], i_B=inputs["B"],
             **{f"i_{port}": Const(0, WHOLE if len(port) == 1 else 1) for port in zero}, o_O=o,
@@ -130,8 +135,7 @@ class Ice40(Technology):
             return rows.cost(count, x_width, w_width)
         n = max(x_width, w_width)
         if n > WHOLE:
-            blocks = -(-x_width // WHOLE) * -(-w_width // WHOLE)
-            return {"DSP": count * blocks, "FF": 3 * count * (x_width + w_width)}
+            return wide.cost(count, x_width, w_width, WHOLE)
         return {"DSP": -(-count // 2) if n <= HALF else count}
 
     def rom_cost(self, depth, width):

@@ -3,8 +3,8 @@
 // verilator lint_off UNUSEDPARAM
 
 // Two products of 8 by 8 bits, or one of 16 by 16, signed, with registers in three places. Lattice FPGA-TN-02007, DSP
-// function usage guide: registers of A and B; of the four 8 by 8 products; and, at 16 bits, of their sum, at 8 bits,
-// those behind the adders, which add C and D. Clear, hold, load and subtract are not modelled and must be 0.
+// function usage guide: registers of A and B; of the four 8 by 8 products; and, at 16 bits, of their sum (used or not),
+// at 8 bits, those behind the adders, which add C and D. Clear, hold, load and subtract are not modelled and must be 0.
 module SB_MAC16 (
     input CLK, CE,
     input [15:0] A, B, C, D,
@@ -34,8 +34,7 @@ module SB_MAC16 (
                ? !PIPELINE_16x16_MULT_REG1 && !PIPELINE_16x16_MULT_REG2 && TOPOUTPUT_SELECT == 1 &&
                  BOTOUTPUT_SELECT == 1 && TOPADDSUB_LOWERINPUT == 1 && BOTADDSUB_LOWERINPUT == 1 &&
                  TOPADDSUB_UPPERINPUT == 1 && BOTADDSUB_UPPERINPUT == 1
-               : PIPELINE_16x16_MULT_REG1 && PIPELINE_16x16_MULT_REG2 && TOPOUTPUT_SELECT == 3 &&
-                 BOTOUTPUT_SELECT == 3)))
+               : PIPELINE_16x16_MULT_REG1 && TOPOUTPUT_SELECT == 3 && BOTOUTPUT_SELECT == 3)))
         begin : refused
             SB_MAC16_has_a_parameter_without_model refused();
         end
@@ -47,7 +46,7 @@ module SB_MAC16 (
     reg [31:0] out;
     wire unknown = AHOLD | BHOLD | IRSTTOP | IRSTBOT | ORSTTOP | ORSTBOT | OLOADTOP | OLOADBOT | ADDSUBTOP | ADDSUBBOT |
                    OHOLDTOP | OHOLDBOT | !CE;
-    assign O = unknown ? 32'bx : out;
+    assign O = unknown ? 32'bx : MODE_8x8 || PIPELINE_16x16_MULT_REG2 ? out : whole;
 
     always @(posedge CLK) begin
         a <= A;

@@ -16,19 +16,31 @@ def products(m, name, xs, ws):
 
     Of any width; beyond 8 bits of the narrower operand several levels share a cycle, and the clock falls.
     """
-    result = []
-    for n, (x, w) in enumerate(zip(xs, ws)):
-        product = Signal(signed(len(x) + len(w)), name=f"{name}_p{n}")
-        m.d.comb += product.eq(_product(m, f"{name}_{n}", x, w))
-        result.append(product)
+    return [product(m, f"{name}_{n}", x, w) for n, (x, w) in enumerate(zip(xs, ws))]
+
+
+def product(m, name, x, w, *, cycles=MULTIPLY):
+    """The product of two signed signals, `cycles` later."""
+    x, w = sorted((x, w), key=len, reverse=True)
+    levels = _levels(len(w))
+    for step in range(cycles - levels):
+        x, w = registered(m, x, f"{name}_x{step}"), registered(m, w, f"{name}_w{step}")
+    terms = [_rows(x, w, n) for n in range(0, len(w), 2)]  # sum, rows in it
+    for level in range(levels):
+        if level:
+            terms = [_sum(len(x), *terms[n : n + 2]) for n in range(0, len(terms), 2)]
+        if level >= levels - cycles:
+            terms = [(registered(m, term, f"{name}_s{level}_{n}"), rows) for n, (term, rows) in enumerate(terms)]
+    result = Signal(signed(len(x) + len(w)), name=f"{name}_p")
+    m.d.comb += result.eq(terms[0][0])
     return result
 
 
-def cost(count, x_width, w_width):
+def cost(count, x_width, w_width, *, cycles=MULTIPLY):
     """Dict of LUT and FF of `count` products."""
     n, rows = max(x_width, w_width), min(x_width, w_width)
     levels, terms = _levels(rows), [2] * (rows // 2) + [1] * (rows % 2)
-    lut, ff = 0, (MULTIPLY - levels) * (n + rows) if levels < MULTIPLY else 0
+    lut, ff = 0, max(0, cycles - levels) * (n + rows)
     for level in range(levels):
         if level:
             pairs = [terms[k : k + 2] for k in range(0, len(terms), 2)]
@@ -37,23 +49,9 @@ def cost(count, x_width, w_width):
         else:
             # a single row is that of the sign bit, and is inverted as well
             lut += len(terms) * (2 * n + 1)
-        if level >= levels - MULTIPLY:
+        if level >= levels - cycles:
             ff += sum(n + term for term in terms)
     return {"LUT": count * lut, "FF": count * ff}
-
-
-def _product(m, name, x, w):
-    x, w = sorted((x, w), key=len, reverse=True)
-    levels = _levels(len(w))
-    for step in range(MULTIPLY - levels):
-        x, w = registered(m, x, f"{name}_x{step}"), registered(m, w, f"{name}_w{step}")
-    terms = [_rows(x, w, n) for n in range(0, len(w), 2)]  # sum, rows in it
-    for level in range(levels):
-        if level:
-            terms = [_sum(len(x), *terms[n : n + 2]) for n in range(0, len(terms), 2)]
-        if level >= levels - MULTIPLY:
-            terms = [(registered(m, term, f"{name}_s{level}_{n}"), rows) for n, (term, rows) in enumerate(terms)]
-    return terms[0][0]
 
 
 def _levels(rows):

@@ -1,0 +1,105 @@
+"""Wheel and sdist hold all that is needed: installed away from the source, the README's first ten minutes pass."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = "bfthw/", "boards/", "rtl_gen/", "sim/"
+BESIDE = "bench/", "docs/", "examples/", "tests/"
+JUNK = shutil.ignore_patterns(".git", ".venv", "build", "dist", "__pycache__", "*.egg-info", "*.sim")
+BUILD = "import sys; from setuptools import build_meta; build_meta.build_{}(sys.argv[1])"
+QUICK = "inspect", "generate", "fit"
+
+
+def ten_minutes():
+    """The README's commands, in order, the first ones in front."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The first ten minutes")[2].partition("\n## ")[0]
+    lines = re.findall(r"^    ((?:bfthw|python) .*?)(?:  +#.*)?$", section, re.MULTILINE)
+    assert len(lines) >= 11
+    return [shlex.split(line) for line in lines]
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    """(tree that was copied, unpacked sdist, wheel that was made of that)."""
+    place = tmp_path_factory.mktemp("package")
+    tree = shutil.copytree(ROOT, place / "tree", ignore=JUNK)
+    subprocess.run([sys.executable, "-c", BUILD.format("sdist"), place], cwd=tree, check=True, capture_output=True)
+    (archive,) = place.glob("*.tar.gz")
+    shutil.unpack_archive(archive, place)
+    unpacked = place / archive.name.removesuffix(".tar.gz")
+    before = files(unpacked)
+    subprocess.run([sys.executable, "-c", BUILD.format("wheel"), place], cwd=unpacked, check=True, capture_output=True)
+    (wheel,) = place.glob("*.whl")
+    return files(tree), before, wheel
+
+
+@pytest.fixture(scope="module")
+def installed(packages, tmp_path_factory):
+    """run(command) in an environment of its own, with the packages of this one but not its bfthw, in an empty folder."""
+    place = tmp_path_factory.mktemp("elsewhere")
+    venv.create(place / "venv", symlinks=True)
+    python = place / "venv" / "bin" / "python"
+    install = "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", packages[2]
+    subprocess.run([sys.executable, *install], check=True)
+    variables = os.environ | {"PYTHONPATH": "", "PYTHONSAFEPATH": "1"}
+    own = sysconfig.get_path("purelib", "venv", {"base": str(place / "venv")})
+    Path(own, "others.pth").write_text(sysconfig.get_path("purelib"))
+    # whatever is in front on PATH: children take this environment's python
+    (place / "hostile").mkdir()
+    (place / "hostile" / "python").write_text("#!/bin/sh\necho SRE module mismatch >&2; exit 1\n")
+    (place / "hostile" / "python").chmod(0o755)
+    variables["PATH"] = os.pathsep.join([str(place / "hostile"), str(Path(sys.executable).parent), variables["PATH"]])
+    (place / "work").mkdir()
+
+    def run(command):
+        done = subprocess.run(
+            [place / "venv" / "bin" / command[0], *command[1:]],
+            cwd=place / "work", env=variables, capture_output=True, text=True, errors="replace",
+        )
+        assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    assert str(place) in run(["python", "-c", "import bfthw, boards, rtl_gen, sim; print(bfthw, boards, rtl_gen, sim)"])
+    return run
+
+
+def test_all_files_are_in_the_packages(packages):
+    """The sdist holds all that make needs, the wheel all of the packages, what is no Python too."""
+    tree, sdist, wheel = packages
+    needed = {name for name in tree if name.startswith(PACKAGES + BESIDE)}
+    assert needed | {"Makefile", "README.md", "LICENSE", "CHANGELOG.md", ".ci/run"} <= sdist
+    with zipfile.ZipFile(wheel) as file:
+        held = set(file.namelist())
+    demo = {f"bfthw/digits/{name}" for name in ("demo.py", "data.py", "digits.safetensors", "hardware.toml")}
+    assert {name for name in needed if name.startswith(PACKAGES)} | demo <= held
+
+
+def test_demo_and_first_commands_of_an_installed_wheel(installed):
+    """With a foreign python in front on PATH; without the bitstreams."""
+    out = installed(["bfthw", "demo", "--no-bitstreams"])
+    assert "bit-exact  ok" in out
+    for command in ten_minutes():
+        if command[1] in QUICK:
+            installed(command)
+
+
+@pytest.mark.slow
+def test_ten_minutes_of_an_installed_wheel(installed):
+    installed(["bfthw", "demo", "--no-bitstreams"])
+    for command in ten_minutes():
+        installed(command)
