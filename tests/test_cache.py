@@ -59,14 +59,14 @@ def others(own):
 
 # what keeps the cache from being where it should
 REFUSED = {
-    "writable by others": lambda own: make(own).chmod(0o777),
-    "writable by the group": lambda own: make(own).chmod(0o770),
-    "owned by another": pytest.param(
+    "writable-by-others": lambda own: make(own).chmod(0o777),
+    "writable-by-the-group": lambda own: make(own).chmod(0o770),
+    "owned-by-another": pytest.param(
         others, marks=pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives away")
     ),
-    "a file": lambda own: make(own.parent) and own.write_text(""),
-    "under a file": lambda own: own.parent.write_text(""),
-    "a loop": lambda own: make(own.parent) and own.symlink_to(own),
+    "a-file": lambda own: make(own.parent) and own.write_text(""),
+    "under-a-file": lambda own: own.parent.write_text(""),
+    "a-loop": lambda own: make(own.parent) and own.symlink_to(own),
 }
 
 

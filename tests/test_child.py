@@ -35,7 +35,7 @@ def plant(folder, *names):
     return folder / "was run"
 
 
-@pytest.mark.parametrize("named", [("python",), ()], ids=["python", "no python"])
+@pytest.mark.parametrize("named", [("python",), ()], ids=["python", "none"])
 def test_make_rules_find_this_python(tmp_path, monkeypatch, named):
     """Also where another one is on PATH, and where the environment has no `python`, only `python3`."""
     ours = tmp_path / "it's ours"
@@ -133,7 +133,7 @@ RUN = "from bfthw import child; child.run(['sh', '-c', 'sleep 70 & sleep 71'])"
 
 
 @linux
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda how: how.name)
 def test_children_end_with_their_parent(tmp_path, how):
     """In the middle of a real build by SIGKILL; the others, by which a parent ends in other ways, with less effort."""
     build = how == signal.SIGKILL
