@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import rtl_gen
+from bfthw import cache
 from bfthw.files import reading
 from sim import scenarios, simulators
 from sim.simulate import check_plain
@@ -132,7 +132,7 @@ def compare(design, board, netlist, *, clock_hz, inputs=None, count=10, tools="y
 def check(directory, *, inputs=None, count=10):
     """`compare` for what `build` or `patch` left in a directory, with its own report and manifest; a Result."""
     directory = Path(directory)
-    with tempfile.TemporaryDirectory(prefix="bfthw-board-") as folder:
+    with cache.scratch() as folder:
         with reading(directory):
             _, board = bitstream(directory, None)
             report = json.loads((directory / "report.json").read_text(encoding="utf-8"))

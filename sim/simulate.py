@@ -106,11 +106,11 @@ def simulate(
     with reading(path):
         manifest = read_manifest(path)
         network = load_integers(path.parent / manifest.files.integers.name)
-    check_ports(path, manifest, network)
-    verilog = path.parent / manifest.files.verilog.name
-    # read once: what is compiled is what was checked
-    sources = {file.name: file.read_text(encoding="utf-8", errors="replace") for file in map(Path, netlist)}
-    sources = sources or {verilog.name: check_plain(verilog)}
+        check_ports(path, manifest, network)
+        verilog = path.parent / manifest.files.verilog.name
+        # read once: what is compiled is what was checked
+        sources = {file.name: file.read_text(encoding="utf-8", errors="replace") for file in map(Path, netlist)}
+        sources = sources or {verilog.name: check_plain(verilog)}
     simulators.check_simulator(simulator, waves)
     noise = random_vectors(network, vectors, seed)
     steady = noise if inputs is None else to_integers(network, inputs)
