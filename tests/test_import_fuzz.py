@@ -74,7 +74,12 @@ def changed(rng, arrays):
         elif which == 3:
             arrays[key] = array.T.copy()
         elif which == 4:
-            arrays[key] = array[: rng.integers(0, len(array) + 1)] if array.ndim else array[None]
+            axis = int(rng.integers(max(array.ndim, 1)))
+            arrays[key] = (
+                array.take(range(rng.integers(2) * rng.integers(array.shape[axis] + 1)), axis)
+                if array.ndim
+                else array[None]
+            )
         elif which == 5:
             arrays[key] = np.concatenate([array, array]) if array.ndim else array
         elif which == 6:
