@@ -55,7 +55,7 @@ def raw(port):
         yield line
 
 
-def ask(line, data, seconds=3):
+def ask(line, data, seconds=20):
     """Write, and read the frame that comes back; None where none comes."""
     line.write(data)
     splitter, end = Splitter(), time.monotonic() + seconds
