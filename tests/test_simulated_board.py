@@ -285,7 +285,7 @@ def test_wrong_arguments(design, monkeypatch):
     with simulation(design) as board, pytest.raises(ValueError, match="probability"):
         board.add_noise(1.5)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(ValueError, match="verilator needs .*apt-get install"), simulated_board(design):
+    with pytest.raises(ValueError, match="compiled needs .*apt-get install"), simulated_board(design):
         pass
 
 
