@@ -16,7 +16,8 @@ def check_vectors(x, size, name):
         raise ValueError(f"{name} must have shape (N, {size}), got {x.shape}")
     if not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
-        raise ValueError(f"{name} must be finite, found NaN or infinity: {x[row, column]} in row {row}, column {column}")
+        found = f"{x[row, column]} in row {row}, column {column}"
+        raise ValueError(f"{name} must be finite, found NaN or infinity: {found}")
     return x.astype(np.float64)
 
 

@@ -148,10 +148,8 @@ def _of_inputs(fmt, x):
         )
     clipped = np.mean(fmt.round(x) != q)
     if clipped > CLIPPED:
-        lo, hi = fmt.dequantise(fmt.lo), fmt.dequantise(fmt.hi)
-        lines.append(
-            f"calibration data: {100 * clipped:.0f} % are beyond the input's format, {lo:g} to {hi:g}: of another scale?"
-        )
+        reach = f"{fmt.dequantise(fmt.lo):g} to {fmt.dequantise(fmt.hi):g}"
+        lines.append(f"calibration data: {100 * clipped:.0f} % are beyond the input's format, {reach}: of another scale?")
     return lines
 
 
@@ -167,8 +165,9 @@ def dropped(network, integers):
                 unused = fmt.width - 1 - int(np.abs(ints).max()).bit_length()
                 if unused > 0 and floats.any():
                     lost = f"{unused} of {fmt.width} bits are dropped" if ints.any() else "all became zero"
-                    peak = f"{np.abs(floats).max():.3g} at most"
-                    lines.append(f"{name}: {what}, {peak}, cannot reach the output's last bit ({factor.output}): {lost}")
+                    size = f"{np.abs(floats).max():.3g} at most"
+                    last = f"the output's last bit ({factor.output})"
+                    lines.append(f"{name}: {what}, {size}, cannot reach {last}: {lost}")
     return lines
 
 
@@ -189,8 +188,9 @@ def _remedy(network, integers, again, settings, calibration, x, seen):
             name: LayerSettings(**layer.model_dump(exclude_unset=True, exclude=own.keys()))
             for name, layer in settings.layers.items()
         }
+        tried = settings.model_copy(update=own | {"layers": layers})
         try:
-            found = compare(network, again(settings.model_copy(update=own | {"layers": layers}), x if calibrated else None), x)
+            found = compare(network, again(tried, x if calibrated else None), x)
         except ValueError:
             continue  # formats that no accumulator holds
         how = [f"--{key.replace('_', '-')} {value}" for key, value in own.items()]

@@ -69,7 +69,8 @@ def project(matrix, shape, *, method="auto", sweeps=None, inputs=None, ridge=RID
         raise ValueError(f"project: no hierarchical SVD: {_text(shape)} is not chainable; method='als' takes it")
     metric = x = None if inputs is None else _numbers(inputs, "inputs", (None, shape[0].inputs))
     if x is not None:
-        metric = _metric(np.concatenate([x, np.sqrt(len(x) * ridge * np.mean(x**2)) * np.eye(x.shape[1])]))
+        directions = np.sqrt(len(x) * ridge * np.mean(x**2)) * np.eye(x.shape[1])
+        metric = _metric(np.concatenate([x, directions]) if ridge else x)
     if sweeps is None:
         done = ordered is not None and metric is None and (len(shape) <= 2 or max(matrix.shape) >= SMALL)
         sweeps = 0 if done else SWEEPS

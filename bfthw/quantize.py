@@ -230,7 +230,7 @@ def _coarser(fmt, frac):
 
 
 def _fitting(stage, weights, skip, output):
-    """`_Stage.integers` of these formats or, where they fit no accumulator, of what `_Stage.reaching` leaves of them."""
+    """`_Stage.integers` of these formats or, where no accumulator holds them, of what `_Stage.reaching` leaves."""
     try:
         return stage.integers(weights, skip, output)
     except ValueError as error:

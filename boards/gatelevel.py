@@ -25,7 +25,8 @@ from .table import find_board
 from .top import RESET_SECONDS
 from .uart import cycles_a_bit
 
-TIMEOUT = 60  # seconds of silence, then it is over: a simulated board is slow, and a request sent again would hide a fault
+# seconds of silence, then it is over: a simulated board is slow, and a request sent again would hide a fault
+TIMEOUT = 60
 WRAPPER = """\
 module {module}(input clk, input rst, input rx, output tx);
   wire clock_pin = clk, rx_pin = rx, tx_pin;

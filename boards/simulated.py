@@ -16,10 +16,7 @@ MAIN = Path(__file__).with_name("simulated.cpp")
 FRAME_BITS = 10  # of a byte on the line
 RESET_CYCLES = 16
 # lint is the business of `bfthw simulate`
-ARGUMENTS = (
-    "-O3", "-Wno-lint", "--x-assign", "fast", "--x-initial", "fast", "--prefix", "Vboard",
-    *simulators.SPLIT,
-)
+ARGUMENTS = ("-O3", "-Wno-lint", "--x-assign", "fast", "--x-initial", "fast", *simulators.SPLIT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +107,6 @@ def compile_board(name, files, arguments):
     """
     try:
         files = files | {MAIN.name: MAIN.read_text(encoding="utf-8")}
-        return simulators.compiled(files, "board", [*ARGUMENTS, *arguments])
+        return simulators.compiled(files, "Vboard", "board", [*ARGUMENTS, *arguments])
     except RuntimeError as error:
         raise RuntimeError(f"verilator could not build the board of {name}: {error}") from None

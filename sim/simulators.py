@@ -21,6 +21,7 @@ SIMULATORS = "verilator", "icarus", "compiled"
 SPLIT = ("--output-split", "0")
 
 PLAIN_NAME = re.compile(r"\w[\w.]*", re.ASCII)
+RUNTIME = re.compile(r"^.* -o (verilated\w*\.o) \S+/verilated\w*\.cpp$", re.MULTILINE)  # what make says of compiling it
 
 
 def verilator_home():
@@ -83,8 +84,8 @@ def build(verilog, top, simulator="verilator", waves=False, netlist=False, model
         files = {WAIVERS.name: WAIVERS.read_text(encoding="utf-8"), "own.vlt": rules, **files}
     try:
         if simulator == "compiled":
-            arguments = ["--top-module", top, "--prefix", "Vcore", "-MAKEFLAGS", "OPT_FAST=-O2", *arguments]
-            return compiled({**files, DRIVER.name: DRIVER.read_text(encoding="utf-8")}, "driver", arguments).parent
+            arguments = ["--top-module", top, *arguments]
+            return compiled({**files, DRIVER.name: DRIVER.read_text(encoding="utf-8")}, "Vcore", "driver", arguments).parent
         make = partial(_build_for_cocotb, files, top, simulator, waves, arguments)
         return cache.made((files, top, simulator, waves, arguments, made_with(simulator)), make)
     except (SystemExit, Exception) as error:  # the runner raises whatever it met
@@ -96,25 +97,48 @@ def _plain_names(files):
     return {name if PLAIN_NAME.fullmatch(name) else f"source{n}.v": text for n, (name, text) in numbered}
 
 
-def compiled(files, program, arguments):
+def compiled(files, prefix, program, arguments):
     """Path of a program in the cache that Verilator and g++ made of files (name → text), made unless it is there.
 
-    arguments: Verilator's. RuntimeError with the end of the log where they fail.
+    prefix: of the model's class. arguments: Verilator's. RuntimeError with the end of the log where they fail.
     """
-    words = ["--cc", "--exe", "--build", "--Mdir", "obj", "-o", program, *arguments, *files]
+    words = ["--cc", "--exe", "--Mdir", "obj", "--prefix", prefix, "-o", program, *arguments, *files]
 
     def make(folder):
         with cache.scratch(plain=True) as place:
             _write(files, place)
-            env = environment("compiled", place)
-            command = [_verilator(env), *words]
-            with open(place / "log", "w", encoding="utf-8") as out:
-                done = child.run(command, cwd=place, env=env, stdout=out, stderr=subprocess.STDOUT)
-            if done.returncode:
-                raise RuntimeError(f"exit status {done.returncode}\n{_tail(place / 'log')}")
+            env, log = environment("compiled", place), place / "log"
+            build = ["make", "-C", "obj", "-f", f"{prefix}.mk", "OPT_FAST=-O2"]
+            try:
+                with log.open("w", encoding="utf-8") as out:
+                    _run([_verilator(env), *words], place, out, env)
+                    _bring_runtime(build, place, place, env)
+                    _run(build, place, out, env)
+            except RuntimeError as error:
+                raise RuntimeError(f"{error}\n{_tail(log)}") from None
             shutil.move(place / "obj" / program, folder)
 
     return cache.made((files, words, made_with("compiled")), make) / program
+
+
+def _bring_runtime(build, directory, place, env):
+    """Put Verilator's own part of a simulation into its object folder: compiled once for all that are made alike.
+
+    build: the make command, with -C, to be run in `directory`; place: the scratch folder where that is.
+    """
+    plan = child.run([*build, "--dry-run"], cwd=directory, env=env, stdout=subprocess.PIPE, text=True).stdout
+    lines = {found[1]: found[0].replace(str(place), "") for found in RUNTIME.finditer(plan)}
+    objects = Path(directory, build[build.index("-C") + 1])
+
+    def make(folder):
+        _run([*build, *lines], directory, subprocess.DEVNULL, env)
+        for name in lines:
+            shutil.copy(objects / name, folder)
+
+    if lines:
+        entry = cache.made(("runtime", sorted(lines.items()), made_with("compiled")), make)
+        for name in lines:
+            shutil.copy(entry / name, objects)  # newer than its sources: make leaves it alone
 
 
 def _write(files, place):
@@ -167,6 +191,8 @@ def _runner(simulator, place=None, tick=None):
             for command in cmds:
                 if place:
                     command = [_without_spaces(word, libraries.parent, place) for word in command]
+                if command[0] == "make":
+                    _bring_runtime(command, cwd, place, self.env)
                 _run(command, cwd, stdout, self.env, tick)
 
     runner = Runner()

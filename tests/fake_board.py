@@ -1,4 +1,4 @@
-"""A board in Python for the tests of the host, which speaks docs/link.md and can be told to speak it badly; bad lines."""
+"""For the tests of the host: a board in Python, which can be told to speak docs/link.md badly, and bad lines."""
 
 import os
 import threading

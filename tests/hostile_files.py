@@ -196,9 +196,11 @@ def node(kind, inputs, output):
     return field(1, b"".join(field(1, name) for name in inputs) + field(2, output) + field(4, kind))
 
 
-def onnx_model(nodes, tensors=b"", last="y"):
-    ends = field(11, field(1, "x")) + field(12, field(1, last))
-    return field(1, 8) + field(7, nodes + tensors + ends) + field(8, field(2, 17))
+def onnx_model(nodes, tensors=b"", size=4):
+    """From x to y, both float (1, size)."""
+    floats = field(2, field(1, field(1, 1) + field(2, field(1, field(1, 1)) + field(1, field(1, size)))))
+    ends = field(11, field(1, "x") + floats) + field(12, field(1, "y") + floats)
+    return field(1, 8) + field(7, nodes + field(2, "g") + tensors + ends) + field(8, field(2, 17))
 
 
 def initializer(name, dims, raw):
@@ -223,7 +225,7 @@ def onnx_files():
     yield "dims.onnx", onnx_model(node("MatMul", ["x", "w"], "y"), initializer("w", [1 << 31, 1 << 31], bytes(64)))
     yield "minus.onnx", onnx_model(node("MatMul", ["x", "w"], "y"), initializer("w", [(1 << 64) - 1, 4], bytes(64)))
     yield "integers.onnx", onnx_model(b"", field(5, field(7, b"\1" * (12 << 20))))
-    yield "one_tensor.onnx", onnx_model(line("MatMul", 400, "w"), initializer("w", [512, 512], bytes(1 << 20)))
+    yield "one_tensor.onnx", onnx_model(line("MatMul", 400, "w"), initializer("w", [512, 512], bytes(1 << 20)), 512)
 
 
 def text_files():
@@ -244,7 +246,7 @@ def text_files():
     yield "lists.report", b"[" + b"[]," * 1_300_000 + b"0]"
 
 
-def every():
-    """(name, bytes) of every file here."""
-    for files in (torch_files, npz_files, safetensors_files, onnx_files, text_files):
-        yield from files()
+# kind: makes (name, bytes) of every file
+KINDS = {
+    "torch": torch_files, "npz": npz_files, "safetensors": safetensors_files, "onnx": onnx_files, "text": text_files,
+}

