@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bfthw import files
+from bfthw import child, files
 from boards import synth, tools
 from boards.table import ECP5_5G_85F, ECP5_85F, GW1NR9, UP5K, Device
 
@@ -169,10 +169,8 @@ def place(name, part, directory, seed, progress, minutes):
     arguments += ["-q", "-l", log, "--report", f"seed{seed}.report", "--timing-allow-fail"]
     with open(directory / f"{log}.out", "w", encoding="utf-8") as out:
         try:
-            done = subprocess.run(
-                [tools.find(part.pnr), *arguments], check=False, cwd=directory, stdin=subprocess.DEVNULL, stdout=out,
-                stderr=subprocess.STDOUT, timeout=60 * minutes,
-            )
+            command = [tools.find(part.pnr), *arguments]
+            done = child.run(command, cwd=directory, stdout=out, stderr=subprocess.STDOUT, timeout=60 * minutes)
             failed = f"nextpnr failed, see {log}" if done.returncode else None
         except subprocess.TimeoutExpired:
             failed = f"not routed in {minutes:g} minutes"

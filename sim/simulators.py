@@ -268,8 +268,9 @@ def made_with(simulator):
     """All but sources and arguments that a simulation is made of: versions, and where its libraries are."""
     from importlib.metadata import version as installed
 
-    compiler = () if simulator == "icarus" else _version_of(shutil.which("g++"))
-    return version(simulator), installed("cocotb"), compiler, platform.machine(), sys.prefix, sys.version
+    compiler = simulator != "icarus" and _version_of(shutil.which("g++"))
+    cocotb = simulator != "compiled" and installed("cocotb")
+    return version(simulator), cocotb, compiler, platform.machine(), sys.prefix, sys.version
 
 
 @functools.cache

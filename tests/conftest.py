@@ -1,20 +1,21 @@
 """Before any test: a cache of simulations for this run alone, that its workers share."""
 
 import atexit
+import contextlib
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import platformdirs
 import pytest
 
-from bfthw import child
+from bfthw import cache, child
 
 if "PYTEST_XDIST_WORKER" not in os.environ:
     user = platformdirs.user_cache_path()
-    made = Path(tempfile.mkdtemp(prefix="test cache $"))
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    made = stack.enter_context(cache.scratch()) / "a cache $"
+    made.mkdir()
     # what other programs keep takes them long to make again
     for name in ("YoWASP", "wasmtime", "matplotlib"):
         (user / name).mkdir(parents=True, exist_ok=True)

@@ -97,7 +97,9 @@ def test_what_was_built_is_used_again(core, monkeypatch, children):
     assert simulate(core, vectors=3, simulator="compiled").ok
     assert children == ["driver"]
     # another driver.cpp is another program
-    monkeypatch.setattr(simulators, "DRIVER", core.with_suffix(".v"))
+    other = core.with_name(simulators.DRIVER.name)
+    other.write_text("no C++")
+    monkeypatch.setattr(simulators, "DRIVER", other)
     with pytest.raises(RuntimeError, match="compiled could not build core.v"):
         simulate(core, vectors=3, simulator="compiled")
 
