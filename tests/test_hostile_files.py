@@ -18,7 +18,7 @@ import bfthw
 from bfthw import Chain, Layer, Network, chain, make_settings
 from bfthw.checkpoint import is_integers, load, load_integers
 from bfthw.importers.debut import read_shapes
-from bfthw.reading import OWN, ROOM, CheckpointError
+from bfthw.reading import OWN, ROOM, CheckpointError, parse_json
 from bfthw.storage import read_vectors
 from boards.flash import bitstream
 from boards.report import read_report
@@ -129,6 +129,14 @@ def test_whole_limit(tmp_path):
         load(path, limit=OWN + 1000)
     with pytest.raises(CheckpointError, match=r"w.npz: 1 to 1000 bytes are read, this file has 2\d+"):
         load(path, limit=4000)
+
+
+def test_levels_and_values_of_json():
+    assert parse_json("[" * 50 + '"[[\\"[["' + "]" * 50) and len(parse_json("[" + "0," * 999 + "0]", values=1000)) == 1000
+    with pytest.raises(ValueError, match="nested 51 levels deep, 50 are the limit"):
+        parse_json("[" * 51 + "]" * 51)
+    with pytest.raises(ValueError, match="more than 1000 values, the limit"):
+        parse_json("[" + "0," * 1000 + "0]", values=1000)
 
 
 # what is no regular file
