@@ -18,7 +18,7 @@ import bfthw
 from bfthw import Chain, Layer, Network, chain, make_settings
 from bfthw.checkpoint import is_integers, load, load_integers
 from bfthw.importers.debut import read_shapes
-from bfthw.reading import OWN, ROOM, CheckpointError, parse_json
+from bfthw.reading import OWN, ROOM, CheckpointError, parse_json, reader
 from bfthw.storage import read_vectors
 from boards.flash import bitstream
 from boards.report import read_report
@@ -217,6 +217,26 @@ def test_what_may_not_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr("bfthw.reading.os.open", refuse)
     with pytest.raises(CheckpointError, match=r"w.npz: permission denied$"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (KeyError("shape"), r"a/w.npz: cannot be read: KeyError: 'shape'"),
+        (AssertionError(), "a/w.npz: cannot be read: AssertionError"),
+        (RecursionError("too deep"), "a/w.npz: cannot be read: RecursionError: too deep"),
+        (ValueError("must be 3\nand more"), "a/w.npz: must be 3$"),
+        (MemoryError(), "a/w.npz: needs more memory than there is"),
+        (FileNotFoundError(2, "No such file or directory", "a/b"), "a/b: no such file$"),
+    ],
+)
+def test_what_escapes_from_a_reader_names_the_file(error, words):
+    @reader
+    def read(path):
+        raise error
+
+    with pytest.raises(CheckpointError, match=f"^{words}"):
+        read("a/w.npz")
 
 
 # a byte order mark, metadata of null, parts of a network
