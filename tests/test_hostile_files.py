@@ -1,4 +1,4 @@
-"""Files that want memory, time or patience: each is refused or read, in little of all three, by the reader it is for."""
+"""Files that want memory, time or patience: each is refused or read in little of all three, by its reader."""
 
 import json
 import os
@@ -132,7 +132,8 @@ def test_whole_limit(tmp_path):
 
 
 def test_levels_and_values_of_json():
-    assert parse_json("[" * 50 + '"[[\\"[["' + "]" * 50) and len(parse_json("[" + "0," * 999 + "0]", values=1000)) == 1000
+    assert parse_json("[" * 50 + '"[[\\"[["' + "]" * 50)
+    assert len(parse_json("[" + "0," * 999 + "0]", values=1000)) == 1000
     with pytest.raises(ValueError, match="nested 51 levels deep, 50 are the limit"):
         parse_json("[" * 51 + "]" * 51)
     with pytest.raises(ValueError, match="more than 1000 values, the limit"):
