@@ -74,7 +74,7 @@ def state_dict(value):
 
 
 def numbers(n):
-    return b"](" + b"K\1" * n + b"e"
+    return b"](" + b"".join(b"J" + struct.pack("<i", k) for k in range(n)) + b"e"
 
 
 def again(name, n=30_000):

@@ -85,6 +85,8 @@ SAID = {
     "bytearray.pt": "'factors.0' cannot be read as an array: it is made by __builtin__.bytearray",
     "expanded.pt": "'factors.0': unpacks to more than",
     "storage_claims.pt": "'factors.0': unpacks to more than",
+    "sets.pt": "'factors.0' must be a tensor, got list",
+    "places.pt": "or places beyond them",
     "lying.npz": "not a valid .npz file",
     "honest.npz": f"unpacks to {hostile_files.BOMB + 128} bytes",
     "bzip2.npz": "compressed by method 12; numpy and torch write stored and deflate alone",
