@@ -53,7 +53,7 @@ def nearest(name, names):
 
 
 def open_file(path, most, least=0):
-    """A regular file, opened for reading in binary; CheckpointError where it is none or has not `least` to `most` bytes.
+    """A regular file of `least` to `most` bytes, opened for reading in binary; CheckpointError for everything else.
 
     Nothing that could wait or act is ever opened: no pipe, no device, no socket.
     """

@@ -98,7 +98,7 @@ def check_room(path, arrays, most):
             raise CheckpointError(f"{path}: has more than {ARRAYS} arrays, the limit")
         if held > most:
             raise CheckpointError(
-                f"{path}: {short(name)}: unpacks to more than {most} bytes, the limit: what a file of this size may take"
+                f"{path}: {short(name)}: unpacks to more than {most} bytes, the limit of a file of this size"
             )
 
 

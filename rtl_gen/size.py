@@ -43,7 +43,8 @@ def too_large(spec):
         one, megabytes = parts // spec.vectors, parts * PART_BYTES / 1e6
         fewer = "--engine folded or pipelined is" if spatial else "fewer lanes are"
         cure = f"--vectors {PARTS // one} is the most that works" if one <= PARTS else f"{fewer} smaller"
-        return f"{parts} multipliers and elements of beats, {megabytes:.0f} MB of Verilog, {PARTS} are the limit; {cure}"
+        size = f"{parts} multipliers and elements of beats, {megabytes:.0f} MB of Verilog"
+        return f"{size}, {PARTS} are the limit; {cure}"
     if words > WORDS:
         return f"{words} words of memories, {WORDS} are the limit; with more lanes, or a larger SIMD, they are fewer"
     counts = np.concatenate([_digits(f) for f in spatial]) if spatial else np.zeros(0)

@@ -74,7 +74,7 @@ def state_dict(value):
 
 
 def numbers(n):
-    return b"](" + b"K\1" * n + b"e"
+    return b"](" + b"".join(b"J" + struct.pack("<i", k) for k in range(n)) + b"e"
 
 
 def again(name, n=30_000):
@@ -216,7 +216,8 @@ def line(kind, count, *more, start="x"):
 def onnx_files():
     weight, bias = initializer("w", [4, 4], bytes(64)), initializer("b", [1], bytes(4))
     yield "nodes.onnx", onnx_model(line("Identity", 100_000))
-    yield "adds.onnx", onnx_model(node("MatMul", ["x", "w"], "x0") + line("Add", 20_000, "b", start="x0"), weight + bias)
+    adds = node("MatMul", ["x", "w"], "x0") + line("Add", 20_000, "b", start="x0")
+    yield "adds.onnx", onnx_model(adds, weight + bias)
     yield "empty.onnx", onnx_model(b"\x0a\x00" * 2_000_000)
     nested = b""
     for _ in range(1000):

@@ -1,4 +1,4 @@
-"""Files that want memory, time or patience: each is refused or read, in little of all three, by the reader it is for."""
+"""Files that want memory, time or patience: each is refused or read in little of all three, by its reader."""
 
 import json
 import os
@@ -18,7 +18,7 @@ import bfthw
 from bfthw import Chain, Layer, Network, chain, make_settings
 from bfthw.checkpoint import is_integers, load, load_integers
 from bfthw.importers.debut import read_shapes
-from bfthw.reading import OWN, ROOM, CheckpointError
+from bfthw.reading import OWN, ROOM, CheckpointError, parse_json, reader
 from bfthw.storage import read_vectors
 from boards.flash import bitstream
 from boards.report import read_report
@@ -85,6 +85,8 @@ SAID = {
     "bytearray.pt": "'factors.0' cannot be read as an array: it is made by __builtin__.bytearray",
     "expanded.pt": "'factors.0': unpacks to more than",
     "storage_claims.pt": "'factors.0': unpacks to more than",
+    "sets.pt": "'factors.0' must be a tensor, got list",
+    "places.pt": "or places beyond them",
     "lying.npz": "not a valid .npz file",
     "honest.npz": f"unpacks to {hostile_files.BOMB + 128} bytes",
     "bzip2.npz": "compressed by method 12; numpy and torch write stored and deflate alone",
@@ -129,6 +131,15 @@ def test_whole_limit(tmp_path):
         load(path, limit=OWN + 1000)
     with pytest.raises(CheckpointError, match=r"w.npz: 1 to 1000 bytes are read, this file has 2\d+"):
         load(path, limit=4000)
+
+
+def test_levels_and_values_of_json():
+    assert parse_json("[" * 50 + '"[[\\"[["' + "]" * 50)
+    assert len(parse_json("[" + "0," * 999 + "0]", values=1000)) == 1000
+    with pytest.raises(ValueError, match="nested 51 levels deep, 50 are the limit"):
+        parse_json("[" * 51 + "]" * 51)
+    with pytest.raises(ValueError, match="more than 1000 values, the limit"):
+        parse_json("[" + "0," * 1000 + "0]", values=1000)
 
 
 # what is no regular file
@@ -209,6 +220,26 @@ def test_what_may_not_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr("bfthw.reading.os.open", refuse)
     with pytest.raises(CheckpointError, match=r"w.npz: permission denied$"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (KeyError("shape"), r"a/w.npz: cannot be read: KeyError: 'shape'"),
+        (AssertionError(), "a/w.npz: cannot be read: AssertionError"),
+        (RecursionError("too deep"), "a/w.npz: cannot be read: RecursionError: too deep"),
+        (ValueError("must be 3\nand more"), "a/w.npz: must be 3$"),
+        (MemoryError(), "a/w.npz: needs more memory than there is"),
+        (FileNotFoundError(2, "No such file or directory", "a/b"), "a/b: no such file$"),
+    ],
+)
+def test_what_escapes_from_a_reader_names_the_file(error, words):
+    @reader
+    def read(path):
+        raise error
+
+    with pytest.raises(CheckpointError, match=f"^{words}"):
+        read("a/w.npz")
 
 
 # a byte order mark, metadata of null, parts of a network
