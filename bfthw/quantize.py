@@ -218,9 +218,10 @@ class _Stage:
         low, high = interval(self.factor.values, *ends, self.factor.support)
         if self.layer is not None:
             lo0, hi0 = (self.x0.format.dequantise(end) for end in (self.x0.lo, self.x0.hi))
-            falls = self.layer.scale is not None and self.layer.scale < 0
-            low = self.layer.finish(low, np.where(falls, hi0, lo0))
-            high = self.layer.finish(high, np.where(falls, lo0, hi0))
+            if self.layer.residual and self.layer.scale is not None:  # a scale below zero turns its bounds round
+                falls = self.layer.scale < 0
+                lo0, hi0 = np.where(falls, hi0, lo0), np.where(falls, lo0, hi0)
+            low, high = self.layer.finish(low, lo0), self.layer.finish(high, hi0)
         return float(low.min()), float(high.max())
 
 

@@ -142,6 +142,22 @@ def test_what_is_dropped_is_no_more_than_needed():
     assert formats.layers[0].skip == QFormat(8, own.output.frac + GUARD - 1)
 
 
+def test_layers_that_are_not_square():
+    factors = [Factor(f.values * 1e-15) for f in Chain.random(chain.monarch(12, 16, 4), 0).factors]
+    for own in ({}, {"scale": -np.ones(12)}):
+        network = Network(layers=[Layer(chain=Chain(factors), bias=np.linspace(1, 1.9, 12), relu=True, **own)])
+        integers = quantise(network, choose_formats(network))
+        assert check_reach(network, integers) == 1 and integers.output == QFormat(10, 8)
+
+
+def test_a_residual_reaches_both_ways():
+    """7.5 and a residual of -1 to 1, whatever the sign of its scale: 8.5 at most."""
+    for scale in (1.0, -1.0):
+        network, formats = one(2.0**-70, residual=True, scale=np.full(4, scale), bias=np.full(4, 7.5))
+        (own,) = formats.layers[0].factors
+        assert own.output == QFormat(10, 5) and own.weights.frac == 5 + GUARD + 2 - 1
+
+
 def test_what_cannot_be_dropped_is_refused():
     """Wide formats, all of whose bits show; a residual that joins as it is; but a bias below everything is zero."""
     wide = Settings(weight_bits=24, activation_bits=24, input_bits=24, row_exponents=8)
