@@ -144,9 +144,13 @@ def test_every_reader_finishes_what_was_cut_off(tmp_path):
         assert visible(folder) == sets[1] != sets[0] and not hidden(folder), name
 
 
-@pytest.mark.parametrize("where", ["rtl_gen.emit", "sim.simulate", "boards.session"])
-def test_manifest_and_integers_are_read_as_one(where, folder, monkeypatch):
-    """No writer comes between the two."""
+@pytest.mark.parametrize(
+    "where, second, read",
+    [("rtl_gen.emit", "load_integers", load_design), ("sim.simulate", "check_plain", simulate)],
+    ids=["rtl_gen.emit", "sim.simulate"],
+)
+def test_the_files_of_a_core_are_read_as_one(where, second, read, folder, monkeypatch):
+    """No writer comes between the manifest and what is read after it: the integers, a simulation's Verilog."""
     monkeypatch.setattr(files, "WAIT", 0.1)
     path, kept_out = write(bfthw.compile(network(1)), folder, name="core").path, []
 
@@ -154,8 +158,8 @@ def test_manifest_and_integers_are_read_as_one(where, folder, monkeypatch):
         kept_out.append(not ended_well(forked(lambda: files.write(path, b"another one"))))
         raise InterruptedError("seen")
 
-    monkeypatch.setattr(sys.modules[where], "load_integers", between)
+    monkeypatch.setattr(sys.modules[where], second, between)
     with pytest.raises(InterruptedError, match="seen"):
-        {"rtl_gen.emit": load_design, "sim.simulate": simulate}.get(where, lambda _: compare(path, [], []))(path)
+        read(path)
     assert kept_out == [True]
     read_manifest(path)
