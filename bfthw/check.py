@@ -149,7 +149,8 @@ def _of_inputs(fmt, x):
     clipped = np.mean(fmt.round(x) != q)
     if clipped > CLIPPED:
         reach = f"{fmt.dequantise(fmt.lo):g} to {fmt.dequantise(fmt.hi):g}"
-        lines.append(f"calibration data: {100 * clipped:.0f} % are beyond the input's format, {reach}: of another scale?")
+        share = f"{100 * clipped:.0f} %"
+        lines.append(f"calibration data: {share} are beyond the input's format, {reach}: of another scale?")
     return lines
 
 

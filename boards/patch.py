@@ -67,8 +67,8 @@ def patch(directory, weights, *, progress=None):
     """Put the weights of a checkpoint into the bitstream that `build` left in `directory`; returns the new Design.
 
     Bitstream, netlist, manifest, Verilog, integers and report.json are replaced together, or not at all (bfthw.files).
-    progress(step) is told what begins. Raises ValueError for weights of other shapes, that do not fit the old formats, or for a
-    bitstream that was built without marks (Gowin).
+    progress(step) is told what begins. Raises ValueError for weights of other shapes, that do not fit the old formats,
+    or for a bitstream that was built without marks (Gowin).
     """
     directory = Path(directory)
     with undisturbed(directory):

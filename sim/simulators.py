@@ -85,7 +85,8 @@ def build(verilog, top, simulator="verilator", waves=False, netlist=False, model
     try:
         if simulator == "compiled":
             arguments = ["--top-module", top, *arguments]
-            return compiled({**files, DRIVER.name: DRIVER.read_text(encoding="utf-8")}, "Vcore", "driver", arguments).parent
+            files |= {DRIVER.name: DRIVER.read_text(encoding="utf-8")}
+            return compiled(files, "Vcore", "driver", arguments).parent
         make = partial(_build_for_cocotb, files, top, simulator, waves, arguments)
         return cache.made((files, top, simulator, waves, arguments, made_with(simulator)), make)
     except (SystemExit, Exception) as error:  # the runner raises whatever it met

@@ -85,7 +85,7 @@ def ended_well(pid):
 
 @contextmanager
 def states(folder, copy, look):
-    """A list that fills with look(copy) of what a kill before each step, but for openings of files, leaves of a folder."""
+    """A list that fills with look(copy) of what a kill before each step leaves of a folder, but for files opened."""
     found = []
 
     def act(event, arguments):

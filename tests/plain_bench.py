@@ -67,7 +67,7 @@ endmodule
 
 
 def play_all(directory, cores, *, generation="2012", limit=4000, change=lambda text: text):
-    """Play vectors to the cores of NetworkSpecs in one run; name → (outputs (N, outputs), what was wrong, "" if nothing).
+    """Play vectors to the cores of NetworkSpecs in one run; name → (outputs (N, outputs), what was wrong or "").
 
     cores: name → (spec, integers (N, inputs), N a multiple of the spec's vectors). change: done to all Verilog.
     """

@@ -1,4 +1,4 @@
-"""Sets of files: whole or as before, for readers and writers at once, in folders of others, with journals of strangers."""
+"""Sets of files: whole or as before, for readers and writers at once, in others' folders, with strangers' journals."""
 
 import errno
 import os

@@ -238,7 +238,8 @@ def test_a_build_that_ends_meanwhile(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("boards.patch.pack", lambda *_: None)
     report = folder / "report.json"
     before = content(folder) | {"report.json": report.read_bytes() + b"\n"}
-    with pytest.raises(ValueError, match="report.json: another process has changed it meanwhile; run the command again"):
+    changed = "report.json: another process has changed it meanwhile; run the command again"
+    with pytest.raises(ValueError, match=changed):
         patch(folder, saved(tmp_path / "new.safetensors", 1),
               progress=lambda step: step == "bitstream" and report.write_bytes(before["report.json"]))
     assert content(folder) == before

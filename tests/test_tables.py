@@ -62,7 +62,9 @@ def every_table():
         "fits": tables.fits([fit(integers, board) for board in BOARDS.values()]),
         "sweeps": tables.sweeps(points, points),
         "searched": tables.searched(network, found),
-        "projections": tables.projections("nearest", [(layers[1], "bft4", shapes[0], (0.5,)), (layers[1], "x", shapes[1], (0,))]),
+        "projections": tables.projections(
+            "nearest", [(layers[1], "bft4", shapes[0], (0.5,)), (layers[1], "x", shapes[1], (0,))]
+        ),
         "models": model_table(model("mobilenetv1")),
     }
 
@@ -135,7 +137,8 @@ def test_names_that_leave_no_room_stand_alone():
     table.add_row("n" * 35, "1234567890", "")
     table.add_row("m" * 60, "9876543210", "it is")
     lines = shown(table, 40).split("\n")
-    assert lines == ["t", "n" * 35, "  figure 1234567890", "m" * 40, "m" * 20, "  figure 9876543210", "  what it is", "", ""]
+    figures = "  figure 1234567890", "  figure 9876543210"
+    assert lines == ["t", "n" * 35, figures[0], "m" * 40, "m" * 20, figures[1], "  what it is", "", ""]
 
 
 def test_cells_are_text_not_markup():

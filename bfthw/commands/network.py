@@ -92,7 +92,8 @@ def show_first_hurt(reports):
     row, lost = first_hurt(reports)
     if row is not None:
         how = f"loses {lost:.1f} dB" if lost is not None else "has most noise of its own; no stage loses 6 dB"
-        console.print(f"first stage that hurts: {stage(row.name)} {how}, mostly by {row.cause}", markup=False, soft_wrap=True)
+        line = f"first stage that hurts: {stage(row.name)} {how}, mostly by {row.cause}"
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def doctor():

@@ -1,4 +1,4 @@
-"""Plants each bug of this folder in a copy of the tree and sees its tests fail: `make planted`, or with names of patches.
+"""Plants each bug of this folder in a copy of the tree and sees its tests fail: `make planted PLANTED="name ..."`.
 
 NAME.patch is a diff behind lines that say what the bug is and, after `test:`, which tests must catch it.
 """
@@ -73,7 +73,8 @@ def main():
     names = parser.parse_args().names
     patches = [HERE / f"{name}.patch" for name in names] or sorted(HERE.glob("*.patch"))
     if missing := [patch.stem for patch in patches if not patch.exists()]:
-        sys.exit(f"no patch {missing[0]!r}; there are {', '.join(patch.stem for patch in sorted(HERE.glob('*.patch')))}")
+        there = ", ".join(patch.stem for patch in sorted(HERE.glob("*.patch")))
+        sys.exit(f"no patch {missing[0]!r}; there are {there}")
     workers, left = os.cpu_count() or 1, []
     with tempfile.TemporaryDirectory(prefix="bfthw-planted-") as place, ThreadPoolExecutor(workers) as pool:
         trees = Queue()
@@ -85,7 +86,7 @@ def main():
         if status:
             sys.exit(f"they do not pass:\n{output[-4000:]}")
         for patch, wrong in zip(patches, pool.map(lambda patch: plant(patch, trees), patches)):
-            print(f"{'caught' if wrong is None else 'NOT CAUGHT'}  {patch.stem}{wrong and f': {wrong}' or ''}", flush=True)
+            print(f"caught      {patch.stem}" if wrong is None else f"NOT CAUGHT  {patch.stem}: {wrong}", flush=True)
             left += [patch.stem] * (wrong is not None)
     print(f"{len(patches) - len(left)} of {len(patches)} planted bugs caught")
     sys.exit(bool(left))
