@@ -139,7 +139,11 @@ def test_children_end_with_their_parent(tmp_path, how):
     build = how == signal.SIGKILL
     code = [BUILD, str(small_core(tmp_path).path), str(tmp_path)] if build else [RUN]
     deepest = {"cc1plus"} if build else {"sleep"}
-    parent = subprocess.Popen([sys.executable, "-c", *code], cwd=ROOT, stderr=subprocess.DEVNULL)
+    # what runs in the background of a script ignores SIGINT, and hands that down
+    parent = subprocess.Popen(
+        [sys.executable, "-c", *code], cwd=ROOT, stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     below = set()
 
     def deep():
