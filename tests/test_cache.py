@@ -183,7 +183,8 @@ def test_any_folder(tmp_path, monkeypatch, children):
     monkeypatch.setattr(simulators, "verilator_home", lambda: home)
     design = small_core(odd / "-core")
     assert simulate(design, vectors=1, simulator="compiled").ok
-    assert "verilator_bin" in children and len(list((odd / "cache" / "bfthw").iterdir())) == 1
+    # the simulation, and Verilator's own part of every simulation
+    assert "verilator_bin" in children and len(list((odd / "cache" / "bfthw").iterdir())) == 2
     monkeypatch.chdir(design.path.parent)
     assert simulate("core.json", vectors=1, simulator="compiled").ok
     if simulators.shutil.which("iverilog"):
@@ -224,3 +225,18 @@ def test_two_at_once(tmp_path):
     assert {path.name for path in design.path.parent.iterdir()} == {"core.json", "core.npz", "core.v", "core.fst"}
 
 
+
+
+def test_verilators_own_part_is_compiled_once(tmp_path, monkeypatch, children):
+    """Of two cores; with another flag, or another compiler, it is another one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(make(tmp_path / "cache")))
+    sources = {"main.cpp": '#include "verilated.h"\nint main() { return 0; }\n'}
+    makes = []
+    for value, flags in ((1, ()), (2, ()), (2, ("--trace-vcd",))):
+        files = {"top.v": f"module top(output [3:0] y); assign y = {value}; endmodule\n", **sources}
+        arguments = ["--top-module", "top", "-Wno-fatal", *simulators.SPLIT, *flags]
+        program = simulators.compiled(files, "Vtop", "program", arguments)
+        assert simulators.child.run([program]).returncode == 0
+        makes.append(children.count("make"))
+        children.clear()
+    assert makes == [3, 2, 3], "the third make is that of Verilator's own part"

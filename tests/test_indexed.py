@@ -175,7 +175,7 @@ def test_a_file_that_fits(tmp_path):
         ({"flags": None}, "flags must say its inputs"),
         ({"flags": np.array([1, 0, 0])}, "flags must say its inputs"),
         ({"flags": np.array([2, 0, 0, 2])}, "'a.index.0': an index into 2 values must be 0 to 1, found 0 to 2"),
-        ({"flags": np.array([2, 0, 0, -2])}, "must be positive, got -2"),
+        ({"flags": np.array([2, 0, 0, -2])}, "must be 1 to 65536, got -2"),
         ({"flags": np.array([3, 0, 0, 3])}, "version of 4 flags must be 2, got 3"),
         ({"index.0": np.array([[0, 1]])}, r"must have shape \(outputs, c\)"),
         ({"factors.0": np.ones((1, 2, 2, 1))}, r"must have shape \(outputs, c\)"),

@@ -127,7 +127,7 @@ def test_a_compiled_model_is_used_again_until_the_verilog_changes(core, children
     core.with_suffix(".v").write_text(core.with_suffix(".v").read_text() + "\n")
     sign(core)
     simulate(core, vectors=1)
-    assert children[1:] == ["verilator", "make", "core"]
+    assert children[1:] == ["verilator", "make", "make", "core"]  # the first says what is to be made
     # nothing that is run lies beside the core
     assert {path.name for path in core.parent.iterdir()} == {"core.json", "core.npz", "core.v"}
 
@@ -192,7 +192,7 @@ def test_changed_files_are_refused(core):
 def test_missing_tools_are_named(folder, monkeypatch, tmp_path, simulator, package):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        ValueError, match=f"{simulator} needs .*not found on PATH; on Debian: apt-get install .*{package}"
+        ValueError, match=f"{simulator} needs .*not found here; on Debian: apt-get install .*{package}"
     ):
         simulate(folder / "core.json", simulator=simulator)
 
