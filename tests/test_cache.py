@@ -232,7 +232,7 @@ def test_verilators_own_part_is_compiled_once(tmp_path, monkeypatch, children):
     monkeypatch.setenv("XDG_CACHE_HOME", str(make(tmp_path / "cache")))
     sources = {"main.cpp": '#include "verilated.h"\nint main() { return 0; }\n'}
     makes = []
-    for value, flags in ((1, ()), (2, ()), (2, ("--trace-vcd",))):
+    for value, flags in ((1, ()), (2, ()), (2, ("-CFLAGS", "-DANOTHER=1"))):
         files = {"top.v": f"module top(output [3:0] y); assign y = {value}; endmodule\n", **sources}
         arguments = ["--top-module", "top", "-Wno-fatal", *simulators.SPLIT, *flags]
         program = simulators.compiled(files, "Vtop", "program", arguments)
