@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as safetensors_bytes
 
-from . import files
+from . import files, state_dicts
 from .archive import ARRAYS, ERRORS, open_archive, unpacked
 from .reading import (
     LIMIT,
@@ -28,7 +28,7 @@ from .reading import (
     short,
     take,
 )
-from .torch_files import Table, Tensor, TorchFile, widened
+from .torch_files import TorchFile, widened
 
 NAME_LIMIT = 300  # characters of an array's name
 DESCRIPTION = "bfthw"  # metadata key (safetensors) or array (npz) that holds the JSON description
@@ -55,22 +55,27 @@ class Contents:
 
 
 @reader
-def read(path, limit=LIMIT):
-    """The Contents of a .safetensors, .pt, .pth or .npz file; CheckpointError for everything else.
+def read(path, limit=LIMIT, key=None):
+    """The Contents of a file of one of `SUFFIXES`, upper case too; CheckpointError for everything else.
 
+    key: of the state dict in a file of torch that has several, as `state_dicts.find` names them.
     limit: bytes of memory, in all, that reading may take; also, never more than 4 × the file + 256 MiB.
     """
     path = Path(path)
-    read_arrays = _READERS.get(path.suffix)
+    read_arrays = _READERS.get(path.suffix.lower())
     if read_arrays is None:
-        known = ", ".join((*_READERS, ".onnx"))
+        known = ", ".join((*SUFFIXES, ".onnx"))
         raise CheckpointError(f"{path}: the name must end in one of {known}, got {path.suffix!r}")
     check_whole(path)
     files.finish(path)
     with open_file(path, most=limit // 4, least=1) as file:
         most = room(file.seek(0, 2), limit)
+        if read_arrays is _read_torch and _looks_like_safetensors(file):
+            read_arrays = _read_safetensors
+        if key is not None and read_arrays is not _read_torch:
+            raise CheckpointError(f"{path}: a key chooses among the state dicts of torch's files; here are arrays alone")
         file.seek(0)
-        contents = read_arrays(path, file, most)
+        contents = read_arrays(path, file, most, *[key] * (key is not None))
     for name in contents.arrays:
         if len(name) > NAME_LIMIT:
             raise CheckpointError(f"{path}: {short(name)}: a name has at most {NAME_LIMIT} characters, got {len(name)}")
@@ -100,6 +105,14 @@ def check_room(path, arrays, most):
             raise CheckpointError(
                 f"{path}: {short(name)}: unpacks to more than {most} bytes, the limit of a file of this size"
             )
+
+
+def _looks_like_safetensors(file):
+    """Whether a file begins with a length that fits into it and a table; no file of torch does."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    head = take(file, 9)
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= size - 8
 
 
 def _read_safetensors(path, file, most):
@@ -176,24 +189,13 @@ def _read_npy(path, name, data):
         ) from None
 
 
-def _read_torch(path, file, most):
+def _read_torch(path, file, most, key=None):
+    file.seek(257)
+    if take(file, 5) == b"ustar":
+        raise CheckpointError(f"{path}: is an archive of tar, not of torch; unpack it and name the file inside")
     read = TorchFile(path, file, most)
-    table, notes = read.table, []
-    for key in ("state_dict", "model"):
-        if isinstance(table, dict) and isinstance(table.get(key), dict):
-            others = [name for name in table if name != key]
-            rest = f"; not used: {_some(others)}" if others else ""
-            notes.append(f"weights taken from {key!r}{rest}")
-            table = table[key]
-            break
-    if not isinstance(table, dict):
-        raise CheckpointError(f"{path}: must hold a state_dict (a dict of tensors), got {_kind(table)}")
+    table, notes = state_dicts.choose(path, read.table, key)
     arrays = {}
-    for name, tensor in table.items():
-        if not isinstance(name, str) or not isinstance(tensor, tuple):
-            raise CheckpointError(f"{path}: {short(name)} must be a tensor, got {_kind(tensor)}")
-        if not isinstance(tensor, Tensor):
-            raise CheckpointError(f"{path}: {short(name)} cannot be read as an array: it is made by {_kind(tensor)}")
     # an expanded tensor claims more than the file holds
     check_room(path, ((name, t.count, 8 * t.count) for name, t in table.items()), most)
     for name, tensor in table.items():
@@ -205,16 +207,9 @@ def _read_torch(path, file, most):
     return Contents(arrays=arrays, ordered=True, notes=tuple(notes))
 
 
-def _kind(value):
-    return "OrderedDict" if isinstance(value, Table) else getattr(value, "name", type(value).__name__)
-
-
-def _some(names, count=6):
-    names = list(names)
-    return ", ".join(map(short, names[:count])) + (f" and {len(names) - count} more" if len(names) > count else "")
-
-
-_READERS = {".safetensors": _read_safetensors, ".pt": _read_torch, ".pth": _read_torch, ".npz": _read_npz}
+_READERS = {".safetensors": _read_safetensors, ".npz": _read_npz}
+_READERS |= dict.fromkeys((".pt", ".pth", ".ckpt", ".bin", ".tar"), _read_torch)
+SUFFIXES = tuple(_READERS)
 
 
 def parse(path, model, text):
@@ -244,7 +239,7 @@ def is_integers(path, limit=LIMIT):
     """Whether a file is marked as an integer network; False for whatever cannot be read."""
     path = Path(path)
     with suppress(KeyError, *ERRORS):
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             with open_file(path, most=limit // 4) as file:
                 archive = open_archive(path, file, room(file.seek(0, 2), limit))
                 member = archive.getinfo(f"{DESCRIPTION}.npy")
@@ -295,7 +290,7 @@ def _npz_bytes(arrays):
 def read_vectors(path, limit=LIMIT):
     """The array of a .npy file, numbers only; CheckpointError for everything else."""
     path = Path(path)
-    if path.suffix != ".npy":
+    if path.suffix.lower() != ".npy":
         raise CheckpointError(f"{path}: vectors come as a .npy file (numpy.save), got {path.suffix!r}")
     with open_file(path, most=limit // 4, least=1) as file:
         return _read_npy(path, path.name, take(file, file.seek(0, 2) - file.seek(0)))
