@@ -73,7 +73,7 @@ def read(path, limit=LIMIT, key=None):
         if read_arrays is _read_torch and _looks_like_safetensors(file):
             read_arrays = _read_safetensors
         if key is not None and read_arrays is not _read_torch:
-            raise CheckpointError(f"{path}: a key chooses among the state dicts of torch's files; here are arrays alone")
+            raise CheckpointError(f"{path}: a key chooses among state dicts of torch's files; here are arrays alone")
         file.seek(0)
         contents = read_arrays(path, file, most, *[key] * (key is not None))
     for name in contents.arrays:
