@@ -2,9 +2,8 @@
 
 import io
 import json
-import re
 import zipfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as safetensors_bytes
 
-from . import files, state_dicts
+from . import files, shards, state_dicts
 from .archive import ARRAYS, ERRORS, open_archive, unpacked
 from .reading import (
     LIMIT,
@@ -21,6 +20,7 @@ from .reading import (
     CheckpointError,
     check_shape,
     first_fault,
+    no_repetition,
     open_file,
     parse_json,
     reader,
@@ -56,46 +56,66 @@ class Contents:
 
 @reader
 def read(path, limit=LIMIT, key=None):
-    """The Contents of a file of one of `SUFFIXES`, upper case too; CheckpointError for everything else.
+    """The Contents of a file of one of `SUFFIXES`, upper case too, or of all files that an index names.
 
+    CheckpointError for everything else.
     key: of the state dict in a file of torch that has several, as `state_dicts.find` names them.
-    limit: bytes of memory, in all, that reading may take; also, never more than 4 × the file + 256 MiB.
+    limit: bytes of memory, in all, that reading may take; also, never more than 4 × the files + 256 MiB.
     """
     path = Path(path)
-    read_arrays = _READERS.get(path.suffix.lower())
-    if read_arrays is None:
-        known = ", ".join((*SUFFIXES, ".onnx"))
+    parts = shards.listed(path, SUFFIXES)
+    arrays, notes, ordered, left, held = {}, {}, True, limit // 4, 0
+    with ExitStack() as stack:
+        opened = {}
+        for part in parts or (path,):
+            check_suffix(part)
+            files.finish(part)
+            opened[part] = stack.enter_context(open_file(part, most=left, least=1))
+            left -= opened[part].seek(0, 2)
+        most = room(limit // 4 - left, limit)  # of all files
+        for part, file in opened.items():
+            contents = _contents(part, file, most - held, key)
+            if parts is None:
+                return contents
+            shards.check(part, parts[part], contents.arrays)
+            if contents.description is not None:
+                raise CheckpointError(f"{part}: describes itself; a part of several does not")
+            arrays, ordered = arrays | contents.arrays, ordered and contents.ordered
+            notes |= dict.fromkeys(contents.notes)
+            held = check_room(path, _sizes(arrays), most)
+    names = [part.name for part in parts]
+    note = f"read from {len(parts)} file{'s' * (len(parts) > 1)}, {names[0]} to {names[-1]}"
+    return Contents(arrays=arrays, ordered=ordered, notes=(note, *notes))
+
+
+def check_suffix(path):
+    if path.suffix.lower() not in _READERS:
+        known = ", ".join((*SUFFIXES, ".index.json", ".onnx"))
         raise CheckpointError(f"{path}: the name must end in one of {known}, got {path.suffix!r}")
-    check_whole(path)
-    files.finish(path)
-    with open_file(path, most=limit // 4, least=1) as file:
-        most = room(file.seek(0, 2), limit)
-        if read_arrays is _read_torch and _looks_like_safetensors(file):
-            read_arrays = _read_safetensors
-        if key is not None and read_arrays is not _read_torch:
-            raise CheckpointError(f"{path}: a key chooses among state dicts of torch's files; here are arrays alone")
-        file.seek(0)
-        contents = read_arrays(path, file, most, *[key] * (key is not None))
+
+
+def _contents(path, file, most, key):
+    """The Contents of one open file, which may take `most` bytes."""
+    read_arrays = _READERS[path.suffix.lower()]
+    if read_arrays is _read_torch and _looks_like_safetensors(file):
+        read_arrays = _read_safetensors
+    if key is not None and read_arrays is not _read_torch:
+        raise CheckpointError(f"{path}: a key chooses among state dicts of torch's files; here are arrays alone")
+    file.seek(0)
+    contents = read_arrays(path, file, most, *[key] * (key is not None))
     for name in contents.arrays:
         if len(name) > NAME_LIMIT:
             raise CheckpointError(f"{path}: {short(name)}: a name has at most {NAME_LIMIT} characters, got {len(name)}")
-    check_room(path, ((name, array.size, array.nbytes) for name, array in contents.arrays.items()), most)
+    check_room(path, _sizes(contents.arrays), most)
     return contents
 
 
-def check_whole(path):
-    """CheckpointError where a file's name says that it is one of several that make a network together."""
-    part = re.search(r"-(\d{5})-of-(\d{5})$", path.stem)
-    if part and int(part[2]) > 1:
-        index = f"{path.stem[: part.start()]}{path.suffix}.index.json"
-        raise CheckpointError(
-            f"{path}: is part {int(part[1])} of {int(part[2])} of a network ({index} lists the others), and parts are "
-            "not read alone: load them all and save one state_dict"
-        )
+def _sizes(arrays):
+    return ((name, array.size, array.nbytes) for name, array in arrays.items())
 
 
 def check_room(path, arrays, most):
-    """CheckpointError where arrays (name, numbers, bytes) are too many, or take more than `most` bytes as float64."""
+    """Bytes of arrays (name, numbers, bytes) as float64; CheckpointError where they are over `most`, or too many."""
     held = 0
     for n, (name, count, size) in enumerate(arrays):
         held += size + 9 * count  # as they are, as float64, and a mask of them
@@ -105,6 +125,7 @@ def check_room(path, arrays, most):
             raise CheckpointError(
                 f"{path}: {short(name)}: unpacks to more than {most} bytes, the limit of a file of this size"
             )
+    return held
 
 
 def _looks_like_safetensors(file):
@@ -120,7 +141,7 @@ def _read_safetensors(path, file, most):
     try:
         if size > TEXT:
             raise ValueError(f"its header claims {size} bytes, {TEXT} are the limit")
-        header = parse_json(take(file, size), _no_repetition)
+        header = parse_json(take(file, size), no_repetition)
         if not isinstance(header, dict):
             raise ValueError(f"its header must be a table, got {type(header).__name__}")
         metadata = {} if header.get("__metadata__") is None else header["__metadata__"]
@@ -139,13 +160,6 @@ def _read_safetensors(path, file, most):
         arrays[name] = (widened(array) if tensor["dtype"] == "BF16" else array).reshape(tensor["shape"])
     description = metadata.get(DESCRIPTION)
     return Contents(arrays=arrays, ordered=False, description=None if description is None else description.encode())
-
-
-def _no_repetition(pairs):
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError("a name stands twice in the header")
-    return table
 
 
 def _read_npz(path, file, most):

@@ -53,7 +53,7 @@ def test_flipped_bytes_never_escape(tmp_path, suffix, seed):
 @pytest.mark.parametrize("name", ["w", "w.h5", "w.npy", "w.pkl"])
 def test_other_suffixes(tmp_path, name):
     (tmp_path / name).write_bytes(b"x")
-    refused(tmp_path / name, r"\.safetensors, \.npz, \.pt, \.pth, \.ckpt, \.bin, \.tar, \.onnx")
+    refused(tmp_path / name, r"\.safetensors, \.npz, \.pt, \.pth, \.ckpt, \.bin, \.tar, \.index\.json, \.onnx")
 
 
 def header(table, data=b""):
