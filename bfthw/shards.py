@@ -41,7 +41,7 @@ def _parts(index, suffixes):
         raise CheckpointError(f"{index}: not an index of files: {error}") from None
     places = table.get("weight_map") if isinstance(table, dict) else None
     if not isinstance(places, dict) or not places:
-        raise CheckpointError(f"{index}: not an index of files: weight_map must be a table of arrays and their files")
+        raise CheckpointError(f"{index}: not an index of files: weight_map must name arrays and their files")
     parts = {}
     for name, file in places.items():
         if not isinstance(file, str) or not re.fullmatch(r"\w[\w.-]*", file) or Path(file).suffix.lower() not in suffixes:

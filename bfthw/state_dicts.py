@@ -48,13 +48,13 @@ def choose(path, table, key=None):
     if not isinstance(table, dict):
         raise CheckpointError(f"{path}: must hold a state_dict (a dict of tensors), got {kind(table)}")
     found = find(table)
-    listed = some((f"{short(name)} ({_count(one)})" for name, (_, one) in found.items()), show=str)
+    listed = some((f"{name!r} ({_count(one)})" for name, (_, one) in found.items()), show=str)
     if key is not None and key not in found:
         there = f"; there are {listed}" if found else ""
         raise CheckpointError(f"{path}: no state dict under the key {key!r}{there}{nearest(key, found)}")
     if len(found) > 1 and key is None:
         raise CheckpointError(
-            f"{path}: holds {len(found)} state dicts, {listed}: choose with --key {next(iter(found))}, in Python key="
+            f"{path}: holds {len(found)} state dicts, {listed}: choose with --key {next(iter(found))!r}, in Python key="
         )
     if not found:
         for name, value in table.items():

@@ -60,7 +60,7 @@ def test_parts_of_torch_have_an_order_and_one_key(tmp_path):
     refused(index, "safetensors keeps no order")
     for path in (one, two):
         torch.save({"ema": torch.load(path), "net": torch.load(path)}, path)
-    refused(one, "holds 2 state dicts", r"choose with --key ema")
+    refused(one, "holds 2 state dicts", r"choose with --key 'ema'")
     assert "weights taken from 'ema'; not used: 'net'" in load(one, key="ema").notes
 
 

@@ -1,6 +1,9 @@
 """What people have: torch's files by all their names, state dicts wherever they lie in them."""
 
+import argparse
+import pickle
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
@@ -129,7 +132,7 @@ def test_several_are_listed_and_chosen_by_key(tmp_path, model):
     other = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4, bias=False)).double()
     saved = {"state_dict": model.state_dict(), "more": {"ema": other.state_dict()}, "epoch": 3}
     torch.save(saved, tmp_path / "w.ckpt")
-    listed = r"holds 2 state dicts, 'state_dict' \(4 arrays\), 'more.ema' \(3 arrays\): choose with --key state_dict"
+    listed = r"holds 2 state dicts, 'state_dict' \(4 arrays\), 'more.ema' \(3 arrays\): choose with --key 'state_dict'"
     refused(tmp_path / "w.ckpt", listed)
     refused(tmp_path / "w.ckpt", "no state dict under the key 'more.emma'", "did you mean 'more.ema'", key="more.emma")
     for key, one in (("state_dict", model), ("more.ema", other)):
@@ -173,3 +176,61 @@ def test_the_command_takes_a_key(tmp_path, model):
     torch.save({"one": model.state_dict(), "two": model.state_dict() | {"2.bias": None}}, tmp_path / "w.ckpt")
     done = CliRunner().invoke(app, ["inspect", str(tmp_path / "w.ckpt"), "--key", "two"])
     assert not done.exit_code and "weights taken from 'two'; not used: 'one'" in done.output
+
+
+# why a file is refused
+
+
+class Settings:
+    """Something of one's own in a checkpoint, as trainers keep it."""
+
+
+def saved_with(tmp_path, model, value, **how):
+    torch.save({"state_dict": model.state_dict(), "hyper_parameters": value}, tmp_path / "w.ckpt", **how)
+    return tmp_path / "w.ckpt"
+
+
+@pytest.mark.parametrize(
+    "value, name",
+    [
+        (argparse.Namespace(lr=0.1), "argparse.Namespace"),
+        (np.float64(0.5), r"numpy._?core.multiarray.scalar"),
+        (Settings(), f"{__name__}.Settings"),
+        (nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
+    ],
+    ids=["namespace", "numpy", "own", "module"],
+)
+@pytest.mark.parametrize("old", [False, True])
+def test_the_name_that_is_met_is_said(tmp_path, model, value, name, old):
+    """The one that torch names too."""
+    path = saved_with(tmp_path, model, value, _use_new_zipfile_serialization=not old)
+    with pytest.raises(pickle.UnpicklingError, match=name):
+        torch.load(path, weights_only=True)
+    refused(path, f"its pickle names '{name}', which torch refuses too with weights_only=True, .*save model.state_dict")
+
+
+def test_reasons_are_one_line_without_escape_codes(tmp_path, model):
+    name = "\x1b[31mred\nblue" + "x" * 50
+    own = f"\x80\x02c{'y' * 300}\n\x1b[31mred\n."
+    for pickled in (own, "\x80\x02\x1b[31m", "\x1b[31m.", "\x80\x02}U\x05\x1b[1mas."):
+        with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+            archive.writestr("a/data.pkl", pickled.encode("latin-1"))
+        for path in (tmp_path / "w.pt", tmp_path / "old.pt"):
+            (tmp_path / "old.pt").write_bytes(pickled.encode("latin-1"))
+            with pytest.raises(ValueError) as caught:
+                load(path)
+            assert str(caught.value).isprintable() and len(str(caught.value)) < len(str(path)) + 400
+    torch.save({name: model.state_dict(), "b": model.state_dict()}, tmp_path / "w.pt")
+    for how in ({}, {"key": "c\x1b"}):
+        with pytest.raises(ValueError, match="red") as caught:
+            load(tmp_path / "w.pt", **how)
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_what_is_no_file_of_torch(tmp_path, model):
+    for head in (b"GGUF\3\0\0\0", b"\x89HDF\r\n\x1a\n", b"PK\3\4", b"\x93NUMPY"):
+        (tmp_path / "w.bin").write_bytes(head + bytes(100))
+        refused(tmp_path / "w.bin", r"not a valid file of weights, damaged or of another kind \(ValueError: it begins")
+    torch.jit.script(model).save(tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", "it is a TorchScript program, which torch refuses too")
