@@ -44,7 +44,8 @@ def _parts(index, suffixes):
         raise CheckpointError(f"{index}: not an index of files: weight_map must name arrays and their files")
     parts = {}
     for name, file in places.items():
-        if not isinstance(file, str) or not re.fullmatch(r"\w[\w.-]*", file) or Path(file).suffix.lower() not in suffixes:
+        plain = isinstance(file, str) and re.fullmatch(r"\w[\w.-]*", file)
+        if not plain or Path(file).suffix.lower() not in suffixes:
             raise CheckpointError(
                 f"{index}: weight_map, {short(name)}: must be a file beside the index that ends in one of "
                 f"{', '.join(suffixes)}, got {short(file)}"

@@ -211,7 +211,7 @@ def test_the_name_that_is_met_is_said(tmp_path, model, value, name, old):
 
 def test_reasons_are_one_line_without_escape_codes(tmp_path, model):
     name = "\x1b[31mred\nblue" + "x" * 50
-    own = f"\x80\x02c{'y' * 300}\n\x1b[31mred\n."
+    own = f"\x80\x02c\x1b[1m{'y' * 300}\n\x1b[31mred\n."
     for pickled in (own, "\x80\x02\x1b[31m", "\x1b[31m.", "\x80\x02}U\x05\x1b[1mas."):
         with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
             archive.writestr("a/data.pkl", pickled.encode("latin-1"))
