@@ -242,13 +242,14 @@ def test_complex_ones_are_refused_as_complex_at_every_size(tmp_path, m, stacks):
     n = 2**m
     shapes = {"untied": (stacks, m, n // 2, 2, 2, 2), "tied": (stacks, n - 1, 2, 2, 2)}
     shapes["torch_butterfly"] = (stacks, 2, m, n // 2, 2, 2, 2)
-    for shape in shapes.values():
+    for name, shape in shapes.items():
         np.savez(tmp_path / "w.npz", **{"fc.twiddle": np.ones(shape)})
-        refused(tmp_path / "w.npz", "complex")
+        words = "or complex ones of the older" if (name, m) == ("untied", 2) else "complex weights have no real butterfly"
+        refused(tmp_path / "w.npz", words)
         np.savez(tmp_path / "w.npz", **{"fc.twiddle": np.ones(shape), "fc.bias": np.ones((n, 2))})
         refused(tmp_path / "w.npz", "complex weights have no real butterfly of the same size")
     np.savez(tmp_path / "w.npz", **{"fc.twiddle": np.ones((stacks, 2, m, n // 2, 2, 2), np.complex64)})
-    refused(tmp_path / "w.npz", "complex")
+    refused(tmp_path / "w.npz", "a complex butterfly has no real one")
 
 
 REFUSED = {
