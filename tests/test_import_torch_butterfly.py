@@ -244,7 +244,7 @@ def test_complex_ones_are_refused_as_complex_at_every_size(tmp_path, m, stacks):
     shapes["torch_butterfly"] = (stacks, 2, m, n // 2, 2, 2, 2)
     for name, shape in shapes.items():
         np.savez(tmp_path / "w.npz", **{"fc.twiddle": np.ones(shape)})
-        words = "or complex ones of the older" if (name, m) == ("untied", 2) else "complex weights have no real butterfly"
+        words = "or complex ones of" if (name, m) == ("untied", 2) else "complex weights have no real butterfly"
         refused(tmp_path / "w.npz", words)
         np.savez(tmp_path / "w.npz", **{"fc.twiddle": np.ones(shape), "fc.bias": np.ones((n, 2))})
         refused(tmp_path / "w.npz", "complex weights have no real butterfly of the same size")

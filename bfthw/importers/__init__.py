@@ -12,11 +12,11 @@ import numpy as np
 from ..line import Line
 from ..network import Layer
 from ..storage import CheckpointError, short
-from . import debut, dense, monarch, released, torch_butterfly
+from . import blast, debut, dense, monarch, released, torch_butterfly
 from .between import Between
 from .layout import Hints
 
-LAYOUTS = {one.name: one for m in (released, torch_butterfly, debut, monarch, dense) for one in m.LAYOUTS}
+LAYOUTS = {one.name: one for m in (released, torch_butterfly, debut, monarch, blast, dense) for one in m.LAYOUTS}
 FORMATS = ("native", *LAYOUTS, "onnx")
 OPTIONS = {
     "base": "2, 4 or 8: radix of released layers",
