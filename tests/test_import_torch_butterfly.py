@@ -220,6 +220,45 @@ def test_the_old_module_fast_with_b_bt(tmp_path, blocks, m):
     assert np.allclose(matrix(loaded.network), np.concatenate([packed(t, order) for t in twiddle]))
 
 
+def matrix_of_number(param, t):
+    """What the module makes of one number."""
+    p = {"ds": t, "logit": 1 / (1 + np.exp(-t)), "ortho2": np.cos(t) ** 2}.get(param)
+    if param == "ortho":
+        return np.array([[np.cos(t), -np.sin(t)], [np.sin(t), np.cos(t)]])
+    return np.array([[p, 1 - p], [1 - p, p]])
+
+
+@pytest.mark.parametrize("param", ["ortho", "ortho2", "ds", "logit"])
+@pytest.mark.parametrize("kind", ["tied", "untied", "b_bt"])
+@pytest.mark.parametrize("inputs, outputs", [(16, 16), (2, 2), (32, 58), (7, 40), (24, 10)])
+def test_the_old_module_of_numbers(tmp_path, inputs, outputs, kind, param):
+    m = log2(inputs)
+    n, rng = 2**m, np.random.default_rng(inputs + outputs)
+    stacks = -(-outputs // n)
+    shape = {"tied": (stacks, n - 1), "untied": (stacks, m, n // 2), "b_bt": (stacks, 2 * m, n // 2)}[kind]
+    twiddle = rng.normal(size=shape)
+    order = sum(strides(m, 2, False), []) if kind == "b_bt" else strides(m, 1, False)[0]
+
+    def number(s, index, k, pair):
+        if kind == "tied":
+            return twiddle[s, 2**k - 1 + pair % 2**k]
+        return twiddle[s, index if kind == "b_bt" else k, pair]
+
+    whole = []
+    for s in range(stacks):
+        stages = [
+            stage(n, 2**k, 2, lambda pair: matrix_of_number(param, number(s, index, k, pair)))  # noqa: B023
+            for index, k in enumerate(order)
+        ]
+        whole.append(product(stages, n))
+    options = {"inputs": inputs, "stride": "decreasing"} | ({} if param == "ortho" else {"param": param})
+    if kind == "b_bt":
+        options.pop("stride")
+    loaded = load(tmp_path, {"fc.twiddle": twiddle, "fc.bias": np.zeros(outputs)}, **options)
+    assert np.allclose(loaded.network.layers[0].chain.dense(), fold(np.concatenate(whole), outputs)[:, :inputs])
+    assert any("taken as angles of rotations" in note for note in loaded.notes) == (param == "ortho")
+
+
 def test_two_by_two_may_be_new_or_old(tmp_path):
     """Six dimensions of two: two blocks over four values, or complex ones of the older module. A bias tells them."""
     twiddle = np.random.default_rng(1).normal(size=(1, 2, 2, 2, 2, 2))
@@ -292,8 +331,9 @@ REFUSED = {
     "old, empty": ({"twiddle": np.ones((0, 15, 2, 2))}, {}, ["twiddle is empty"]),
     "old, packed, stages": ({"twiddle": np.ones((1, 6, 2, 16))}, {}, ["packed, .*stacks, m or 2 m blocks", "m = 4"]),
     "old, packed, size": ({"twiddle": np.ones((1, 4, 2, 12))}, {}, ["packed, is over 12 values"]),
-    "old, angles": ({"twiddle": np.ones((1, 4, 8))}, {}, ["angles"]),
-    "old, tied angles": ({"twiddle": np.ones((1, 15))}, {}, ["angles"]),
+    "old, angles": ({"twiddle": np.ones((1, 4, 7))}, {}, ["untied, is over 14 values"]),
+    "old, tied angles": ({"twiddle": np.ones((1, 14))}, {}, ["tied, is over 15 values"]),
+    "old, param": ({"twiddle": np.ones((1, 15))}, {"param": "svd"}, ["param must be ortho or ortho2 or ds or logit"]),
     "old, odo": ({"twiddle": np.ones((1, 4, 8, 2, 2)), "diag": np.ones((1, 16))}, {}, ["angles"]),
     "old, complex": ({"twiddle": np.ones((1, 15, 2, 2, 2))}, {}, ["complex"]),
     "old, no power of two": ({"twiddle": np.ones((1, 13, 2, 2))}, {}, ["over 14 values"]),

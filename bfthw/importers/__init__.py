@@ -21,6 +21,7 @@ FORMATS = ("native", *LAYOUTS, "onnx")
 OPTIONS = {
     "base": "2, 4 or 8: radix of released layers",
     "stride": "increasing or decreasing: the first block's of torch_butterfly and butterfly",
+    "param": "ortho, ortho2, ds or logit: of an older butterfly whose twiddle has numbers, not matrices",
     "inputs": "sizes that padding hides, of the network; LAYER.inputs of a layer",
     "outputs": "the same at the other end",
     "relu": "none, hidden (all layers but the last), all or gaps (where numbers skip); LAYER.relu=yes or no of one",

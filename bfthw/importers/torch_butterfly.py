@@ -12,7 +12,14 @@ from .plan import ZERO, cut, plan
 
 STRIDES = ("increasing", "decreasing")
 COMPLEX = "complex weights have no real butterfly of the same size, and the cores compute with real integers"
-ANGLES = "parametrisations by angles are not read; save the module's 2x2 matrices as `twiddle` in their place"
+ANGLES = "parametrisations by angles and a diagonal are not read; save the module's 2x2 matrices as `twiddle` instead"
+# 2x2 matrices of one number each, row by row, by the older module's `param`
+PARAMS = {
+    "ortho": lambda t: (np.cos(t), -np.sin(t), np.sin(t), np.cos(t)),
+    "ortho2": lambda t: (np.cos(t) ** 2, np.sin(t) ** 2, np.sin(t) ** 2, np.cos(t) ** 2),
+    "ds": lambda t: (t, 1 - t, 1 - t, t),
+    "logit": lambda t: PARAMS["ds"](0.5 + 0.5 * np.tanh(t / 2)),  # the logistic function, without overflow
+}
 
 
 def factor(matrices, stride):
@@ -136,23 +143,36 @@ def _unpacked(entry, stride):
     return np.stack([first, second], axis=1).transpose(0, 3, 4, 1, 2).reshape(stacks, n // 2, 2, 2)
 
 
+def _of_numbers(twiddle, hints):
+    """A twiddle of one number for each 2x2 matrix, with the matrices in its place."""
+    param = hints.choice("param", tuple(PARAMS))
+    if param is None:
+        others = ", ".join(list(PARAMS)[1:])
+        hints.note(f"twiddle {twiddle.shape} taken as angles of rotations, param=ortho; {others} have such arrays too")
+    return np.stack(PARAMS[param or "ortho"](twiddle.astype(np.float64)), axis=-1).reshape(*twiddle.shape, 2, 2)
+
+
 def layer_of_old(parts, hints):
     """butterfly.Butterfly: tied (stacks, n-1, 2, 2), untied (stacks, m, n/2, 2, 2), B B^T (stacks, 2 m k, n/2, 2, 2).
 
     Tied and untied keep the matrices of stride s at s - 1 to 2 s - 2 and at log2 s, in whatever order they are applied;
     the blocks of B B^T are kept as they are applied, the first one by decreasing stride. With fast=True untied and
     B B^T are (stacks, stages, 2, n), as they are applied: value i becomes t[0, i] x[i] + t[1, i] x[i xor stride].
+    Without the last two dimensions there is one number for a matrix (`PARAMS`).
     """
     twiddle = parts["twiddle"]
-    if "twiddle1" in parts or "diag" in parts or twiddle.ndim < 4:
+    if "twiddle1" in parts or "diag" in parts:
         raise ValueError(f"{', '.join(f'{key} {value.shape}' for key, value in parts.items())}: {ANGLES}")
     only(parts, "twiddle", "bias")
     if not twiddle.size:
         raise ValueError(f"twiddle is empty: {twiddle.shape}")
     if twiddle.ndim == 6 or (twiddle.shape[2:] == (2, 2, 2) and twiddle.shape[1] % 2):
         raise ValueError(f"twiddle {twiddle.shape}: {COMPLEX}")
+    packed = twiddle.shape[2:3] == (2,) and twiddle.ndim == 4 and (twiddle.shape[3] > 2 or twiddle.shape[1] % 2 == 0)
+    if twiddle.ndim < 4:
+        twiddle = _of_numbers(twiddle, hints)
     (entry,), sources, stacks = entries(twiddle.shape), [], twiddle.shape[0]
-    if twiddle.ndim == 4 and twiddle.shape[2] == 2 and (twiddle.shape[3] > 2 or twiddle.shape[1] % 2 == 0):
+    if packed:
         n = twiddle.shape[3]
         strides = _applied(twiddle, n, "packed", hints)
         hints.note("taken as packed for fast=True")
@@ -205,7 +225,7 @@ LAYOUTS = (
     ),
     Layout(
         name="butterfly",
-        telling="twiddle (stacks, n-1, 2, 2), (stacks, m, n/2, 2, 2) or (stacks, m, 2, n)",
+        telling="twiddle (stacks, n-1[, 2, 2]), (stacks, m, n/2[, 2, 2]) or (stacks, m, 2, n)",
         knows=lambda parts: _twiddle(parts, 2, 3, 4, 5, 6),
         layer=layer_of_old,
     ),
