@@ -222,6 +222,16 @@ def _reasons(report):
     return "; ".join(dict.fromkeys(clock.reason for clock in report.clocks.values()))
 
 
+def boards(table):
+    """The boards of boards.table, with what is on each."""
+    rows = Table("Boards", "board", "name", "device", ">LUT", ">mult", ">RAM", ">MHz", ">baud", "programmers")
+    for board in table:
+        d, programs = board.device, dict.fromkeys(p.command[0] for p in board.programmers.values())
+        figures = d.lut, d.dsp, d.ram, f"{board.clock_mhz:g}", board.baud
+        rows.add_row(board.key, board.title, d.name, *map(str, figures), ", ".join(programs))
+    return rows
+
+
 def fits(found):
     """Boards, and how a network fits them."""
     table = Table("Estimated", "board", ">LUT", ">mult", ">RAM", ">MHz", ">interval", ">vectors/s", "how")
