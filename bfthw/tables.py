@@ -136,9 +136,7 @@ def network(title, layers):
 
 def float_layers(network):
     for layer in network.layers:
-        parts = [key for key in ("residual", "relu") if getattr(layer, key)]
-        parts += [key for key in ("scale", "bias") if getattr(layer, key) is not None]
-        yield layer.name, layer.chain.patterns, parts
+        yield layer.name, layer.chain.patterns, layer.parts
 
 
 def integer_layers(network):

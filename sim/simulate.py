@@ -19,7 +19,7 @@ from .job import read_results, unpack, write_job
 from .scenarios import interleave, random_vectors, separate, to_integers, whole, wrong_frames
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Result:
     """What a simulation showed.
 
@@ -38,6 +38,10 @@ class Result:
     problems: tuple = ()
     checks: tuple = ()
     waves: Path | None = None
+
+    def __repr__(self):
+        found = "ok" if self.ok else f"{len(self.problems)} problems, the first: {self.problems[0]}"
+        return f"<Result of {self.simulator}: {found}; {self.vectors} vectors, {self.cycles} cycles>"
 
     @property
     def ok(self):

@@ -5,10 +5,15 @@ import contextlib
 import os
 from pathlib import Path
 
+import hypothesis
 import platformdirs
 import pytest
 
 from bfthw import cache, child
+
+# other programs may have the processor
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 if "PYTEST_XDIST_WORKER" not in os.environ:
     user = platformdirs.user_cache_path()
