@@ -50,7 +50,8 @@ def project(
 
     from ..calibrate import check_vectors, unusual
     from ..project import is_dense, split
-    from ..storage import CheckpointError, read_vectors
+    from ..reading import CheckpointError
+    from ..storage import read_vectors
 
     wanted = _wanted(chain)
     if bool(wanted) != (output is not None):
