@@ -20,8 +20,8 @@ from .importers import real
 from .integers import MOST_INPUTS, load_integers, save_integers
 from .network import Layer, Network
 from .quantize import Formats, quantise
-from .reading import LIMIT, nearest, reader
-from .storage import CheckpointError, is_integers
+from .reading import LIMIT, CheckpointError, nearest, reader
+from .storage import is_integers
 
 __all__ = ["Checkpoint", "CheckpointError", "is_integers", "load", "load_integers", "save", "save_integers"]
 

@@ -26,6 +26,7 @@ from .reading import (
     reader,
     room,
     short,
+    some,
     take,
 )
 from .torch_files import Table, Tensor, TorchFile, widened
@@ -182,7 +183,7 @@ def _read_torch(path, file, most):
     for key in ("state_dict", "model"):
         if isinstance(table, dict) and isinstance(table.get(key), dict):
             others = [name for name in table if name != key]
-            rest = f"; not used: {_some(others)}" if others else ""
+            rest = f"; not used: {some(others)}" if others else ""
             notes.append(f"weights taken from {key!r}{rest}")
             table = table[key]
             break
@@ -207,11 +208,6 @@ def _read_torch(path, file, most):
 
 def _kind(value):
     return "OrderedDict" if isinstance(value, Table) else getattr(value, "name", type(value).__name__)
-
-
-def _some(names, count=6):
-    names = list(names)
-    return ", ".join(map(short, names[:count])) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
 _READERS = {".safetensors": _read_safetensors, ".pt": _read_torch, ".pth": _read_torch, ".npz": _read_npz}

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .archive import open_archive, unpacked
-from .reading import CheckpointError, short, take
+from .reading import CheckpointError, first_line, short, take
 
 PICKLE = 16 << 20  # bytes of the pickles of a file
 STEPS = 2_000_000  # of a pickle
@@ -165,10 +165,9 @@ class TorchFile:
         except CheckpointError:
             raise
         except Exception as error:  # whatever the damage leads to
-            reason = (str(error).strip() or "no reason given").splitlines()[0]
             raise CheckpointError(
                 f"{path}: not a valid file of weights: what torch refuses with weights_only=True is never read here; "
-                f"save model.state_dict() ({type(error).__name__}: {reason[:300]})"
+                f"save model.state_dict() ({type(error).__name__}: {first_line(error)[:300]})"
             ) from None
 
     def _read_zip(self, archive):

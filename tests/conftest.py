@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import os
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -36,3 +37,11 @@ def children(monkeypatch):
         child, "start", lambda command, **rest: names.append(Path(command[0]).name) or start(command, **rest)
     )
     return names
+
+
+@pytest.fixture
+def recursion_limit():
+    """Put back afterwards: lazylinop raises it when it is first imported."""
+    limit = sys.getrecursionlimit()
+    yield
+    sys.setrecursionlimit(limit)

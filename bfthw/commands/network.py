@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from .. import options as given
-from ..console import console
+from ..console import console, say
 from ..reading import LIMIT
 
 
@@ -25,8 +24,7 @@ def read(path, order=None, format=None, shapes=None, options=None, limit=None):
         return None, bfthw.load_integers(path, limit)
     order, options = _given(order, options)
     loaded = bfthw.load(path, order=order, format=format, shapes=shapes, options=options, limit=limit)
-    for note in loaded.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    say(loaded.notes)
     return loaded.network, None
 
 
@@ -76,10 +74,7 @@ def to_integers(path, settings, calibration, file, allow_constant=False):
 
 def show_check(found, allow_constant):
     """The lines of a Check; ValueError where it refuses."""
-    for note in found.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
-    for line in found.warnings:
-        console.print(f"[yellow]warning:[/] {escape(line)}", soft_wrap=True)
+    say(found.notes, found.warnings)
     if found.refusal and not allow_constant:
         raise ValueError(found.refusal)
 
