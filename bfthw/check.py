@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .calibrate import check_vectors, counted, unusual, which
+from .golden import short_stage
 from .noise import decibels
 from .settings import LayerSettings, Settings
 
@@ -159,7 +160,7 @@ def dropped(network, integers):
                     lost = f"{unused} of {fmt.width} bits are dropped" if ints.any() else "all became zero"
                     size = f"{np.abs(floats).max():.3g} at most"
                     last = f"the output's last bit ({factor.output})"
-                    lines.append(f"{name}: {what}, {size}, cannot reach {last}: {lost}")
+                    lines.append(f"{short_stage(name)}: {what}, {size}, cannot reach {last}: {lost}")
     return lines
 
 

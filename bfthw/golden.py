@@ -183,6 +183,11 @@ class IntLayer:
         return self.factors[-1].skip_input is not None
 
 
+def short_stage(name):
+    """A stage's short name, for tables and messages: body:0 of body.factors.0."""
+    return name.replace(".factors.", ":")
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class IntNetwork:
     """The integer network: integers in `input`, integers out in `output`, both (N, size)."""

@@ -4,6 +4,8 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from .golden import short_stage
+
 GAP = 2  # between columns
 
 
@@ -99,11 +101,6 @@ class Table:
         return part
 
 
-def stage(name):
-    """A stage's short name: body:0 of body.factors.0."""
-    return name.replace(".factors.", ":")
-
-
 def _format(q):
     return "" if q is None else f"{q.width}.{q.frac}"
 
@@ -170,7 +167,7 @@ def formats(network, reports=()):
     table = Table("Formats (bits.fraction bits)", *columns)
     for name, f in [("input", None), *zip(network.names, network.factors)]:
         row = [
-            stage(name),
+            short_stage(name),
             _format(f.weights) if f else "",
             _format(f.output if f else network.input),
             str(f.shift) if f else "",
@@ -194,7 +191,7 @@ def hardware(spec):
         figures = engine.interval, engine.multipliers, engine.rom_bits, engine.buffer_bits
         for n in range(start, stop):
             f, kind = spec.network.factors[n], spec.engines[n] + ", LUT" * spec.lut[n]
-            row = stage(spec.network.names[n]), str(f.pattern), kind, str(spec.lanes[n]), str(spec.simd[n])
+            row = short_stage(spec.network.names[n]), str(f.pattern), kind, str(spec.lanes[n]), str(spec.simd[n])
             table.add_row(*row, *(map(str, figures) if n == start else ["″"] * len(figures)))
     table.add_section()
     figures = spec.interval, spec.multipliers, spec.rom_bits, spec.buffer_bits

@@ -8,6 +8,7 @@ from math import ceil
 import numpy as np
 
 from bfthw import IntNetwork
+from bfthw.golden import short_stage
 
 from .foldspec import FoldSpec, check_fold
 from .spatial import SpatialSpec
@@ -56,16 +57,16 @@ class NetworkSpec:
         lanes = list(given["lanes"])
         for n, (name, engine, f, simd) in enumerate(zip(names, given["engines"], factors, given["simd"])):
             if engine not in ENGINES:
-                raise ValueError(f"stage {name}: engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+                raise ValueError(f"stage {short_stage(name)}: engine must be one of {', '.join(ENGINES)}, got {engine!r}")
             lanes[n] = {"folded": 1, "spatial": f.pattern.outputs}.get(engine, lanes[n] or 1)
             if engine == "pipelined":
-                check_parallelism(f.pattern, lanes[n], simd or 1, f"stage {name}")
+                check_parallelism(f.pattern, lanes[n], simd or 1, f"stage {short_stage(name)}")
         object.__setattr__(self, "lanes", tuple(lanes))
         object.__setattr__(self, "engines", given["engines"])
         object.__setattr__(self, "lut", given["lut"])
         for layer, start, stop, _ in self.groups:
             if self.engines[start] == "folded":
-                check_fold(factors[start:stop], f"stage {names[start]}", stop - start == len(layer.factors))
+                check_fold(factors[start:stop], f"stage {short_stage(names[start])}", stop - start == len(layer.factors))
         object.__setattr__(self, "simd", self._choose_simd(given["simd"]))
 
     @cached_property

@@ -10,6 +10,7 @@ import numpy as np
 
 from bfthw import cache, system
 from bfthw.files import replacing, undisturbed
+from bfthw.golden import short_stage
 from bfthw.reading import read_bytes
 from rtl_gen import load_design
 from rtl_gen.manifest import FILE
@@ -250,7 +251,7 @@ class _Bench:
             if len(different):
                 frame, place = divmod(int(different[0]), wanted.shape[1])
                 index, v = place // m.vectors, frame * m.vectors + place % m.vectors
-                names = " to ".join(dict.fromkeys((engine.stages[0], engine.stages[-1])))
+                names = " to ".join(dict.fromkeys(map(short_stage, (engine.stages[0], engine.stages[-1]))))
                 return (
                     f"the first stage that differs is {names} ({engine.instance}), vector {v}, index {index}: "
                     f"{got[different[0]]}, should be {tap[v, index]}"

@@ -81,13 +81,13 @@ def show_check(found, allow_constant):
 
 def show_first_hurt(reports):
     """One line that names the stage to look at first, where there are reports."""
+    from ..golden import short_stage
     from ..noise import first_hurt
-    from ..tables import stage
 
     row, lost = first_hurt(reports)
     if row is not None:
         how = f"loses {lost:.1f} dB" if lost is not None else "has most noise of its own; no stage loses 6 dB"
-        line = f"first stage that hurts: {stage(row.name)} {how}, mostly by {row.cause}"
+        line = f"first stage that hurts: {short_stage(row.name)} {how}, mostly by {row.cause}"
         console.print(line, markup=False, soft_wrap=True)
 
 
