@@ -130,6 +130,14 @@ def parse_json(text, pairs=None, values=VALUES):
     return json.loads(text, object_pairs_hook=pairs)
 
 
+def no_repetition(pairs):
+    """object_pairs_hook that refuses a name that stands twice."""
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a name stands twice in a table")
+    return table
+
+
 def read_json(path, most=TEXT, values=VALUES, what="JSON file"):
     """What a JSON file says. what: its kind, for the message."""
     text = read_text(path, most, what)

@@ -115,7 +115,7 @@ GAPS = {
     "inside": (["0", "2", "3"], "1 between '0' and '2'"),
     "several": (["0", "4", "7"], "1, 2, 3 between '0' and '4', 5, 6 between '4' and '7'"),
     "in front": (["1", "2"], "0 in front of '1'"),
-    "in front, inside of another": (["net.2.fc", "net.3.fc"], "0, 1 in front of 'net.2.fc'"),
+    "in front, inside of another": (["trunk.2.fc", "trunk.3.fc"], "0, 1 in front of 'trunk.2.fc'"),
     "deep": (["body.0.fc", "body.3.fc"], "1, 2 between 'body.0.fc' and 'body.3.fc'"),
     "of words": (["fc1", "fc3"], "2 between 'fc1' and 'fc3'"),
     "words from one on": (["fc1", "fc2"], None),
