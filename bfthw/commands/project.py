@@ -173,8 +173,9 @@ def _projected(network, dense, wanted, vectors, how):
     done = _run(tasks, vectors, how)
     new = {layer.name: found for (layer, *_), found, _ in done}
     _show("Projected", done, vectors)
-    notes = ["the formats the network was trained for are left out: they belong to the dense layers"]
-    notes = notes if network.formats is not None else []
+    notes = []
+    if network.formats is not None:
+        notes.append("the formats the network was trained for are left out: they belong to the dense layers")
     if left := [name for name in dense if name not in new]:
         notes.append(f"still dense: {', '.join(left)}")
     lossy = [
