@@ -94,11 +94,11 @@ def scratch(parent=None, *, plain=False):
     parent = Path(parent or (_plain_parent() if plain else tempfile.gettempdir()))
     for old in parent.glob(f"bfthw-*/{LOCK}"):
         _remove_dead(old)
-    with tempfile.TemporaryDirectory(prefix="bfthw-", dir=parent, ignore_cleanup_errors=True) as made:
-        with open(Path(made, LOCK), "wb") as lock:
+    with tempfile.TemporaryDirectory(prefix="bfthw-", dir=parent, ignore_cleanup_errors=True) as place:
+        with open(Path(place, LOCK), "wb") as lock:
             if fcntl:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            yield Path(made)
+            yield Path(place)
 
 
 def _plain_parent():

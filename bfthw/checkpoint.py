@@ -322,7 +322,7 @@ def save(network, path):
     description = {"version": 1, "layers": [layer.name for layer in network.layers]}
     if network.formats is not None:
         description["formats"] = network.formats.to_dict()
-    storage.write(path, arrays, description, (".safetensors", ".npz"))
+    storage.write(path, arrays, description, storage.FLOAT)
 
 
 def _narrow(values):

@@ -45,3 +45,14 @@ def recursion_limit():
     limit = sys.getrecursionlimit()
     yield
     sys.setrecursionlimit(limit)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """For tensors so small that threads of torch would only wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

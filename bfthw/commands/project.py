@@ -48,27 +48,19 @@ def project(
     """Replace dense layers by the nearest butterflies, or show how near the chains would come."""
     import bfthw
 
-    from ..project import is_dense
-    from ..reading import CheckpointError
+    from ..storage import FLOAT, check_suffix
 
     wanted = _wanted(chain)
     if bool(wanted) != (output is not None):
         raise ValueError(
             "--chain and -o OUT.safetensors belong together; without both, a table shows how near the chains come"
         )
-    if output is not None and output.suffix not in (".safetensors", ".npz"):
-        raise CheckpointError(f"{output}: the name must end in .safetensors or .npz, got {output.suffix!r}")
+    if output is not None:  # before minutes are spent
+        check_suffix(output, FLOAT)
     network, integers = read(ckpt, **file)
     if integers is not None:
         raise ValueError(f"{ckpt}: holds integers; projection takes the float network they were made of")
-    dense = {layer.name: layer for layer in network.layers if is_dense(layer)}
-    if not dense:
-        raise ValueError(
-            f"{ckpt}: nothing to project: no layer is one dense matrix (a factor of pattern (1, m, n, 1)); "
-            "`bfthw inspect` shows what they are"
-        )
-    if unknown := [name for name in wanted if name not in (None, *dense)]:
-        raise ValueError(f"{ckpt}: no dense layer {unknown[0]!r}; there are {', '.join(dense)}")
+    dense = _dense(ckpt, network, wanted)
     vectors = {} if calibration is None else _vectors(network, calibration, seed)
     how = {"residual": residual, "method": method, "sweeps": sweeps, "seed": seed}
     if wanted:
@@ -87,6 +79,21 @@ def _wanted(chains):
             raise ValueError(f"--chain {text}: {f'layer {layer!r}' if layer else 'all layers'} got a chain already")
         wanted[layer or None] = name
     return wanted
+
+
+def _dense(ckpt, network, wanted):
+    """{name: Layer} of the dense layers; ValueError where there is none, or one that is wanted is not among them."""
+    from ..project import is_dense
+
+    dense = {layer.name: layer for layer in network.layers if is_dense(layer)}
+    if not dense:
+        raise ValueError(
+            f"{ckpt}: nothing to project: no layer is one dense matrix (a factor of pattern (1, m, n, 1)); "
+            "`bfthw inspect` shows what they are"
+        )
+    if unknown := [name for name in wanted if name not in (None, *dense)]:
+        raise ValueError(f"{ckpt}: no dense layer {unknown[0]!r}; there are {', '.join(dense)}")
+    return dense
 
 
 def _vectors(network, path, seed):
@@ -166,8 +173,9 @@ def _projected(network, dense, wanted, vectors, how):
     done = _run(tasks, vectors, how)
     new = {layer.name: found for (layer, *_), found, _ in done}
     _show("Projected", done, vectors)
-    notes = ["the formats the network was trained for are left out: they belong to the dense layers"]
-    notes = notes if network.formats is not None else []
+    notes = []
+    if network.formats is not None:
+        notes.append("the formats the network was trained for are left out: they belong to the dense layers")
     if left := [name for name in dense if name not in new]:
         notes.append(f"still dense: {', '.join(left)}")
     lossy = [

@@ -45,10 +45,10 @@ def read(path, limit=LIMIT):
         )
     try:
         context, dims, notes = onnx_rules.opened(onnx, model, tensors)
-        line = _Line(path, onnx, tensors, context, dims, room(len(data), limit) - len(data))
-        layers, more = line.follow(graph, inputs[0])
+        nodes = _Nodes(path, onnx, tensors, context, dims, room(len(data), limit) - len(data))
+        layers, more = nodes.follow(graph, inputs[0])
         Network(layers=layers)  # says by name what does not chain
-        onnx_rules.check_whole(onnx, model)
+        onnx_rules.check_model(onnx, model)
     except CheckpointError:
         raise
     except ValueError as error:
@@ -56,7 +56,7 @@ def read(path, limit=LIMIT):
     return layers, [*more, *notes]
 
 
-class _Line:
+class _Nodes:
     """The nodes one after the other, as layers."""
 
     def __init__(self, path, onnx, tensors, context, dims, room):

@@ -84,7 +84,7 @@ def convolution(weight, given):
         )
 
 
-def check_whole(onnx, model):
+def check_model(onnx, model):
     """ValueError where onnx's checker, or its inference of types and shapes, finds a fault; weights are left out."""
     light = onnx.ModelProto()
     light.ir_version = model.ir_version
