@@ -40,7 +40,7 @@ def environment(*folders, **more):
     variables = os.environ | {"PYTHONSAFEPATH": "1"} | more
     variables.pop("PYTHONHOME", None)
     place = cache.folder()
-    if not os.access(platformdirs.user_cache_dir(), os.W_OK):
+    if not cache.is_own(Path(platformdirs.user_cache_dir("YoWASP", appauthor=False))):
         variables["XDG_CACHE_HOME"] = str(place)
     path = [*map(str, folders), scripts(), variables.get("PATH", os.defpath)]
     return variables | {"PATH": os.pathsep.join(path)}
