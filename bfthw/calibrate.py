@@ -24,14 +24,14 @@ def check_vectors(x, size, name):
 def unusual(vectors):
     """(warnings, notes), lines, on floats (N, inputs) that formats are to follow."""
     if not vectors.any():
-        return ["calibration data are all zero: formats that follow them mean nothing"], []
+        return ["calibration data are all zero: what follows from them means nothing"], []
     still = np.ptp(vectors, axis=0) == 0
     if still.all():
-        return ["calibration data: every row is the same, and formats fit that one vector alone"], []
+        return ["calibration data: every row is the same: they stand for that one vector alone"], []
     if not still.any():
         return [], []
     which = ", ".join(map(str, np.flatnonzero(still)[:6])) + (" ..." if still.sum() > 6 else "")
-    return [], [f"calibration data: {still.sum()} of {len(still)} inputs never vary: {which}"]
+    return [], [f"calibration data: {still.sum()} of {len(still)} inputs never vary: number {which}"]
 
 
 def least_squares(width, values, quantised=None):
