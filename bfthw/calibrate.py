@@ -35,13 +35,13 @@ def which(columns):
 def unusual(vectors):
     """(warnings, notes), lines, on floats (N, inputs) that formats are to follow."""
     if not vectors.any():
-        return ["calibration data are all zero: formats that follow them mean nothing"], []
+        return ["calibration data are all zero: what follows from them means nothing"], []
     still = np.ptp(vectors, axis=0) == 0
     if still.all():
-        return ["calibration data: every row is the same, and formats fit that one vector alone"], []
+        return ["calibration data: every row is the same: they stand for that one vector alone"], []
     if not still.any():
         return [], []
-    return [], [f"calibration data: {counted(still, 'input')} never vary: {which(still)}"]
+    return [], [f"calibration data: {counted(still, 'input')} never vary: number {which(still)}"]
 
 
 def least_squares(width, values, quantised=None):

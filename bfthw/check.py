@@ -111,22 +111,26 @@ def check(network, integers, *, calibration=None, again=None, settings=None):
         lines += _of_inputs(integers.input, x)
     problems = []
     if constant.any():
-        problems.append(f"{counted(constant, 'output')} became constant, {which(constant)}")
+        problems.append(f"{counted(constant, 'output')} became constant (number {which(constant)})")
     if again and seen.score < LIMIT:
         low = np.nan_to_num(seen.each, nan=np.inf) < LIMIT
         worst = f", {np.nanmin(seen.each):.1f} dB the worst, output {np.nanargmin(seen.each)}" if low.any() else ""
-        problems.append(f"{counted(low, 'output')} below {LIMIT:g} dB{worst}; all together {seen.total:.1f} dB")
+        problems.append(f"{counted(low, 'output')} below {LIMIT:g} dB{worst}; all together {_db(seen.total)}")
     if problems:
         remedy = _remedy(network, integers, again, settings or Settings(), calibration, x, seen)
         lines.append(f"on {name} {'; '.join(problems)}; {remedy}")
     refusal = None
     if useless:
         refusal = (
-            f"every output is constant in integers, the float network's vary ({name}, {seen.total:.1f} dB); {remedy}; "
+            f"every output is constant in integers, the float network's vary ({name}, {_db(seen.total)}); {remedy}; "
             "--allow-constant (in Python allow_constant=True) takes it as it is"
         )
     notes += dropped(network, integers) if again else []
     return Check(outputs=seen, notes=tuple(notes), warnings=tuple(lines), refusal=refusal)
+
+
+def _db(value):
+    return f"{round(value, 1) + 0.0:.1f} dB"  # never -0.0
 
 
 def _of_inputs(fmt, x):
@@ -136,7 +140,8 @@ def _of_inputs(fmt, x):
     if lost.any():
         lines.append(
             f"calibration data: {counted(lost, 'input')} vary and become constant in the input's format ({fmt}), "
-            f"{which(lost)}: too small beside the others or for the format; scale them, or take more --input-bits"
+            f"number {which(lost)}: too small beside the others or for the format; scale them, or take more "
+            "--input-bits"
         )
     clipped = np.mean(fmt.round(x) != q)
     if clipped > CLIPPED:

@@ -98,7 +98,7 @@ class File:
                 return self._foreign(arrays, notes, order, options, asked)
         if self.format not in (None, "native") or self.shapes is not None or (options and description is not None):
             raise CheckpointError(
-                f"{path}: is in bfthw's own format; no other format, no shapes and options go with it"
+                f"{path}: is in bfthw's own format; --format, --shapes and --import are for foreign files"
             )
         tables = _tables(path, arrays)
         if description is None:

@@ -208,6 +208,8 @@ def build(report):
         table.add_row(name, str(r.synthesised), "" if r.routed is None else str(r.routed), str(r.available), share)
     table.add_section()
     for name, clock in report.clocks.items():
+        # a lone one goes by the name of whatever net nextpnr found it on
+        name = "clock" if len(report.clocks) == 1 else name
         table.add_row(f"{name}, MHz", "", f"{clock.maximum:.1f}", f"{clock.used:.2f} used", "")
     table.caption = f"seed {report.seed}; Fmax set by {_reasons(report)}"
     return table
@@ -238,7 +240,9 @@ def fits(found):
             f"{needs['DSP']}/{device.dsp}",
             f"{needs['RAM']}/{device.ram}",
         ]
-        speed = ["", ""] if fit.spec is None else [str(fit.spec.interval), f"{fit.vectors_per_second:.3g}"]
+        speed = ["", ""]
+        if fit.spec is not None:
+            speed = [str(fit.spec.interval), f"{float(f'{fit.vectors_per_second:.3g}'):.0f}"]  # 46900, not 4.69e+04
         table.add_row(fit.board.key, *shares, f"{fit.board.clock_mhz:g}", *speed, fit.how)
     return table
 

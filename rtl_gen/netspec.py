@@ -42,7 +42,7 @@ class NetworkSpec:
     paired: bool = False
 
     def __post_init__(self):
-        factors, names = self.network.factors, self.network.names
+        factors, names = self.network.factors, [short_stage(name) for name in self.network.names]
         defaults = {"engines": "pipelined", "lanes": None, "simd": None, "lut": False}
         given = {name: getattr(self, name) for name in defaults}
         given = {n: (defaults[n],) * len(factors) if v is None else tuple(v) for n, v in given.items()}
@@ -57,16 +57,16 @@ class NetworkSpec:
         lanes = list(given["lanes"])
         for n, (name, engine, f, simd) in enumerate(zip(names, given["engines"], factors, given["simd"])):
             if engine not in ENGINES:
-                raise ValueError(f"stage {short_stage(name)}: engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+                raise ValueError(f"stage {name}: engine must be one of {', '.join(ENGINES)}, got {engine!r}")
             lanes[n] = {"folded": 1, "spatial": f.pattern.outputs}.get(engine, lanes[n] or 1)
             if engine == "pipelined":
-                check_parallelism(f.pattern, lanes[n], simd or 1, f"stage {short_stage(name)}")
+                check_parallelism(f.pattern, lanes[n], simd or 1, f"stage {name}")
         object.__setattr__(self, "lanes", tuple(lanes))
         object.__setattr__(self, "engines", given["engines"])
         object.__setattr__(self, "lut", given["lut"])
         for layer, start, stop, _ in self.groups:
             if self.engines[start] == "folded":
-                check_fold(factors[start:stop], f"stage {short_stage(names[start])}", stop - start == len(layer.factors))
+                check_fold(factors[start:stop], f"stage {names[start]}", stop - start == len(layer.factors))
         object.__setattr__(self, "simd", self._choose_simd(given["simd"]))
 
     @cached_property

@@ -65,7 +65,7 @@ def project(
     how = {"residual": residual, "method": method, "sweeps": sweeps, "seed": seed}
     if wanted:
         bfthw.save(_projected(network, dense, wanted, vectors, how), output)
-        console.print(f"wrote {output}", markup=False)
+        console.print(f"wrote {output}; next: bfthw report {output} --calibration X.npy", markup=False, soft_wrap=True)
     else:
         _compare(ckpt, dense, vectors, how)
 
@@ -145,8 +145,8 @@ def _show(title, done, vectors):
     rows, size = len(vectors[done[0][0][0].name][0]), max(layer.chain.inputs for (layer, *_), *_ in done)
     if rows < FEW * size:
         few = (
-            f"{rows} rows are fitted, few for {size} inputs: the error on other data may be far above; {FEW} for each "
-            f"input and a fifth to hold out are {FEW * size * HELD // (HELD - 1)} rows"
+            f"{rows} row{'s are' if rows > 1 else ' is'} fitted, few for {size} inputs: the error on other data may be "
+            f"far above; {FEW} for each input and a fifth to hold out are {FEW * size * HELD // (HELD - 1)} rows"
         )
         say([], [few])
 
@@ -186,10 +186,11 @@ def _projected(network, dense, wanted, vectors, how):
     ]
     say(notes, lossy)
     if lossy:
+        instead = "" if vectors else "keep its outputs instead (--calibration), "
         console.print(
-            "a matrix without structure loses most of its energy on any chain this small: keep its outputs instead "
-            "(--calibration), take more weights, and train the result before it is generated, on the answers of the "
-            "dense network (docs/projection.md, examples/digits/distill.py)",
+            f"a matrix without structure loses most of its energy on any chain this small: {instead}take more weights, "
+            "and train the result before it is generated, on the answers of the dense network (docs/projection.md, "
+            "examples/digits/distill.py)",
             soft_wrap=True,
         )
     layers = tuple(new.get(layer.name, layer) for layer in network.layers)
