@@ -62,7 +62,7 @@ def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, option
             else:
                 before = line.layers[-1].chain.outputs if line.layers else None
                 hints = Hints(name=name, options=options, before=before, last=name == between.layers[-1])
-                hints.shapes, hints.asked = by_layer, asked
+                hints.shapes, hints.asked, hints.format = by_layer, asked, format
                 line.layer(Layer(name=name, **LAYOUTS[kinds[name]].layer(parts, hints)))
                 for text in hints.notes:
                     granted.setdefault(text, []).append(name)
