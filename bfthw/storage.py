@@ -70,7 +70,7 @@ def read(path, limit=LIMIT, key=None):
     with ExitStack() as stack:
         opened = {}
         for part in parts or (path,):
-            check_suffix(part)
+            _check_readable(part)
             files.finish(part)
             opened[part] = stack.enter_context(open_file(part, most=left, least=1))
             left -= opened[part].seek(0, 2)
@@ -90,7 +90,7 @@ def read(path, limit=LIMIT, key=None):
     return Contents(arrays=arrays, ordered=ordered, notes=(note, *notes))
 
 
-def check_suffix(path):
+def _check_readable(path):
     if path.suffix.lower() not in _READERS:
         known = ", ".join((*SUFFIXES, ".index.json", ".onnx"))
         raise CheckpointError(f"{path}: the name must end in one of {known}, got {path.suffix!r}")
