@@ -21,17 +21,27 @@ def check_vectors(x, size, name):
     return x.astype(np.float64)
 
 
+def counted(columns, what):
+    """How many of an array of bool there are: `2 of 8 inputs`."""
+    return f"{int(columns.sum())} of {len(columns)} {what}s"
+
+
+def which(columns):
+    """The numbers of the first six."""
+    found = np.flatnonzero(columns).tolist()
+    return ", ".join(map(str, found[:6])) + (" ..." if len(found) > 6 else "")
+
+
 def unusual(vectors):
     """(warnings, notes), lines, on floats (N, inputs) that formats are to follow."""
     if not vectors.any():
-        return ["calibration data are all zero: formats that follow them mean nothing"], []
+        return ["calibration data are all zero: what follows from them means nothing"], []
     still = np.ptp(vectors, axis=0) == 0
     if still.all():
-        return ["calibration data: every row is the same, and formats fit that one vector alone"], []
+        return ["calibration data: every row is the same: they stand for that one vector alone"], []
     if not still.any():
         return [], []
-    which = ", ".join(map(str, np.flatnonzero(still)[:6])) + (" ..." if still.sum() > 6 else "")
-    return [], [f"calibration data: {still.sum()} of {len(still)} inputs never vary: {which}"]
+    return [], [f"calibration data: {counted(still, 'input')} never vary: number {which(still)}"]
 
 
 def least_squares(width, values, quantised=None):

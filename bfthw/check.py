@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .calibrate import check_vectors, unusual
+from .calibrate import check_vectors, counted, unusual, which
+from .golden import short_stage
 from .noise import decibels
 from .settings import LayerSettings, Settings
 
@@ -110,31 +111,26 @@ def check(network, integers, *, calibration=None, again=None, settings=None):
         lines += _of_inputs(integers.input, x)
     problems = []
     if constant.any():
-        problems.append(f"{_count(constant, 'output')} became constant, {_shown(constant)}")
+        problems.append(f"{counted(constant, 'output')} became constant (number {which(constant)})")
     if again and seen.score < LIMIT:
         low = np.nan_to_num(seen.each, nan=np.inf) < LIMIT
         worst = f", {np.nanmin(seen.each):.1f} dB the worst, output {np.nanargmin(seen.each)}" if low.any() else ""
-        problems.append(f"{_count(low, 'output')} below {LIMIT:g} dB{worst}; all together {seen.total:.1f} dB")
+        problems.append(f"{counted(low, 'output')} below {LIMIT:g} dB{worst}; all together {_db(seen.total)}")
     if problems:
         remedy = _remedy(network, integers, again, settings or Settings(), calibration, x, seen)
         lines.append(f"on {name} {'; '.join(problems)}; {remedy}")
     refusal = None
     if useless:
         refusal = (
-            f"every output is constant in integers, the float network's vary ({name}, {seen.total:.1f} dB); {remedy}; "
+            f"every output is constant in integers, the float network's vary ({name}, {_db(seen.total)}); {remedy}; "
             "--allow-constant (in Python allow_constant=True) takes it as it is"
         )
     notes += dropped(network, integers) if again else []
     return Check(outputs=seen, notes=tuple(notes), warnings=tuple(lines), refusal=refusal)
 
 
-def _count(columns, what):
-    return f"{int(columns.sum())} of {len(columns)} {what}s"
-
-
-def _shown(columns, most=6):
-    found = np.flatnonzero(columns).tolist()
-    return ", ".join(map(str, found[:most])) + (" ..." if len(found) > most else "")
+def _db(value):
+    return f"{round(value, 1) + 0.0:.1f} dB"  # never -0.0
 
 
 def _of_inputs(fmt, x):
@@ -143,8 +139,9 @@ def _of_inputs(fmt, x):
     lost = measure(x, fmt.dequantise(q)).constant
     if lost.any():
         lines.append(
-            f"calibration data: {_count(lost, 'input')} vary and become constant in the input's format ({fmt}), "
-            f"{_shown(lost)}: too small beside the others or for the format; scale them, or take more --input-bits"
+            f"calibration data: {counted(lost, 'input')} vary and become constant in the input's format ({fmt}), "
+            f"number {which(lost)}: too small beside the others or for the format; scale them, or take more "
+            "--input-bits"
         )
     clipped = np.mean(fmt.round(x) != q)
     if clipped > CLIPPED:
@@ -168,7 +165,7 @@ def dropped(network, integers):
                     lost = f"{unused} of {fmt.width} bits are dropped" if ints.any() else "all became zero"
                     size = f"{np.abs(floats).max():.3g} at most"
                     last = f"the output's last bit ({factor.output})"
-                    lines.append(f"{name}: {what}, {size}, cannot reach {last}: {lost}")
+                    lines.append(f"{short_stage(name)}: {what}, {size}, cannot reach {last}: {lost}")
     return lines
 
 

@@ -20,8 +20,8 @@ from .importers import real
 from .integers import MOST_INPUTS, load_integers, save_integers
 from .network import Layer, Network
 from .quantize import Formats, quantise
-from .reading import LIMIT, nearest, reader
-from .storage import CheckpointError, is_integers
+from .reading import LIMIT, CheckpointError, nearest, reader
+from .storage import is_integers
 
 __all__ = ["Checkpoint", "CheckpointError", "is_integers", "load", "load_integers", "save", "save_integers"]
 
@@ -98,7 +98,7 @@ class File:
                 return self._foreign(arrays, notes, order, options, asked)
         if self.format not in (None, "native") or self.shapes is not None or (options and description is not None):
             raise CheckpointError(
-                f"{path}: is in bfthw's own format; no other format, no shapes and options go with it"
+                f"{path}: is in bfthw's own format; --format, --shapes and --import are for foreign files"
             )
         tables = _tables(path, arrays)
         if description is None:
@@ -322,7 +322,7 @@ def save(network, path):
     description = {"version": 1, "layers": [layer.name for layer in network.layers]}
     if network.formats is not None:
         description["formats"] = network.formats.to_dict()
-    storage.write(path, arrays, description, (".safetensors", ".npz"))
+    storage.write(path, arrays, description, storage.FLOAT)
 
 
 def _narrow(values):

@@ -17,6 +17,14 @@ class _Console(Console):
 console = _Console(highlight=False)
 
 
+def say(notes, warnings=()):
+    """A line each."""
+    for note in notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    for line in warnings:
+        console.print(f"[yellow]warning:[/] {escape(line)}", soft_wrap=True)
+
+
 def show_simulation(result):
     interval = (
         "not measured (6 vectors are needed)" if result.interval is None else f"{result.interval:g} cycles a vector"
@@ -37,7 +45,8 @@ def progress(title):
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True) as bar:
+    # in a file or a pipe even a bar that goes leaves an empty line
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=1.0)
         yield lambda fraction: bar.update(task, completed=fraction)
 
@@ -46,8 +55,7 @@ def show_build(report):
     from . import tables
 
     console.print(tables.build(report))
-    for note in report.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    say(report.notes)
 
 
 @contextmanager

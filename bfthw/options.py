@@ -44,7 +44,10 @@ Manifest = Annotated[
 
 def _numbers(text):
     """"8" -> 8, "8,6,4" -> [8, 6, 4]."""
-    numbers = [int(part) for part in text.split(",")]
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"must be a number, or one for each factor as in 8,6,4, got {text!r}") from None
     return numbers if len(numbers) > 1 else numbers[0]
 
 

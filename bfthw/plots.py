@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from . import files
+from .golden import short_stage
 
 COLOURS = ("#2d74b5", "#c98a1b", "#3b8f4a", "#7d4bab", "#8a8a8a")
 
@@ -54,7 +55,7 @@ def stages(axes, reports):
     for n, r in enumerate(reports):
         if r.own == np.inf:
             axes.text(n, 0.02 * top, "exact", ha="center", rotation=90)
-    axes.set_xticks(place, [r.name.replace(".factors.", ".") for r in reports], rotation=45, ha="right")
+    axes.set_xticks(place, [short_stage(r.name) for r in reports], rotation=45, ha="right")
     axes.set(ylabel="SQNR, dB")
     axes.set_ylim(top=1.3 * top or 1)
     axes.legend(fontsize=7, loc="upper right")

@@ -183,7 +183,7 @@ def _layer(module, integers, x0, formats, learned):
     for m, (values, factor) in enumerate(zip(module.factors, integers.factors)):
         if factor.acc_width > EXACT_BITS:
             raise ValueError(
-                f"QuantisedNetwork: the accumulator of {integers.name}.factors.{m} needs {factor.acc_width} bits, "
+                f"QuantisedNetwork: the accumulator of {integers.name}:{m} needs {factor.acc_width} bits, "
                 f"float64 is exact up to {EXACT_BITS}; take narrower formats"
             )
         a, b, _, d = values.shape

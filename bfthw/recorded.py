@@ -7,7 +7,8 @@ from time import monotonic
 import numpy as np
 
 from .chain import apply
-from .storage import CheckpointError, read_vectors
+from .reading import CheckpointError
+from .storage import read_vectors
 
 TRIES, SECONDS = 3000, 60  # other readings tried, whichever ends first
 ROWS = 64  # records or pixels that a try is judged by first
@@ -144,13 +145,14 @@ def check(file, network, reason, x_path, y_path, *, order=None, options=None):
     if network is not None:
         try:
             found = difference(network, x, y)
+            share = f"{float(f'{100 * found.share:.2g}'):g} %"  # 110, not 1.1e+02
             reason = (
-                f"output {found.output} of vector {found.vector} is {found.error:.3g} off, {100 * found.share:.2g} % "
+                f"output {found.output} of vector {found.vector} is {found.error:.3g} off, {share} "
                 f"of the largest; rounding explains {found.allowed:.2g}"
             )
             if found.right:
                 return (
-                    f"check: right: {len(x)} records, largest error {found.error:.2g}, {found.share:.1g} of the "
+                    f"check: right: {len(x)} vectors, largest error {found.error:.2g}, {found.share:.1g} of the "
                     f"largest output; rounding explains {found.allowed:.2g} there"
                 )
         except ValueError as error:

@@ -23,6 +23,7 @@ from .reading import (
     no_repetition,
     open_file,
     parse_json,
+    read_bytes,
     reader,
     room,
     short,
@@ -31,6 +32,7 @@ from .reading import (
 from .torch_files import TorchFile, widened
 
 NAME_LIMIT = 300  # characters of an array's name
+FLOAT = ".safetensors", ".npz"  # of float networks that are written
 DESCRIPTION = "bfthw"  # metadata key (safetensors) or array (npz) that holds the JSON description
 
 # little-endian, as the safetensors format has it; BF16 has no numpy dtype and is widened by hand
@@ -68,7 +70,7 @@ def read(path, limit=LIMIT, key=None):
     with ExitStack() as stack:
         opened = {}
         for part in parts or (path,):
-            check_suffix(part)
+            _check_readable(part)
             files.finish(part)
             opened[part] = stack.enter_context(open_file(part, most=left, least=1))
             left -= opened[part].seek(0, 2)
@@ -88,7 +90,7 @@ def read(path, limit=LIMIT, key=None):
     return Contents(arrays=arrays, ordered=ordered, notes=(note, *notes))
 
 
-def check_suffix(path):
+def _check_readable(path):
     if path.suffix.lower() not in _READERS:
         known = ", ".join((*SUFFIXES, ".index.json", ".onnx"))
         raise CheckpointError(f"{path}: the name must end in one of {known}, got {path.suffix!r}")
@@ -148,9 +150,9 @@ def _read_safetensors(path, file, most):
         check_room(path, ((name, 0, 0) for name in header), most)
         file.seek(0)
         tensors = deserialize(take(file, file.seek(0, 2) - file.seek(0)))
+    except CheckpointError:
+        raise
     except (SafetensorError, ValueError, RecursionError) as error:
-        if isinstance(error, CheckpointError):
-            raise
         raise CheckpointError(f"{path}: not a valid safetensors file: {error}") from None
     arrays = {}
     for name, tensor in sorted(tensors, key=lambda item: item[0]):  # they come in any order
@@ -261,14 +263,19 @@ def is_integers(path, limit=LIMIT):
     return False
 
 
+def check_suffix(path, suffixes):
+    """CheckpointError unless the name of a file to write ends in one of them."""
+    if path.suffix not in suffixes:
+        raise CheckpointError(f"{path}: the name must end in {' or '.join(suffixes)}, got {path.suffix!r}")
+
+
 def write(path, arrays, description, suffixes):
     """Write arrays and a JSON-able description under a path that ends in one of the suffixes, all of it or nothing.
 
     The same arrays give the same bytes.
     """
     path = Path(path)
-    if path.suffix not in suffixes:
-        raise CheckpointError(f"{path}: the name must end in {' or '.join(suffixes)}, got {path.suffix!r}")
+    check_suffix(path, suffixes)
     text = json.dumps(description, separators=(",", ":"))
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     if path.suffix == ".npz":
@@ -281,8 +288,7 @@ def write(path, arrays, description, suffixes):
 def write_array(path, array):
     """Write an array as .npy, whole or not at all; CheckpointError for another suffix."""
     path = Path(path)
-    if path.suffix != ".npy":
-        raise CheckpointError(f"{path}: the name must end in .npy, got {path.suffix!r}")
+    check_suffix(path, (".npy",))
     stream = io.BytesIO()
     np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
     files.write(path, stream.getvalue())
@@ -301,10 +307,9 @@ def _npz_bytes(arrays):
 
 
 @reader
-def read_vectors(path, limit=LIMIT):
+def read_vectors(path):
     """The array of a .npy file, numbers only; CheckpointError for everything else."""
     path = Path(path)
     if path.suffix.lower() != ".npy":
         raise CheckpointError(f"{path}: vectors come as a .npy file (numpy.save), got {path.suffix!r}")
-    with open_file(path, most=limit // 4, least=1) as file:
-        return _read_npy(path, path.name, take(file, file.seek(0, 2) - file.seek(0)))
+    return _read_npy(path, path.name, read_bytes(path, LIMIT // 4, least=1))

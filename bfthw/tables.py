@@ -4,6 +4,8 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from .golden import short_stage
+
 GAP = 2  # between columns
 
 
@@ -99,11 +101,6 @@ class Table:
         return part
 
 
-def stage(name):
-    """A stage's short name: body:0 of body.factors.0."""
-    return name.replace(".factors.", ":")
-
-
 def _format(q):
     return "" if q is None else f"{q.width}.{q.frac}"
 
@@ -136,9 +133,7 @@ def network(title, layers):
 
 def float_layers(network):
     for layer in network.layers:
-        parts = [key for key in ("residual", "relu") if getattr(layer, key)]
-        parts += [key for key in ("scale", "bias") if getattr(layer, key) is not None]
-        yield layer.name, layer.chain.patterns, parts
+        yield layer.name, layer.chain.patterns, layer.parts
 
 
 def integer_layers(network):
@@ -172,7 +167,7 @@ def formats(network, reports=()):
     table = Table("Formats (bits.fraction bits)", *columns)
     for name, f in [("input", None), *zip(network.names, network.factors)]:
         row = [
-            stage(name),
+            short_stage(name),
             _format(f.weights) if f else "",
             _format(f.output if f else network.input),
             str(f.shift) if f else "",
@@ -196,7 +191,7 @@ def hardware(spec):
         figures = engine.interval, engine.multipliers, engine.rom_bits, engine.buffer_bits
         for n in range(start, stop):
             f, kind = spec.network.factors[n], spec.engines[n] + ", LUT" * spec.lut[n]
-            row = stage(spec.network.names[n]), str(f.pattern), kind, str(spec.lanes[n]), str(spec.simd[n])
+            row = short_stage(spec.network.names[n]), str(f.pattern), kind, str(spec.lanes[n]), str(spec.simd[n])
             table.add_row(*row, *(map(str, figures) if n == start else ["″"] * len(figures)))
     table.add_section()
     figures = spec.interval, spec.multipliers, spec.rom_bits, spec.buffer_bits
@@ -213,6 +208,8 @@ def build(report):
         table.add_row(name, str(r.synthesised), "" if r.routed is None else str(r.routed), str(r.available), share)
     table.add_section()
     for name, clock in report.clocks.items():
+        # a lone one goes by the name of whatever net nextpnr found it on
+        name = "clock" if len(report.clocks) == 1 else name
         table.add_row(f"{name}, MHz", "", f"{clock.maximum:.1f}", f"{clock.used:.2f} used", "")
     table.caption = f"seed {report.seed}; Fmax set by {_reasons(report)}"
     return table
@@ -220,6 +217,16 @@ def build(report):
 
 def _reasons(report):
     return "; ".join(dict.fromkeys(clock.reason for clock in report.clocks.values()))
+
+
+def boards(table):
+    """The boards of boards.table, with what is on each."""
+    rows = Table("Boards", "board", "name", "device", ">LUT", ">mult", ">RAM", ">MHz", ">baud", "programmers")
+    for board in table:
+        d, programs = board.device, dict.fromkeys(p.command[0] for p in board.programmers.values())
+        figures = d.lut, d.dsp, d.ram, f"{board.clock_mhz:g}", board.baud
+        rows.add_row(board.key, board.title, d.name, *map(str, figures), ", ".join(programs))
+    return rows
 
 
 def fits(found):
@@ -233,7 +240,9 @@ def fits(found):
             f"{needs['DSP']}/{device.dsp}",
             f"{needs['RAM']}/{device.ram}",
         ]
-        speed = ["", ""] if fit.spec is None else [str(fit.spec.interval), f"{fit.vectors_per_second:.3g}"]
+        speed = ["", ""]
+        if fit.spec is not None:
+            speed = [str(fit.spec.interval), f"{float(f'{fit.vectors_per_second:.3g}'):.0f}"]  # 46900, not 4.69e+04
         table.add_row(fit.board.key, *shares, f"{fit.board.clock_mhz:g}", *speed, fit.how)
     return table
 

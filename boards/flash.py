@@ -8,11 +8,10 @@ from pathlib import Path
 from bfthw import child
 from bfthw.files import settled
 from bfthw.reading import reader, sha256
+from rtl_gen.manifest import FILE
 
 from .report import read_report
 from .table import find_board
-
-FILE = 64 << 20  # bytes of a bitstream
 
 
 @reader
@@ -23,6 +22,8 @@ def bitstream(directory, board=None):
     Raises ValueError where there is none, where it was built for another board than `board`, or has changed since.
     """
     path = Path(directory) / "report.json"
+    if Path(directory).is_file():
+        raise ValueError(f"{directory}: is a file; name the folder of `bfthw build`")
     if not path.exists():
         raise ValueError(f"{path} is missing: there is no bitstream here; run `bfthw build` first")
     report = read_report(path, ("board", "bitstream", "sha256"))

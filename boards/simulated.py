@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bfthw import child
+from rtl_gen import tech
 from rtl_gen.yosys import verilog
 from sim import simulators
 
@@ -95,9 +96,11 @@ def _stop(process):
 
 def build(shell):
     """Path of the program that simulates a Shell, in the user's cache; built unless it is there."""
-    text = verilog(shell, "board")
+    manifest = shell.design.manifest
+    models = {model.name: model.read_text(encoding="utf-8") for model in tech.models(manifest.target)}
+    files = {"board.v": verilog(shell, "board")} | models
     # -O2 for the model, which runs millions of cycles
-    return compile_board(shell.design.manifest.name, {"board.v": text}, ("--top-module", "board", "-CFLAGS", "-O2"))
+    return compile_board(manifest.name, files, ("--top-module", "board", "-CFLAGS", "-O2"))
 
 
 def compile_board(name, files, arguments):

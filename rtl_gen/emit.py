@@ -10,6 +10,7 @@ from amaranth.back import rtlil
 import bfthw
 from bfthw import IntNetwork, Settings, load_integers, save_integers
 from bfthw.files import replacing, settled
+from bfthw.golden import short_stage
 
 from . import manifest as mf
 from . import yosys
@@ -82,7 +83,7 @@ def check_choices(spec, owner=""):
     check_lut({"target": spec.target, "lut": spec.lut}, owner)
     for _, start, stop, _ in spec.groups:
         if len(set(spec.lut[start:stop])) > 1:
-            name = spec.network.names[start]
+            name = short_stage(spec.network.names[start])
             raise ValueError(f"{owner}products of stage {name}: factors folded together need one kind")
 
 

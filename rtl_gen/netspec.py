@@ -8,6 +8,7 @@ from math import ceil
 import numpy as np
 
 from bfthw import IntNetwork
+from bfthw.golden import short_stage
 
 from .foldspec import FoldSpec, check_fold
 from .spatial import SpatialSpec
@@ -41,7 +42,7 @@ class NetworkSpec:
     paired: bool = False
 
     def __post_init__(self):
-        factors, names = self.network.factors, self.network.names
+        factors, names = self.network.factors, [short_stage(name) for name in self.network.names]
         defaults = {"engines": "pipelined", "lanes": None, "simd": None, "lut": False}
         given = {name: getattr(self, name) for name in defaults}
         given = {n: (defaults[n],) * len(factors) if v is None else tuple(v) for n, v in given.items()}

@@ -118,7 +118,7 @@ def test_nothing_is_left_on_failure(tmp_path, monkeypatch):
     for settings, words in (
         (
             Settings(lanes=3),
-            r"stage body.0.factors.0: pattern \(1, 4, 4, 4\) cannot have 3 lanes; lanes that fit: 1, 2, 4",
+            r"stage body.0:0: pattern \(1, 4, 4, 4\) cannot have 3 lanes; lanes that fit: 1, 2, 4",
         ),
         (Settings(simd=3), "SIMD"),
         (Settings(lanes=[1, 1, 1]), "lanes of layer 'body.0' needs an entry for each of 2 factors, got 3"),

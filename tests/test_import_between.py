@@ -9,14 +9,7 @@ from torch import nn
 import bfthw
 from bfthw.nn import Butterfly, ReleasedBFT
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """These tensors are small: threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def trained(*modules, seed=0):

@@ -78,7 +78,7 @@ def test_wrong_integers_beside_the_manifest(core):
     sign(core)
     result = simulate(core, vectors=12)
     # block 2 of 4 outputs, row 1
-    assert "the first stage that differs is body.factors.1 (network.stage_1)" in result.problems[0]
+    assert "the first stage that differs is body:1 (network.stage_1)" in result.problems[0]
     assert ", index 9: " in result.problems[0] and ", output 9 is " in result.problems[0]
 
 

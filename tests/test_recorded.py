@@ -38,7 +38,7 @@ def test_a_right_reading_and_a_wrong_one(tmp_path):
     model = trained(nn.Linear(16, 16), nn.ReLU(), nn.BatchNorm1d(16), nn.Linear(16, 4))
     path, x, y = original(tmp_path, model)
     status, text = judged(tmp_path, path, x, y, "--import", "relu=hidden")
-    assert status == 0 and text.startswith("check: right: 60 records, largest error "), text
+    assert status == 0 and text.startswith("check: right: 60 vectors, largest error "), text
     status, text = judged(tmp_path, path, x, y)
     assert status == 1 and "w.pt: this reading does not give" in text and "rounding explains" in text
     assert text.endswith("; what gives it: --import relu=hidden")
@@ -177,7 +177,7 @@ def test_records_that_say_nothing(tmp_path, x, y, text):
 def test_files_that_are_not_judged(tmp_path):
     np.savez(tmp_path / "w.npz", **FACTORS)
     assert run("quantize", tmp_path / "w.npz", "-o", tmp_path / "q.npz")[0] == 0
-    assert "`bfthw report` judges integers" in judged(tmp_path, tmp_path / "q.npz", np.ones((2, 4)), np.ones((2, 4)))[1]
+    assert "take the float checkpoint" in judged(tmp_path, tmp_path / "q.npz", np.ones((2, 4)), np.ones((2, 4)))[1]
     check = "--check", tmp_path / "x.npy", tmp_path / "y.npy"
     assert "--check is for checkpoints" in run("inspect", "--model", "mobilenetv1", *check)[2]
     (tmp_path / "bad.npz").write_bytes(b"x")

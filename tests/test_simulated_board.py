@@ -18,6 +18,7 @@ import rtl_gen
 from boards import frames
 from boards.frames import Counters, Frame, Info, Splitter
 from boards.host import Board
+from boards.session import connect
 from boards.shell import Shell
 from boards.simulated import build, simulated_board, simulation
 
@@ -191,6 +192,7 @@ HOST = """
 import sys, time, numpy as np, serial
 from boards import frames
 from boards.host import Board
+from boards.session import connect
 port, path, kind = sys.argv[1:]
 x = np.ones((8, 64), int)
 if kind == "half":
@@ -277,6 +279,16 @@ def test_built_once(design, simulated, children):
     program = build(shell)
     assert os.access(program, os.X_OK) and children == [Path(sys.executable).name]  # Yosys, for the Verilog
     assert {path.suffix for path in design.path.parent.iterdir()} == {".json", ".npz", ".v"}
+
+
+def test_a_core_with_primitives(tmp_path):
+    """`bfthw run --simulate` on a core of a --target: the simulation needs the models of its primitives."""
+    layer = bfthw.Layer(chain=bfthw.Chain.random(bfthw.chain.bft(16, 4), seed=7), name="body")
+    network = bfthw.compile(bfthw.Network(layers=(layer,)))
+    design = rtl_gen.write(network, tmp_path, name="core", settings=bfthw.make_settings(target="ecp5"))
+    x = np.random.default_rng(7).integers(-128, 128, (5, 16))
+    with connect(None, tmp_path / "core.json") as board:
+        assert np.array_equal(board.run(x), design.spec.network(x))
 
 
 def test_wrong_arguments(design, monkeypatch):

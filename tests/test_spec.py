@@ -293,10 +293,10 @@ def test_errors_name_what_fits():
         StageSpec(factor=factor.values)
     network = network_of(*chain.bft(16))
     with pytest.raises(
-        ValueError, match=r"stage 0.factors.1: pattern \(4, 4, 4, 1\) cannot have 3 lanes; lanes that fit: 1, 2"
+        ValueError, match=r"stage 0:1: pattern \(4, 4, 4, 1\) cannot have 3 lanes; lanes that fit: 1, 2"
     ):
         NetworkSpec(network=network, lanes=(1, 3))
-    with pytest.raises(ValueError, match="stage 0.factors.0: .*SIMD 3"):
+    with pytest.raises(ValueError, match="stage 0:0: .*SIMD 3"):
         NetworkSpec(network=network, simd=(3, 4))
     with pytest.raises(ValueError, match="NetworkSpec.lanes needs an entry for each of 2 factors, got 3"):
         NetworkSpec(network=network, lanes=(1, 1, 1))

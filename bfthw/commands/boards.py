@@ -5,15 +5,26 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from .. import options as given
 from ..console import console, progress, show_build, steps
 from .network import read
 
 
+def boards():
+    """List the boards: key, device, what is on it, clock of the core, and the programs that load a bitstream."""
+    from boards.table import BOARDS
+
+    from .. import tables
+
+    console.print(tables.boards(BOARDS.values()))
+    console.print("docs/boards.md says what each needs, and how to add one", style="dim")
+
+
 def build(
     manifest: given.Manifest,
-    board: Annotated[str, typer.Option(help="Board, as `bfthw boards` names it")],
+    board: Annotated[str, typer.Option(help="Board, as `bfthw fit` and docs/boards.md name it")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files, made if missing")
     ],
@@ -25,8 +36,11 @@ def build(
 ):
     """Make a bitstream: synthesis, place and route, packing, each with its time. Needs no board and no programmer."""
     from boards.build import build as build_bitstream
+    from boards.table import find_board
 
-    console.print(f"{board}: a tool's first run here takes longer, its WebAssembly is compiled", style="dim")
+    key = find_board(board).key
+    if tools == "yowasp":
+        console.print(f"{key}: a tool's first run here takes longer, its WebAssembly is compiled", style="dim")
     with steps() as step:
         report = build_bitstream(
             manifest, board, output, clock_mhz=clock, seed=seed, seeds=seeds, tools=tools, check=check, progress=step
@@ -56,13 +70,17 @@ def run(
     from ..storage import read_vectors, write_array
 
     if (port is None) != simulate:
-        raise ValueError("name a --port, or --simulate a board")
+        raise ValueError("either --port PORT, or --simulate a board")
+    if simulate and baud is not None:
+        raise ValueError("--baud is of a real line; a simulated board has its own")
+    if output is not None and output.suffix != ".npy":  # before the board is asked
+        raise ValueError(f"{output}: the name must end in .npy, got {output.suffix!r}")
     x = read_vectors(input_)
     with connect(port, manifest, baud=baud) as board, progress(f"{len(x)} vectors") as step:
         y = board.run(x, label=labels, progress=step)
         repeated = board.repeated
     if labels:
-        console.print("labels:", " ".join(map(str, y[:40])), "..." if len(y) > 40 else "", soft_wrap=True)
+        console.print("labels:", *y[:40], *["..."] * (len(y) > 40), soft_wrap=True)
     console.print(f"{len(x)} vectors, {board.vectors_per_second:.1f} a second, {repeated} requests sent again")
     if simulate:
         console.print("(a simulated board: its time is not a real one's)")
@@ -124,16 +142,22 @@ def patch(
     """Put new weights into a bitstream (iCE40, ECP5) in seconds, without place and route."""
     from boards.patch import patch as patch_bitstream
 
+    if check:
+        from boards import flash, gatelevel, netlist
+
+        netlist.check_simulated(flash.bitstream(directory)[1].device.family)  # before anything is changed
     with steps() as step:
         design = patch_bitstream(directory, weights, progress=step)
         if check:
-            from boards import gatelevel
-
             step("netlist against golden model (Verilator)")
             problems = gatelevel.check(directory).problems
             if problems:
                 raise ValueError(f"{directory}: the patched netlist differs from the golden model: {problems[0]}")
-    console.print(f"[green]ok[/] {directory} holds {weights.name}; configuration {design.manifest.configuration[:12]}")
+    console.print(
+        f"[green]ok[/] {escape(f'{directory} holds {weights.name}')}; configuration "
+        f"{design.manifest.configuration[:12]}; next: {escape(f'bfthw flash {directory}')}",
+        soft_wrap=True,
+    )
 
 
 def demo(
@@ -143,9 +167,7 @@ def demo(
     simulator: Annotated[str, typer.Option(help="compiled, verilator or icarus")] = "compiled",
     bitstreams: Annotated[bool, typer.Option(help="Build for three boards as well")] = True,
 ):
-    """The whole way with the shipped digits network: integers, Verilog, simulation of every held-out image,
-    bitstreams.
-    """
+    """Take the shipped digits network the whole way: integers, Verilog, simulation of all test images, bitstreams."""
     # in the source tree, or in the package that was made of it
     places = Path("examples", "digits"), Path("bfthw", "digits")
     scripts = [Path(__file__).resolve().parents[2] / place / "demo.py" for place in places]

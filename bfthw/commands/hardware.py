@@ -62,7 +62,12 @@ def generate(
     if m.resources.estimated:
         needs = ", ".join(f"{n} {resource}" for resource, n in m.resources.estimated.model_dump().items())
         console.print(f"estimated, without board and line: {needs}")
-    console.print(f"wrote {output / name}.v, .json, .npz{', .il' if rtlil else ''}", markup=False)
+    stem = output / name
+    console.print(
+        f"wrote {stem}.v, .json, .npz{', .il' if rtlil else ''}; next: bfthw simulate {stem}.json",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def simulate(

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from .. import options as given
-from ..console import console
+from ..console import console, say
 from ..reading import LIMIT
 
 
@@ -27,8 +26,7 @@ def read(path, key=None, order=None, format=None, shapes=None, options=None, lim
         return None, bfthw.load_integers(path, limit)
     order, options = _given(order, options)
     loaded = bfthw.load(path, key=key, order=order, format=format, shapes=shapes, options=options, limit=limit)
-    for note in loaded.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    say(loaded.notes)
     return loaded.network, None
 
 
@@ -56,7 +54,7 @@ def to_integers(path, settings, calibration, file, allow_constant=False):
     network, integers = read(path, **file)
     if integers is not None:
         if settings.chooses_formats or calibration:
-            raise ValueError(f"{path}: holds integers already; bits and calibration data belong to `bfthw quantize`")
+            raise ValueError(f"{path}: holds integers already; bits and calibration data go with the float checkpoint")
         console.print(tables.formats(integers))
         return integers
     vectors = read_vectors(calibration) if calibration else None
@@ -78,23 +76,22 @@ def to_integers(path, settings, calibration, file, allow_constant=False):
 
 def show_check(found, allow_constant):
     """The lines of a Check; ValueError where it refuses."""
-    for note in found.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
-    for line in found.warnings:
-        console.print(f"[yellow]warning:[/] {escape(line)}", soft_wrap=True)
+    say(found.notes, found.warnings)
     if found.refusal and not allow_constant:
         raise ValueError(found.refusal)
 
 
 def show_first_hurt(reports):
     """One line that names the stage to look at first, where there are reports."""
+    from ..golden import short_stage
     from ..noise import first_hurt
-    from ..tables import stage
 
     row, lost = first_hurt(reports)
     if row is not None:
-        how = f"loses {lost:.1f} dB" if lost is not None else "has most noise of its own; no stage loses 6 dB"
-        line = f"first stage that hurts: {stage(row.name)} {how}, mostly by {row.cause}"
+        name = short_stage(row.name)
+        line = f"first stage that hurts: {name} loses {lost:.1f} dB, mostly by {row.cause}"
+        if lost is None:
+            line = f"no stage loses 6 dB; {name} has most noise of its own, mostly by {row.cause}"
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -153,7 +150,7 @@ def inspect(
             raise
         failed = str(error)
     if check and integers is not None:
-        raise ValueError(f"{ckpt}: holds integers; --check is for float files, `bfthw report` judges integers")
+        raise ValueError(f"{ckpt}: holds integers; --check and `bfthw report` take the float checkpoint they are from")
     if failed is not None:
         return _checked(ckpt, network, failed, check, **file)  # never returns: it says what reads the file
     layers = tables.float_layers(network) if integers is None else tables.integer_layers(integers)
@@ -191,4 +188,4 @@ def quantize(
 
     integers = to_integers(ckpt, bfthw.make_settings(**bits), calibration, file, allow_constant)
     bfthw.save_integers(integers, output)
-    console.print(f"wrote {output}", markup=False)
+    console.print(f"wrote {output}; next: bfthw generate {output} -o DIR --name NAME", markup=False, soft_wrap=True)

@@ -116,5 +116,7 @@ def search(
     else:
         files.write(output, text)
         console.print(
-            f"wrote {output}; bfthw quantize CKPT --settings {output} --calibration ...", markup=False, soft_wrap=True
+            f"wrote {output}; next: bfthw quantize CKPT --settings {output} --calibration {calibration} -o OUT.npz",
+            markup=False,
+            soft_wrap=True,
         )

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..line import Line
 from ..network import Layer
-from ..storage import CheckpointError, short
+from ..reading import CheckpointError, short, some
 from . import blast, debut, dense, monarch, released, torch_butterfly
 from .between import Between
 from .layout import Hints
@@ -207,24 +207,17 @@ def _eps(name, options, asked):
     return eps
 
 
-def some(names, count=6):
-    """The first names, and how many more there are."""
-    names = [str(name) for name in names]
-    return ", ".join(map(short, names[:count])) + (f" and {len(names) - count} more" if len(names) > count else "")
-
-
 def _unknown(strangers, groups, names, kinds, format):
     """What was looked for and what was found."""
     tried = LAYOUTS.values() if format is None else [LAYOUTS[format]]
     looked = "; ".join(f"{one.name}: {one.telling}" for one in tried)
     native = "native: factors.<m> (a, b, c, d); " if format is None else ""
     found = [(key, array.shape) for name in strangers or names for key, array in groups[name].values()]
-    listed = ", ".join(f"{short(key)} {shape}" for key, shape in found[:6])
-    more = f" and {len(found) - 6} more" if len(found) > 6 else ""
+    listed = some(found, lambda array: f"{short(array[0])} {array[1]}")
     known = [name for name in names if kinds[name] not in (None, "batch norm")]
     if known:
-        start = f"{len(found)} arrays belong to no layer that is read here: {listed}{more}"
+        start = f"{len(found)} arrays belong to no layer that is read here: {listed}"
         hint = f"; --order takes single layers, of {some(known)}"
     else:
-        start, hint = f"no layer that is read here; found {listed}{more}", ""
+        start, hint = f"no layer that is read here; found {listed}", ""
     return f"{start}. Looked for, each behind <layer>.: {native}{looked}{hint}"
