@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from .reading import CheckpointError, nearest, short
+from .reading import CheckpointError, nearest, short, some
 from .torch_files import Other, Table, Tensor
 
 DEEPEST, LONGEST, MOST = 8, 100, 200  # levels of dicts, characters of a key on the way, state dicts that are found
@@ -105,11 +105,6 @@ def _no_tensor(path, name, value):
 
 def kind(value):
     return "OrderedDict" if isinstance(value, Table) else getattr(value, "name", type(value).__name__)
-
-
-def some(names, count=6, show=short):
-    names = list(names)
-    return ", ".join(map(show, names[:count])) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
 def plain(arrays, notes):
