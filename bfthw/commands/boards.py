@@ -53,6 +53,7 @@ def run(
     from boards.session import compare as count_wrong
     from boards.session import connect
 
+    from ..check import of_inputs
     from ..storage import read_vectors, write_array
 
     if (port is None) != simulate:
@@ -60,7 +61,9 @@ def run(
     x = read_vectors(input_)
     with connect(port, manifest, baud=baud) as board, progress(f"{len(x)} vectors") as step:
         y = board.run(x, label=labels, progress=step)
-        repeated = board.repeated
+        repeated, fmt = board.repeated, board.manifest.input.format.qformat()
+    for line in of_inputs(fmt, x, "inputs") if x.dtype.kind == "f" else ():
+        console.print(f"[yellow]warning:[/] {line}", soft_wrap=True)
     if labels:
         console.print("labels:", " ".join(map(str, y[:40])), "..." if len(y) > 40 else "", soft_wrap=True)
     console.print(f"{len(x)} vectors, {board.vectors_per_second:.1f} a second, {repeated} requests sent again")
