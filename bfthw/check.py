@@ -108,7 +108,7 @@ def check(network, integers, *, calibration=None, again=None, settings=None):
         constant = np.where(still, blind.constant, seen.constant)
         useless = blind.all_constant if still.all() else seen.all_constant
         lines, notes = unusual(data)
-        lines += _of_inputs(integers.input, x)
+        lines += of_inputs(integers.input, x)
     problems = []
     if constant.any():
         problems.append(f"{counted(constant, 'output')} became constant (number {which(constant)})")
@@ -133,13 +133,13 @@ def _db(value):
     return f"{round(value, 1) + 0.0:.1f} dB"  # never -0.0
 
 
-def _of_inputs(fmt, x):
-    """Lines on calibration data that do not suit the input's format."""
+def of_inputs(fmt, x, name="calibration data"):
+    """Lines on floats (N, inputs) that do not suit the input's format."""
     q, lines = fmt.quantise(x), []
     lost = measure(x, fmt.dequantise(q)).constant
     if lost.any():
         lines.append(
-            f"calibration data: {counted(lost, 'input')} vary and become constant in the input's format ({fmt}), "
+            f"{name}: {counted(lost, 'input')} vary and become constant in the input's format ({fmt}), "
             f"number {which(lost)}: too small beside the others or for the format; scale them, or take more "
             "--input-bits"
         )
@@ -147,7 +147,7 @@ def _of_inputs(fmt, x):
     if clipped > CLIPPED:
         reach = f"{fmt.dequantise(fmt.lo):g} to {fmt.dequantise(fmt.hi):g}"
         share = f"{100 * clipped:.0f} %"
-        lines.append(f"calibration data: {share} are beyond the input's format, {reach}: of another scale?")
+        lines.append(f"{name}: {share} are beyond the input's format, {reach}: of another scale?")
     return lines
 
 

@@ -38,7 +38,8 @@ def search(
     network: float. calibration: floats (N, inputs). rom_bits: of all factors' weights together, at most; multipliers:
     by `shares`, at most; min_sqnr: in dB, reached with the fewest ROM bits. settings: all but the weights' bits.
     pairs: bits of an input -> the most bits of weights with which two products share a multiplier, as the hardware has
-    it (rtl_gen.foldspec.pair_bits for a target); needed for `multipliers`, without it nothing is shared.
+    it (rtl_gen.foldspec.pair_bits for a target); needed for `multipliers`, without it nothing is shared. Where settings
+    have `paired`, folded layers get no more bits than that, whatever the budget, as they could not be built.
     progress: called with the fraction done.
 
     The noise of factor m at b bits is measured with all others at the most bits. Noises of different factors are taken
@@ -104,14 +105,24 @@ class _Trial:
         self.data, self._known = Calibration(self.network, calibration), {}
         factors = [factor for layer in network.layers for factor in layer.chain.factors]
         self.sizes = np.array([factor.values.size for factor in factors])
-        self.most = (WIDTHS[-1],) * len(factors)
-        self.narrow, width = [], settings.input_bits
+        self.most, self.narrow, width = (), [], settings.input_bits
         for layer in network.layers:
             count = len(layer.chain.factors)
             *inner, after = settings.of_factors(layer.name, "activation_bits", count)
             # factors of a layer take turns on one engine, whose multipliers take the widest of their inputs
             self.narrow += [pairs(max(width, *inner, 0)) if pairs else 0] * count
+            self.most += (self._most(layer.name) if pairs else WIDTHS[-1],) * count
             width = after
+
+    def _most(self, name):
+        """Bits of the weights of the layer that came last, at most: an engine that is paired pairs all products."""
+        if not self.settings.paired or self.settings.layer(name).engine != "folded":
+            return WIDTHS[-1]
+        if self.narrow[-1] < WIDTHS[0]:
+            raise ValueError(
+                f"search: layer {name!r}: its inputs leave no bits for two products a multiplier, as `paired` wants"
+            )
+        return min(WIDTHS[-1], self.narrow[-1])
 
     def rom_bits(self, bits):
         return int(self.sizes @ np.array(bits))
@@ -135,7 +146,7 @@ class _Trial:
         """[(bits, dB)] of the best uniform width within the budget, or none."""
         fits = [
             width
-            for width in WIDTHS
+            for width in range(WIDTHS[0], min(self.most) + 1)
             if (rom_bits is None or self.rom_bits((width,) * len(self.sizes)) <= rom_bits)
             and (multipliers is None or shares((width,) * len(self.sizes), self.narrow) <= multipliers)
         ]

@@ -52,6 +52,15 @@ def test_wrong_usage_is_status_2():
     assert run("fly")[0] == 2
 
 
+@pytest.mark.parametrize("command", [["quantize", "-o", "net.npz"], ["generate", "-o", ".", "--name", "net"]])
+def test_floats_are_not_replaced_by_their_integers(butterfly, command):
+    bfthw.save(bfthw.load(butterfly).network, butterfly.with_suffix(".npz"))
+    before = butterfly.with_suffix(".npz").read_bytes()
+    status, _, err = run(*command, "net.npz", cwd=butterfly.parent)
+    assert status == 1 and "net.npz: its floats would be replaced by integers" in err
+    assert butterfly.with_suffix(".npz").read_bytes() == before
+
+
 def test_doctor_lists_tools_with_versions():
     status, out, _ = run("doctor")
     assert status == 0

@@ -1,5 +1,7 @@
 """The commands for boards as a stranger uses them."""
 
+import re
+
 import numpy as np
 import pytest
 from test_cli import run
@@ -40,9 +42,18 @@ def test_run_on_a_simulated_board(core, tmp_path, vectors):
 
 def test_run_prints_labels(core):
     status, out, err = run("run", core / "core.json", "--simulate", "--input", core / "x.npy", "--labels", "--compare")
-    assert status == 0, err
+    assert status == 0 and "warning" not in out, err
     wanted = bfthw.load_integers(core / "core.npz").classify(np.load(core / "x.npy"))
     assert "labels: " + " ".join(map(str, wanted)) in out
+
+
+@pytest.mark.parametrize(
+    "scale, said", [(16, r"9\d % are beyond the input's format, -1 to 0.992188: of"), (1e-4, "4 of 4 inputs vary and be")]
+)
+def test_run_doubts_the_scale_of_inputs(core, tmp_path, scale, said):
+    np.save(tmp_path / "x.npy", scale * np.load(core / "x.npy"))
+    status, out, err = run("run", core / "core.json", "--simulate", "--input", tmp_path / "x.npy", "--labels")
+    assert status == 0 and re.search(f"warning: inputs: {said}", out), out + err
 
 
 def test_compare_counts_wrong_answers(core):

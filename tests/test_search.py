@@ -176,6 +176,17 @@ def test_shared_multipliers_are_built(target, bits):
             assert spec.stages
 
 
+@pytest.mark.parametrize("budget", [{"rom_bits": 32 * 14}, {"multipliers": 2}, {"min_sqnr": 8}], ids=str)
+def test_what_paired_engines_take_is_found_by_every_budget(budget):
+    network, x = Network(layers=[Layer(chain=Chain.random(chain.bft(4, 2), 1))]), data(7)[:, :4]
+    own = Settings(engine="folded", paired=True, activation_bits=10, input_bits=6)
+    budget |= {"pairs": partial(pair_bits, "ice40")}
+    found = search(network, x, settings=own, **budget)
+    assert max(found.bits) <= 3 and found.multipliers == 1
+    with pytest.raises(ValueError, match="layer '0': its inputs leave no bits for two products"):
+        search(network, x, settings=own.model_copy(update={"input_bits": 16}), **budget)
+
+
 def test_paired_weights_are_symmetric():
     """-1 would be the most negative number, which a pair can't take; with a multiplier of its own it is."""
     values = np.array([[[[-1.0], [0.5]], [[0.25], [-0.75]]]])

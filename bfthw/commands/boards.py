@@ -67,6 +67,7 @@ def run(
     from boards.session import compare as count_wrong
     from boards.session import connect
 
+    from ..check import of_inputs
     from ..storage import read_vectors, write_array
 
     if (port is None) != simulate:
@@ -78,7 +79,9 @@ def run(
     x = read_vectors(input_)
     with connect(port, manifest, baud=baud) as board, progress(f"{len(x)} vectors") as step:
         y = board.run(x, label=labels, progress=step)
-        repeated = board.repeated
+        repeated, fmt = board.repeated, board.manifest.input.format.qformat()
+    for line in of_inputs(fmt, x, "inputs") if x.dtype.kind == "f" else ():
+        console.print(f"[yellow]warning:[/] {line}", soft_wrap=True)
     if labels:
         console.print("labels:", *y[:40], *["..."] * (len(y) > 40), soft_wrap=True)
     console.print(f"{len(x)} vectors, {board.vectors_per_second:.1f} a second, {repeated} requests sent again")

@@ -43,7 +43,7 @@ def generate(
         from boards.fit import on_board
 
         settings, room = on_board(fit, settings)
-    integers = to_integers(ckpt, settings, calibration, file, allow_constant)
+    integers = to_integers(ckpt, settings, calibration, file, allow_constant, output=output / f"{name}.npz")
     with console.status("choosing and writing Verilog ..."):
         if (interval, multipliers, fit) == (None, None, None):
             spec = rtl_gen.make_spec(integers, settings)

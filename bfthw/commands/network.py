@@ -43,10 +43,11 @@ def _given(order, options):
     return order.split(",") if order else None, dict(option.split("=", 1) for option in options or ())
 
 
-def to_integers(path, settings, calibration, file, allow_constant=False):
+def to_integers(path, settings, calibration, file, allow_constant=False, *, output):
     """The integer network of a file, quantised here if it is none yet; prints formats and what they cost.
 
-    ValueError where every output is constant in integers alone, unless allow_constant.
+    output: the .npz that they will be written to. ValueError where that would replace the floats, and where every
+    output is constant in integers alone, unless allow_constant.
     """
     from .. import quantize, tables
     from ..storage import read_vectors
@@ -57,6 +58,8 @@ def to_integers(path, settings, calibration, file, allow_constant=False):
             raise ValueError(f"{path}: holds integers already; bits and calibration data go with the float checkpoint")
         console.print(tables.formats(integers))
         return integers
+    if output.exists() and output.samefile(path):
+        raise ValueError(f"{path}: its floats would be replaced by integers, which are no way back; name another file")
     vectors = read_vectors(calibration) if calibration else None
     # of a network without formats, those of the hardware count as well: paired products want symmetric weights
     chosen = settings if settings.chooses_formats or network.formats is None else None
@@ -89,9 +92,10 @@ def show_first_hurt(reports):
     row, lost = first_hurt(reports)
     if row is not None:
         name = short_stage(row.name)
-        line = f"first stage that hurts: {name} loses {lost:.1f} dB, mostly by {row.cause}"
         if lost is None:
             line = f"no stage loses 6 dB; {name} has most noise of its own, mostly by {row.cause}"
+        else:
+            line = f"first stage that hurts: {name} loses {lost:.1f} dB, mostly by {row.cause}"
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -186,6 +190,6 @@ def quantize(
     """Turn float weights into integers and write them as .npz, which `generate` takes as well."""
     import bfthw
 
-    integers = to_integers(ckpt, bfthw.make_settings(**bits), calibration, file, allow_constant)
+    integers = to_integers(ckpt, bfthw.make_settings(**bits), calibration, file, allow_constant, output=output)
     bfthw.save_integers(integers, output)
     console.print(f"wrote {output}; next: bfthw generate {output} -o DIR --name NAME", markup=False, soft_wrap=True)
