@@ -92,9 +92,10 @@ def show_first_hurt(reports):
     row, lost = first_hurt(reports)
     if row is not None:
         name = short_stage(row.name)
-        line = f"first stage that hurts: {name} loses {lost:.1f} dB, mostly by {row.cause}"
         if lost is None:
-            line = f"no stage loses 6 dB; {name} has most noise of its own, mostly by {row.cause}"
+            line = f"first stage that hurts: none by 6 dB; {name} has most noise of its own, mostly by {row.cause}"
+        else:
+            line = f"first stage that hurts: {name} loses {lost:.1f} dB, mostly by {row.cause}"
         console.print(line, markup=False, soft_wrap=True)
 
 
