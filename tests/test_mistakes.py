@@ -44,7 +44,7 @@ def test_a_wrong_weight_names_stage_and_index(core, stage, simulator="verilator"
         r"back to back: vector \d+, output \d+ is -?\d+, should be -?\d+; the first stage that differs is ", first
     )
     found = re.search(
-        r"differs is body\.factors\.(\d) \(network\.stage_(\d)\), vector \d+, index (\d+): -?\d+, should be", first
+        r"differs is body:(\d) \(network\.stage_(\d)\), vector \d+, index (\d+): -?\d+, should be", first
     )
     assert found and found[1] == found[2] == str(stage) and found[3] == "6"
     assert len(result.problems) == 4

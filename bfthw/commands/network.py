@@ -64,17 +64,22 @@ def to_integers(path, settings, calibration, file, allow_constant=False, *, outp
     # of a network without formats, those of the hardware count as well: paired products want symmetric weights
     chosen = settings if settings.chooses_formats or network.formats is None else None
     prepared, formats, integers, found = quantize.checked(network, settings=chosen, calibration=vectors)
-    if formats is network.formats:
-        console.print("formats: those of the checkpoint, which it was trained for")
-    elif calibration:
-        console.print(f"formats: from {calibration}, {len(vectors)} vectors", markup=False)
-    else:
-        console.print("formats: chosen so that nothing can overflow; with --calibration X.npy they are usually finer")
+    show_origin(formats is network.formats, calibration, vectors)
     reports = [] if vectors is None else quantize.report(prepared, integers, vectors)
     console.print(tables.formats(integers, reports))
     show_first_hurt(reports)
     show_check(found, allow_constant)
     return integers
+
+
+def show_origin(trained, calibration, vectors):
+    """Where formats come from: training, or a file of vectors, or None."""
+    if trained:
+        console.print("formats: those of the checkpoint, which it was trained for")
+    elif calibration:
+        console.print(f"formats: from {calibration}, {len(vectors)} vectors", markup=False, soft_wrap=True)
+    else:
+        console.print("formats: chosen so that nothing can overflow; with --calibration X.npy they are usually finer")
 
 
 def show_check(found, allow_constant):
@@ -93,7 +98,7 @@ def show_first_hurt(reports):
     if row is not None:
         name = short_stage(row.name)
         if lost is None:
-            line = f"no stage loses 6 dB; {name} has most noise of its own, mostly by {row.cause}"
+            line = f"first stage that hurts: none by 6 dB; {name} has most noise of its own, mostly by {row.cause}"
         else:
             line = f"first stage that hurts: {name} loses {lost:.1f} dB, mostly by {row.cause}"
         console.print(line, markup=False, soft_wrap=True)
@@ -133,8 +138,9 @@ def inspect(
 ):
     """Show the layers of a checkpoint, their patterns and weights, against dense layers of the same sizes.
 
-    With --model: those of a network of the papers, and its cost as the papers count it. With --check: whether the
-    reading gives the recorded outputs, exit status 1 where not; other readings are tried, and the options printed.
+    With --model: those of a network of the papers, and its cost as the papers count it.
+
+    With --check: whether the reading gives the recorded outputs, else exit status 1 and the options that would.
     """
     from .. import checkpoint, tables
     from . import models

@@ -7,7 +7,7 @@ import typer
 
 from .. import options as given
 from ..console import console, progress
-from .network import read, show_check, show_first_hurt
+from .network import read, show_check, show_first_hurt, show_origin
 
 Vectors = Annotated[
     Path,
@@ -51,6 +51,7 @@ def report(
     classes = None if labels is None else read_vectors(labels)
     trained = None if settings.chooses_formats else network.formats
     prepared, _, integers, found = quantize.checked(network, settings=settings, calibration=x, formats=trained)
+    show_origin(trained is not None, calibration, x)
     reports = noise.report(prepared, integers, x)
     console.print(tables.formats(integers, reports))
     show_first_hurt(reports)
