@@ -1,5 +1,7 @@
 """What stands between a board's pins and the shell: clock, reset, serial line."""
 
+import math
+
 from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import FFSynchronizer
@@ -18,7 +20,9 @@ class Top(Elaboratable):
     """
 
     def __init__(self, board, shell, *, clock_mhz=None):
-        asked = (clock_mhz or board.clock_mhz) * 1e6
+        asked = (board.clock_mhz if clock_mhz is None else clock_mhz) * 1e6
+        if not 0 < asked < math.inf:
+            raise ValueError(f"{board.key}: its clock must be a positive number of MHz, got {clock_mhz}")
         self.board = board
         self.pll = None
         if round(asked) != board.clock_hz:

@@ -1,5 +1,6 @@
 """The table of boards against amaranth-boards, and what stands between pins and shell."""
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,12 @@ def test_pll_stays_in_its_ranges(family):
             assert ranges.vco[0] <= found.vco_hz / 1e6 <= ranges.vco[1]
             assert abs(found.output_hz - out * 1e6) <= 0.005 * out * 1e6
     assert made >= 5
+
+
+@pytest.mark.parametrize("clock", [0, -12, math.nan, math.inf])
+def test_a_clock_is_a_positive_number(clock):
+    with pytest.raises(ValueError, match="icebreaker: its clock must be a positive number of MHz, got"):
+        Top(BOARDS["icebreaker"], Echo, clock_mhz=clock)
 
 
 def test_pll_says_what_it_can():
