@@ -10,9 +10,8 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from bfthw import chain, files
-from bfthw.plots import save
+from bfthw.plots import COLOURS, pyplot, save
 
-from .plots import COLOURS, _pyplot
 from .rivals import processor, torch_version
 from .table import table
 
@@ -123,8 +122,7 @@ computed again for the gradient instead of being kept. See `bfthw/nn/multiply.py
 
 
 def plot(measured, path):
-    pyplot = _pyplot()
-    figure, axes = pyplot.subplots(figsize=(7, 3.6))
+    figure, axes = pyplot().subplots(figsize=(7, 3.6))
     for colour, name in zip(COLOURS, (name for name in next(iter(measured.values())) if name != DENSE)):
         points = [(n, *ratios(found)[name]) for n, found in measured.items()]
         n, middle, low, high = zip(*points)

@@ -1,25 +1,11 @@
 """The benchmark's plots, SVG: parallelism, clocks, growth."""
 
-from bfthw.plots import save
+from bfthw.plots import COLOURS, pyplot, save
 from boards.table import ECP5_85F
 from rtl_gen import NetworkSpec
 from rtl_gen.spatial import SpatialSpec
 
 from . import designs
-
-COLOURS = ("#2d74b5", "#c98a1b", "#3b8f4a", "#7d4bab")
-
-
-def _pyplot():
-    import matplotlib
-
-    matplotlib.use("svg")
-    # the same file for the same figures; text stays text
-    matplotlib.rcParams |= {"svg.hashsalt": "bfthw", "svg.fonttype": "none", "font.size": 9, "axes.grid": True}
-    matplotlib.rcParams |= {"grid.alpha": 0.3, "axes.axisbelow": True}
-    from matplotlib import pyplot
-
-    return pyplot
 
 
 def choices(n=256):
@@ -41,7 +27,7 @@ def choices(n=256):
 
 def parallelism(lines, path):
     """Cycles a vector against multipliers, and against tables, n = 256. lines: key → table.Line."""
-    figure, (left, right) = _pyplot().subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    figure, (left, right) = pyplot().subplots(1, 2, figsize=(9, 3.6), sharey=True)
     series = choices()
     for colour, mark, size, (name, points) in zip(COLOURS, "osD.", (9, 6, 3, 5), series.items()):
         left.plot(*zip(*points), mark, ms=size, mfc="none", color=colour, label=name)
@@ -67,7 +53,7 @@ def parallelism(lines, path):
 
 def clocks(lines, path):
     """MHz of every seed. lines: of table.Line, routed ones."""
-    figure, axes = _pyplot().subplots(figsize=(9, 0.9 + 0.34 * len(lines)))
+    figure, axes = pyplot().subplots(figsize=(9, 0.9 + 0.34 * len(lines)))
     for n, line in enumerate(lines):
         row, minimum, aim = line.row, line.entry and line.entry.minimum, line.entry and line.entry.aim
         axes.plot(row.found, [n] * len(row.found), "o", ms=4, color=COLOURS[0], label="a seed, nextpnr")
@@ -91,7 +77,7 @@ def growth(path):
     sizes = {64: 3, 256: 4, 1024: 5, 4096: 6}
     ours = [NetworkSpec(network=designs.network(n, (4,) * length)) for n, length in sizes.items()]
     dense = [-(-n // spec.multipliers) * n for n, spec in zip(sizes, ours)]
-    figure, (left, right) = _pyplot().subplots(1, 2, figsize=(9, 3.4))
+    figure, (left, right) = pyplot().subplots(1, 2, figsize=(9, 3.4))
     left.plot(list(sizes), [spec.interval for spec in ours], "o-", color=COLOURS[0], label="butterfly: n")
     left.plot(list(sizes), dense, "s-", color=COLOURS[1], label="dense, as many multipliers (12 to 24): ⌈n/P⌉·n")
     for n, spec, cycles in zip(sizes, ours, dense):

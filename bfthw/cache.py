@@ -30,10 +30,13 @@ FRESH = 60  # seconds before which a scratch folder may not have been locked yet
 def folder():
     """The cache's folder, nobody else's; where there can be none, one that lasts as long as this program."""
     place = Path(platformdirs.user_cache_dir("bfthw", appauthor=False))
-    return place if place.is_absolute() and _is_own(place) else _temporary()
+    return place if is_own(place) else _temporary()
 
 
-def _is_own(place):
+def is_own(place):
+    """Whether a folder, made where it is missing, is this user's and nobody else can write it; a relative path is not."""
+    if not place.is_absolute():
+        return False
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = place.stat()
@@ -94,11 +97,11 @@ def scratch(parent=None, *, plain=False):
     parent = Path(parent or (_plain_parent() if plain else tempfile.gettempdir()))
     for old in parent.glob(f"bfthw-*/{LOCK}"):
         _remove_dead(old)
-    with tempfile.TemporaryDirectory(prefix="bfthw-", dir=parent, ignore_cleanup_errors=True) as made:
-        with open(Path(made, LOCK), "wb") as lock:
+    with tempfile.TemporaryDirectory(prefix="bfthw-", dir=parent, ignore_cleanup_errors=True) as place:
+        with open(Path(place, LOCK), "wb") as lock:
             if fcntl:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            yield Path(made)
+            yield Path(place)
 
 
 def _plain_parent():

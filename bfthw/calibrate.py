@@ -21,6 +21,17 @@ def check_vectors(x, size, name):
     return x.astype(np.float64)
 
 
+def counted(columns, what):
+    """How many of an array of bool there are: `2 of 8 inputs`."""
+    return f"{int(columns.sum())} of {len(columns)} {what}s"
+
+
+def which(columns):
+    """The numbers of the first six."""
+    found = np.flatnonzero(columns).tolist()
+    return ", ".join(map(str, found[:6])) + (" ..." if len(found) > 6 else "")
+
+
 def unusual(vectors):
     """(warnings, notes), lines, on floats (N, inputs) that formats are to follow."""
     if not vectors.any():
@@ -30,8 +41,7 @@ def unusual(vectors):
         return ["calibration data: every row is the same: they stand for that one vector alone"], []
     if not still.any():
         return [], []
-    which = ", ".join(map(str, np.flatnonzero(still)[:6])) + (" ..." if still.sum() > 6 else "")
-    return [], [f"calibration data: {still.sum()} of {len(still)} inputs never vary: number {which}"]
+    return [], [f"calibration data: {counted(still, 'input')} never vary: number {which(still)}"]
 
 
 def least_squares(width, values, quantised=None):

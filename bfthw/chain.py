@@ -160,7 +160,7 @@ def scale_columns(values, scale, support=None):
     return values * (scale.reshape(a, 1, c, d) if support is None else scale[support.index][:, None, :, None])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Factor:
     """One float factor. `values`: finite reals of shape (a, b, c, d), kept as float64; support: None, or an Indexed."""
 
@@ -176,6 +176,9 @@ class Factor:
             raise ValueError("Factor.values must be finite, found NaN or infinity")
         object.__setattr__(self, "values", values.astype(np.float64))
 
+    def __repr__(self):
+        return f"<Factor {self.pattern}>"
+
     @property
     def pattern(self):
         return pattern_of(self.values, self.support)
@@ -188,7 +191,7 @@ class Factor:
         return self(np.eye(self.pattern.inputs)).T
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Chain:
     """Factors, first applied first. Raises ValueError where the sizes do not chain."""
 
@@ -197,6 +200,9 @@ class Chain:
     def __post_init__(self):
         object.__setattr__(self, "factors", tuple(self.factors))
         patterns(self.patterns)
+
+    def __repr__(self):
+        return f"<Chain {self.inputs} -> {self.outputs}: {' '.join(map(str, self.patterns))}>"
 
     @property
     def patterns(self):

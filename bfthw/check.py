@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .calibrate import check_vectors, unusual
+from .calibrate import check_vectors, counted, unusual, which
 from .golden import short_stage
 from .noise import decibels
 from .settings import LayerSettings, Settings
@@ -111,11 +111,11 @@ def check(network, integers, *, calibration=None, again=None, settings=None):
         lines += _of_inputs(integers.input, x)
     problems = []
     if constant.any():
-        problems.append(f"{_count(constant, 'output')} became constant (number {_shown(constant)})")
+        problems.append(f"{counted(constant, 'output')} became constant (number {which(constant)})")
     if again and seen.score < LIMIT:
         low = np.nan_to_num(seen.each, nan=np.inf) < LIMIT
         worst = f", {np.nanmin(seen.each):.1f} dB the worst, output {np.nanargmin(seen.each)}" if low.any() else ""
-        problems.append(f"{_count(low, 'output')} below {LIMIT:g} dB{worst}; all together {_db(seen.total)}")
+        problems.append(f"{counted(low, 'output')} below {LIMIT:g} dB{worst}; all together {_db(seen.total)}")
     if problems:
         remedy = _remedy(network, integers, again, settings or Settings(), calibration, x, seen)
         lines.append(f"on {name} {'; '.join(problems)}; {remedy}")
@@ -133,23 +133,14 @@ def _db(value):
     return f"{round(value, 1) + 0.0:.1f} dB"  # never -0.0
 
 
-def _count(columns, what):
-    return f"{int(columns.sum())} of {len(columns)} {what}s"
-
-
-def _shown(columns, most=6):
-    found = np.flatnonzero(columns).tolist()
-    return ", ".join(map(str, found[:most])) + (" ..." if len(found) > most else "")
-
-
 def _of_inputs(fmt, x):
     """Lines on calibration data that do not suit the input's format."""
     q, lines = fmt.quantise(x), []
     lost = measure(x, fmt.dequantise(q)).constant
     if lost.any():
         lines.append(
-            f"calibration data: {_count(lost, 'input')} vary and become constant in the input's format ({fmt}), "
-            f"number {_shown(lost)}: too small beside the others or for the format; scale them, or take more "
+            f"calibration data: {counted(lost, 'input')} vary and become constant in the input's format ({fmt}), "
+            f"number {which(lost)}: too small beside the others or for the format; scale them, or take more "
             "--input-bits"
         )
     clipped = np.mean(fmt.round(x) != q)

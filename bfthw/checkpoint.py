@@ -14,19 +14,18 @@ from typing import Literal
 
 import numpy as np
 
-from . import importers, storage
+from . import importers, state_dicts, storage
 from .chain import Chain, Factor, Indexed, check_name
 from .importers import real
 from .integers import MOST_INPUTS, load_integers, save_integers
 from .network import Layer, Network
 from .quantize import Formats, quantise
-from .reading import LIMIT, nearest, reader
-from .storage import CheckpointError, is_integers
+from .reading import LIMIT, CheckpointError, nearest, reader
+from .storage import is_integers
 
 __all__ = ["Checkpoint", "CheckpointError", "is_integers", "load", "load_integers", "save", "save_integers"]
 
 _KEY = re.compile(r"(?:(?P<layer>.*)\.)?(?P<part>(?:factors|index)\.(?:0|[1-9][0-9]{0,5})|bias|scale|flags)", re.DOTALL)
-_PREFIXES = ("module.", "_orig_mod.")  # of torch's DataParallel and of torch.compile
 
 
 class _Description(storage.Strict):
@@ -44,32 +43,36 @@ class Checkpoint:
 
 
 @reader
-def load(path, *, order=None, format=None, shapes=None, options=None, limit=LIMIT):
-    """Read a float Network from .safetensors, .pt, .pth (weights only), .npz (no pickle) or .onnx as a Checkpoint.
+def load(path, *, key=None, order=None, format=None, shapes=None, options=None, limit=LIMIT):
+    """Read a float Network as a Checkpoint: .safetensors, .npz (no pickle), .onnx, or torch's .pt, .pth, .ckpt, .bin,
+    .pth.tar (weights only).
 
     The layers' order is that of the file's description; else `order`, a list of their names; else by number, where the
     names differ in their digits alone; else that of a .pt or .npz file. CheckpointError for everything else.
     format: one of importers.FORMATS, None to recognise it. Of a foreign file, shapes is the text file of DeBut layers'
     sizes, options says what is in no file ({"stride": "decreasing"}, importers.OPTIONS), order may name single layers.
-    limit: bytes of memory, in all, that reading may take (reading.LIMIT).
+    key: of the state dict, where a file of torch has several. limit: bytes of memory, in all, that reading may take
+    (reading.LIMIT).
     """
-    return File(path, format=format, shapes=shapes, limit=limit).read(order=order, options=options)
+    return File(path, key=key, format=format, shapes=shapes, limit=limit).read(order=order, options=options)
 
 
 class File:
     """A checkpoint's arrays, read once for any number of readings; arguments and errors are those of `load`."""
 
-    def __init__(self, path, *, format=None, shapes=None, limit=LIMIT):
+    def __init__(self, path, *, key=None, format=None, shapes=None, limit=LIMIT):
         if format is not None and format not in importers.FORMATS:
             hint = nearest(format, importers.FORMATS)
             raise CheckpointError(f"{path}: format must be one of {', '.join(importers.FORMATS)}, got {format!r}{hint}")
         self.path, self.format, self.shapes, self.names, self.contents = path, format, shapes, (), None
         self.limit = limit
-        if str(path).endswith(".onnx"):
+        if str(path).lower().endswith(".onnx"):
+            if key is not None:
+                raise CheckpointError(f"{path}: an .onnx file says it all; no key goes with it")
             return
         if format == "onnx":
             raise CheckpointError(f"{path}: the format onnx is that of .onnx files")
-        self.contents = storage.read(path, limit)
+        self.contents = storage.read(path, limit, key)
         if storage.kind(self.contents.description) == "integers":
             raise CheckpointError(
                 f"{path}: holds an integer network, no float weights; `bfthw generate` takes it as it is"
@@ -88,13 +91,15 @@ class File:
         if contents.description is not None:
             description = storage.parse(path, _Description, contents.description)
         else:
-            arrays = _strip(arrays, notes)
+            arrays, prefix = state_dicts.plain(arrays, notes)
+            order = order and [name.removeprefix(prefix) for name in order]
+            options = {name.removeprefix(prefix): value for name, value in options.items()}
             if not importers.is_native(arrays, self.format):
                 return self._foreign(arrays, notes, order, options, asked)
         if self.format not in (None, "native") or self.shapes is not None or (options and description is not None):
             raise CheckpointError(
-                f"{path}: is in bfthw's own format; --format and --shapes are for foreign files, --import for what a file "
-                "does not say"
+                f"{path}: is in bfthw's own format; --format and --shapes are for foreign files, --import for what a "
+                "file does not say"
             )
         tables = _tables(path, arrays)
         if description is None:
@@ -143,14 +148,6 @@ def _of_onnx(path, order, format, shapes, options, limit):
     if format not in (None, "onnx") or order is not None or shapes is not None or options:
         raise CheckpointError(f"{path}: an .onnx file says it all; no order, format, shapes or options go with it")
     return _checkpoint(path, *onnx.read(path, limit))
-
-
-def _strip(arrays, notes):
-    """Without the wrappers' prefixes that all keys share."""
-    while arrays and (prefix := next((p for p in _PREFIXES if all(k.startswith(p) for k in arrays)), None)):
-        arrays = {key.removeprefix(prefix): array for key, array in arrays.items()}
-        notes.append(f"prefix {prefix!r} of all keys left out")
-    return arrays
 
 
 def _tables(path, arrays):
@@ -326,7 +323,7 @@ def save(network, path):
     description = {"version": 1, "layers": [layer.name for layer in network.layers]}
     if network.formats is not None:
         description["formats"] = network.formats.to_dict()
-    storage.write(path, arrays, description, (".safetensors", ".npz"))
+    storage.write(path, arrays, description, storage.FLOAT)
 
 
 def _narrow(values):

@@ -12,11 +12,12 @@ import platformdirs
 
 from . import cache
 
+LOG_LINES = 25  # that an error shows
 # sh ends its process group, itself too, as soon as nobody holds the other end of its input any more
 KEEPER = ["/bin/sh", "-c", "trap '' HUP INT TERM; read line; kill -9 0"]
 
 
-def folder():
+def scripts():
     """The folders with this environment's scripts and a `python`, which make rules call and many systems lack."""
     beside = Path(sys.executable).parent
     if shutil.which("python", path=str(beside)):
@@ -39,9 +40,9 @@ def environment(*folders, **more):
     variables = os.environ | {"PYTHONSAFEPATH": "1"} | more
     variables.pop("PYTHONHOME", None)
     place = cache.folder()
-    if not os.access(platformdirs.user_cache_dir(), os.W_OK):
+    if not cache.is_own(Path(platformdirs.user_cache_dir("YoWASP", appauthor=False))):
         variables["XDG_CACHE_HOME"] = str(place)
-    path = [*map(str, folders), folder(), variables.get("PATH", os.defpath)]
+    path = [*map(str, folders), scripts(), variables.get("PATH", os.defpath)]
     return variables | {"PATH": os.pathsep.join(path)}
 
 
@@ -90,3 +91,10 @@ def run(command, *, input=None, timeout=None, tick=None, **options):
                 input = None  # it is kept
                 tick()
     return subprocess.CompletedProcess(command, process.returncode, out, errors)
+
+
+def log_end(path):
+    """The last lines of a program's log, empty where it wrote none."""
+    if not path.exists():
+        return ""
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:])

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Trained butterfly networks to FPGA hardware: checkpoint, integers, Verilog, bit-exact simulation.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
     network.doctor,
@@ -31,6 +32,7 @@ for command in (
     project.project,
     hardware.generate,
     hardware.simulate,
+    boards.boards,
     boards.build,
     boards.run,
     boards.fit,
@@ -41,13 +43,28 @@ for command in (
     app.command()(command)
 
 
+def _version(asked):
+    if asked:
+        from . import __version__
+
+        print(f"bfthw {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it and end")] = False,
+):
+    """Trained butterfly networks to FPGA hardware: checkpoint, integers, Verilog, bit-exact simulation."""
+
+
 def main():
     """Entry point: exit status 1 and one message for whatever a user can cause, 2 for wrong usage.
 
     With BFTHW_DEBUG=1 in the environment the traceback is shown as well.
     """
     try:
-        app()
+        app(prog_name="bfthw")
     except Exception as error:  # of any kind: files and numbers come from elsewhere
         if os.environ.get("BFTHW_DEBUG") == "1":
             traceback.print_exc()

@@ -17,6 +17,14 @@ class _Console(Console):
 console = _Console(highlight=False)
 
 
+def say(notes, warnings=()):
+    """A line each."""
+    for note in notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    for line in warnings:
+        console.print(f"[yellow]warning:[/] {escape(line)}", soft_wrap=True)
+
+
 def show_simulation(result):
     interval = (
         "not measured (6 vectors are needed)" if result.interval is None else f"{result.interval:g} cycles a vector"
@@ -47,8 +55,7 @@ def show_build(report):
     from . import tables
 
     console.print(tables.build(report))
-    for note in report.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    say(report.notes)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from .chain import Indexed, apply, check_name, interval, pattern_of, patterns
 from .qformat import QFormat, rescale
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class IntFactor:
     """One integer factor and the single requantisation that ends it.
 
@@ -63,6 +63,9 @@ class IntFactor:
                 f"integer overflow: the accumulator needs {self.acc_width} bits and a shift of {self.shift}, "
                 "62 are the limit; take narrower formats or formats nearer to each other"
             )
+
+    def __repr__(self):
+        return f"<IntFactor {self.pattern}: {self.input} -> {self.output}>"
 
     @property
     def pattern(self):
@@ -149,7 +152,7 @@ class IntFactor:
         return low + bias, high + bias
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class IntLayer:
     """Integer factors in order; where the last one has a `skip_input`, the layer's input joins it there."""
 
@@ -172,6 +175,9 @@ class IntLayer:
         if self.residual and factors[-1].pattern.outputs != factors[0].pattern.inputs:
             raise ValueError(f"layer {self.name!r}: a residual needs as many outputs as inputs")
 
+    def __repr__(self):
+        return f"<IntLayer {self.name}: {' '.join(str(factor.pattern) for factor in self.factors)}>"
+
     @property
     def residual(self):
         return self.factors[-1].skip_input is not None
@@ -182,7 +188,7 @@ def short_stage(name):
     return name.replace(".factors.", ":")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class IntNetwork:
     """The integer network: integers in `input`, integers out in `output`, both (N, size)."""
 
@@ -199,6 +205,10 @@ class IntNetwork:
         for before, after in zip(layers, layers[1:]):
             if before.factors[-1].output != after.factors[0].input:
                 raise ValueError(f"layer {before.name!r} gives another format than {after.name!r} takes")
+
+    def __repr__(self):
+        names = ", ".join(layer.name for layer in self.layers)
+        return f"<IntNetwork {self.inputs} -> {self.outputs}, {self.input} -> {self.output}: {names}>"
 
     @cached_property
     def factors(self):

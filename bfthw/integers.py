@@ -10,8 +10,8 @@ from .archive import ARRAYS
 from .chain import Indexed
 from .golden import IntFactor, IntLayer, IntNetwork
 from .qformat import QFormat
-from .reading import LIMIT, nearest, reader
-from .storage import CheckpointError, Strict
+from .reading import LIMIT, CheckpointError, nearest, reader
+from .storage import Strict
 
 MOST_INPUTS = 1 << 16  # of a factor with an index, which no array of the file bounds
 _Pair = tuple[int, int]  # width and frac of a QFormat

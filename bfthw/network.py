@@ -7,7 +7,7 @@ import numpy as np
 from .chain import Chain, Factor, check_name, column_peaks, scale_columns
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Layer:
     """y = relu(scale * (chain(x) + x) + bias), each part but the chain optional.
 
@@ -37,6 +37,15 @@ class Layer:
                 f"a residual needs as many outputs as inputs, got {self.chain.inputs} -> {self.chain.outputs}"
             )
 
+    def __repr__(self):
+        return f"<Layer {' + '.join([self.name, *self.parts])}: {self.chain!r}>"
+
+    @property
+    def parts(self):
+        """Names of what it does beside its chain, in order."""
+        flags = [key for key in ("residual", "relu") if getattr(self, key)]
+        return flags + [key for key in ("scale", "bias") if getattr(self, key) is not None]
+
     @property
     def folded(self):
         """The factors with the scale multiplied into the rows of the last one."""
@@ -65,7 +74,7 @@ class Layer:
         return self.taps(x)[-1]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Network:
     """Layers in order. `formats`: the fixed-point formats it was trained for, if it was (quantize.Formats)."""
 
@@ -85,6 +94,9 @@ class Network:
                     f"layers do not chain: {before.name!r} gives {before.chain.outputs} values, "
                     f"{after.name!r} takes {after.chain.inputs}"
                 )
+
+    def __repr__(self):
+        return f"<Network {self.inputs} -> {self.outputs}: {', '.join(layer.name for layer in self.layers)}>"
 
     @property
     def inputs(self):

@@ -8,9 +8,14 @@ from typing import Annotated
 import typer
 
 Checkpoint = Annotated[
-    Path, typer.Argument(metavar="CKPT", help="Checkpoint: .safetensors, .pt, .pth, .npz or .onnx", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="CKPT", help="Checkpoint: .safetensors, .npz, .onnx, or torch's .pt, .pth, .ckpt, .bin, .pth.tar",
+        show_default=False,
+    ),
 ]
 Order = Annotated[str, typer.Option(metavar="A,B,...", help="Order of the layers, where the file does not tell")]
+Key = Annotated[str, typer.Option(metavar="KEY", help="Of the state dict in a file that has several: model_ema ...")]
 Format = Annotated[
     str, typer.Option(help="Whose layout: released, torch_butterfly, debut ...", show_default="recognised by its keys")
 ]
@@ -98,7 +103,7 @@ FitBoard = Annotated[
 ]
 
 # groups: parameter → option; those of settings have the names that `make_settings` has
-FOREIGN = {"order": Order, "format": Format, "shapes": Shapes, "options": Import, "limit": Limit}
+FOREIGN = {"key": Key, "order": Order, "format": Format, "shapes": Shapes, "options": Import, "limit": Limit}
 FORMATS = {
     "weight_bits": WeightBits,
     "activation_bits": ActivationBits,

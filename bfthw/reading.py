@@ -46,6 +46,17 @@ def short(value):
         return f"a {type(value).__name__} too long to print"
 
 
+def some(values, show=short):
+    """The first six of them in text, and how many more there are."""
+    values = list(values)
+    return ", ".join(map(show, values[:6])) + (f" and {len(values) - 6} more" if len(values) > 6 else "")
+
+
+def first_line(error):
+    """Of what an exception says; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def nearest(name, names):
     """The name that is meant by a misspelt one, as "; did you mean ...?", or nothing. Few enough are tried."""
     found = get_close_matches(str(name)[:200], islice(names, 500), 1)
@@ -119,6 +130,14 @@ def parse_json(text, pairs=None, values=VALUES):
     return json.loads(text, object_pairs_hook=pairs)
 
 
+def no_repetition(pairs):
+    """object_pairs_hook that refuses a name that stands twice."""
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a name stands twice in a table")
+    return table
+
+
 def read_json(path, most=TEXT, values=VALUES, what="JSON file"):
     """What a JSON file says. what: its kind, for the message."""
     text = read_text(path, most, what)
@@ -154,8 +173,8 @@ def reader(read):
         except OSError as error:
             raise CheckpointError(f"{error.filename or path}: {words(error)}") from error
         except Exception as error:
-            lines = str(error).strip().splitlines() or [""]
-            text = lines[0] if isinstance(error, ValueError) else f"cannot be read: {type(error).__name__}: {lines[0]}"
+            text = first_line(error)
+            text = text if isinstance(error, ValueError) else f"cannot be read: {type(error).__name__}: {text}"
             raise CheckpointError(text if str(path) in text else f"{path}: {text}") from error
 
     return run

@@ -2,9 +2,8 @@
 
 import io
 import json
-import re
 import zipfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as safetensors_bytes
 
-from . import files
+from . import files, shards, state_dicts
 from .archive import ARRAYS, ERRORS, open_archive, unpacked
 from .reading import (
     LIMIT,
@@ -21,16 +20,19 @@ from .reading import (
     CheckpointError,
     check_shape,
     first_fault,
+    no_repetition,
     open_file,
     parse_json,
+    read_bytes,
     reader,
     room,
     short,
     take,
 )
-from .torch_files import Table, Tensor, TorchFile, widened
+from .torch_files import TorchFile, widened
 
 NAME_LIMIT = 300  # characters of an array's name
+FLOAT = ".safetensors", ".npz"  # of float networks that are written
 DESCRIPTION = "bfthw"  # metadata key (safetensors) or array (npz) that holds the JSON description
 
 # little-endian, as the safetensors format has it; BF16 has no numpy dtype and is widened by hand
@@ -55,42 +57,67 @@ class Contents:
 
 
 @reader
-def read(path, limit=LIMIT):
-    """The Contents of a .safetensors, .pt, .pth or .npz file; CheckpointError for everything else.
+def read(path, limit=LIMIT, key=None):
+    """The Contents of a file of one of `SUFFIXES`, upper case too, or of all files that an index names.
 
-    limit: bytes of memory, in all, that reading may take; also, never more than 4 × the file + 256 MiB.
+    CheckpointError for everything else.
+    key: of the state dict in a file of torch that has several, as `state_dicts.find` names them.
+    limit: bytes of memory, in all, that reading may take; also, never more than 4 × the files + 256 MiB.
     """
     path = Path(path)
-    read_arrays = _READERS.get(path.suffix)
-    if read_arrays is None:
-        known = ", ".join((*_READERS, ".onnx"))
+    parts = shards.listed(path, SUFFIXES)
+    arrays, notes, ordered, left, held = {}, {}, True, limit // 4, 0
+    with ExitStack() as stack:
+        opened = {}
+        for part in parts or (path,):
+            _check_readable(part)
+            files.finish(part)
+            opened[part] = stack.enter_context(open_file(part, most=left, least=1))
+            left -= opened[part].seek(0, 2)
+        most = room(limit // 4 - left, limit)  # of all files
+        for part, file in opened.items():
+            contents = _contents(part, file, most - held, key)
+            if parts is None:
+                return contents
+            shards.check(part, parts[part], contents.arrays)
+            if contents.description is not None:
+                raise CheckpointError(f"{part}: describes itself; a part of several does not")
+            arrays, ordered = arrays | contents.arrays, ordered and contents.ordered
+            notes |= dict.fromkeys(contents.notes)
+            held = check_room(path, _sizes(arrays), most)
+    names = [part.name for part in parts]
+    note = f"read from {len(parts)} file{'s' * (len(parts) > 1)}, {names[0]} to {names[-1]}"
+    return Contents(arrays=arrays, ordered=ordered, notes=(note, *notes))
+
+
+def _check_readable(path):
+    if path.suffix.lower() not in _READERS:
+        known = ", ".join((*SUFFIXES, ".index.json", ".onnx"))
         raise CheckpointError(f"{path}: the name must end in one of {known}, got {path.suffix!r}")
-    check_whole(path)
-    files.finish(path)
-    with open_file(path, most=limit // 4, least=1) as file:
-        most = room(file.seek(0, 2), limit)
-        file.seek(0)
-        contents = read_arrays(path, file, most)
+
+
+def _contents(path, file, most, key):
+    """The Contents of one open file, which may take `most` bytes."""
+    read_arrays = _READERS[path.suffix.lower()]
+    if read_arrays is _read_torch and _looks_like_safetensors(file):
+        read_arrays = _read_safetensors
+    if key is not None and read_arrays is not _read_torch:
+        raise CheckpointError(f"{path}: a key chooses among state dicts of torch's files; here are arrays alone")
+    file.seek(0)
+    contents = read_arrays(path, file, most, *[key] * (key is not None))
     for name in contents.arrays:
         if len(name) > NAME_LIMIT:
             raise CheckpointError(f"{path}: {short(name)}: a name has at most {NAME_LIMIT} characters, got {len(name)}")
-    check_room(path, ((name, array.size, array.nbytes) for name, array in contents.arrays.items()), most)
+    check_room(path, _sizes(contents.arrays), most)
     return contents
 
 
-def check_whole(path):
-    """CheckpointError where a file's name says that it is one of several that make a network together."""
-    part = re.search(r"-(\d{5})-of-(\d{5})$", path.stem)
-    if part and int(part[2]) > 1:
-        index = f"{path.stem[: part.start()]}{path.suffix}.index.json"
-        raise CheckpointError(
-            f"{path}: is part {int(part[1])} of {int(part[2])} of a network ({index} lists the others), and parts are "
-            "not read alone: load them all and save one state_dict"
-        )
+def _sizes(arrays):
+    return ((name, array.size, array.nbytes) for name, array in arrays.items())
 
 
 def check_room(path, arrays, most):
-    """CheckpointError where arrays (name, numbers, bytes) are too many, or take more than `most` bytes as float64."""
+    """Bytes of arrays (name, numbers, bytes) as float64; CheckpointError where they are over `most`, or too many."""
     held = 0
     for n, (name, count, size) in enumerate(arrays):
         held += size + 9 * count  # as they are, as float64, and a mask of them
@@ -100,6 +127,15 @@ def check_room(path, arrays, most):
             raise CheckpointError(
                 f"{path}: {short(name)}: unpacks to more than {most} bytes, the limit of a file of this size"
             )
+    return held
+
+
+def _looks_like_safetensors(file):
+    """Whether a file begins with a length that fits into it and a table; no file of torch does."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    head = take(file, 9)
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= size - 8
 
 
 def _read_safetensors(path, file, most):
@@ -107,16 +143,16 @@ def _read_safetensors(path, file, most):
     try:
         if size > TEXT:
             raise ValueError(f"its header claims {size} bytes, {TEXT} are the limit")
-        header = parse_json(take(file, size), _no_repetition)
+        header = parse_json(take(file, size), no_repetition)
         if not isinstance(header, dict):
             raise ValueError(f"its header must be a table, got {type(header).__name__}")
         metadata = {} if header.get("__metadata__") is None else header["__metadata__"]
         check_room(path, ((name, 0, 0) for name in header), most)
         file.seek(0)
         tensors = deserialize(take(file, file.seek(0, 2) - file.seek(0)))
+    except CheckpointError:
+        raise
     except (SafetensorError, ValueError, RecursionError) as error:
-        if isinstance(error, CheckpointError):
-            raise
         raise CheckpointError(f"{path}: not a valid safetensors file: {error}") from None
     arrays = {}
     for name, tensor in sorted(tensors, key=lambda item: item[0]):  # they come in any order
@@ -126,13 +162,6 @@ def _read_safetensors(path, file, most):
         arrays[name] = (widened(array) if tensor["dtype"] == "BF16" else array).reshape(tensor["shape"])
     description = metadata.get(DESCRIPTION)
     return Contents(arrays=arrays, ordered=False, description=None if description is None else description.encode())
-
-
-def _no_repetition(pairs):
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError("a name stands twice in the header")
-    return table
 
 
 def _read_npz(path, file, most):
@@ -176,24 +205,13 @@ def _read_npy(path, name, data):
         ) from None
 
 
-def _read_torch(path, file, most):
+def _read_torch(path, file, most, key=None):
+    file.seek(257)
+    if take(file, 5) == b"ustar":
+        raise CheckpointError(f"{path}: is an archive of tar, not of torch; unpack it and name the file inside")
     read = TorchFile(path, file, most)
-    table, notes = read.table, []
-    for key in ("state_dict", "model"):
-        if isinstance(table, dict) and isinstance(table.get(key), dict):
-            others = [name for name in table if name != key]
-            rest = f"; not used: {_some(others)}" if others else ""
-            notes.append(f"weights taken from {key!r}{rest}")
-            table = table[key]
-            break
-    if not isinstance(table, dict):
-        raise CheckpointError(f"{path}: must hold a state_dict (a dict of tensors), got {_kind(table)}")
+    table, notes = state_dicts.choose(path, read.table, key)
     arrays = {}
-    for name, tensor in table.items():
-        if not isinstance(name, str) or not isinstance(tensor, tuple):
-            raise CheckpointError(f"{path}: {short(name)} must be a tensor, got {_kind(tensor)}")
-        if not isinstance(tensor, Tensor):
-            raise CheckpointError(f"{path}: {short(name)} cannot be read as an array: it is made by {_kind(tensor)}")
     # an expanded tensor claims more than the file holds
     check_room(path, ((name, t.count, 8 * t.count) for name, t in table.items()), most)
     for name, tensor in table.items():
@@ -205,16 +223,9 @@ def _read_torch(path, file, most):
     return Contents(arrays=arrays, ordered=True, notes=tuple(notes))
 
 
-def _kind(value):
-    return "OrderedDict" if isinstance(value, Table) else getattr(value, "name", type(value).__name__)
-
-
-def _some(names, count=6):
-    names = list(names)
-    return ", ".join(map(short, names[:count])) + (f" and {len(names) - count} more" if len(names) > count else "")
-
-
-_READERS = {".safetensors": _read_safetensors, ".pt": _read_torch, ".pth": _read_torch, ".npz": _read_npz}
+_READERS = {".safetensors": _read_safetensors, ".npz": _read_npz}
+_READERS |= dict.fromkeys((".pt", ".pth", ".ckpt", ".bin", ".tar"), _read_torch)
+SUFFIXES = tuple(_READERS)
 
 
 def parse(path, model, text):
@@ -244,12 +255,18 @@ def is_integers(path, limit=LIMIT):
     """Whether a file is marked as an integer network; False for whatever cannot be read."""
     path = Path(path)
     with suppress(KeyError, *ERRORS):
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             with open_file(path, most=limit // 4) as file:
                 archive = open_archive(path, file, room(file.seek(0, 2), limit))
                 member = archive.getinfo(f"{DESCRIPTION}.npy")
                 return kind(_read_npy(path, DESCRIPTION, unpacked(archive, member)).tobytes()) == "integers"
     return False
+
+
+def check_suffix(path, suffixes):
+    """CheckpointError unless the name of a file to write ends in one of them."""
+    if path.suffix not in suffixes:
+        raise CheckpointError(f"{path}: the name must end in {' or '.join(suffixes)}, got {path.suffix!r}")
 
 
 def write(path, arrays, description, suffixes):
@@ -258,8 +275,7 @@ def write(path, arrays, description, suffixes):
     The same arrays give the same bytes.
     """
     path = Path(path)
-    if path.suffix not in suffixes:
-        raise CheckpointError(f"{path}: the name must end in {' or '.join(suffixes)}, got {path.suffix!r}")
+    check_suffix(path, suffixes)
     text = json.dumps(description, separators=(",", ":"))
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     if path.suffix == ".npz":
@@ -272,8 +288,7 @@ def write(path, arrays, description, suffixes):
 def write_array(path, array):
     """Write an array as .npy, whole or not at all; CheckpointError for another suffix."""
     path = Path(path)
-    if path.suffix != ".npy":
-        raise CheckpointError(f"{path}: the name must end in .npy, got {path.suffix!r}")
+    check_suffix(path, (".npy",))
     stream = io.BytesIO()
     np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
     files.write(path, stream.getvalue())
@@ -292,10 +307,9 @@ def _npz_bytes(arrays):
 
 
 @reader
-def read_vectors(path, limit=LIMIT):
+def read_vectors(path):
     """The array of a .npy file, numbers only; CheckpointError for everything else."""
     path = Path(path)
-    if path.suffix != ".npy":
+    if path.suffix.lower() != ".npy":
         raise CheckpointError(f"{path}: vectors come as a .npy file (numpy.save), got {path.suffix!r}")
-    with open_file(path, most=limit // 4, least=1) as file:
-        return _read_npy(path, path.name, take(file, file.seek(0, 2) - file.seek(0)))
+    return _read_npy(path, path.name, read_bytes(path, LIMIT // 4, least=1))

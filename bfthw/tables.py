@@ -133,9 +133,7 @@ def network(title, layers):
 
 def float_layers(network):
     for layer in network.layers:
-        parts = [key for key in ("residual", "relu") if getattr(layer, key)]
-        parts += [key for key in ("scale", "bias") if getattr(layer, key) is not None]
-        yield layer.name, layer.chain.patterns, parts
+        yield layer.name, layer.chain.patterns, layer.parts
 
 
 def integer_layers(network):
@@ -221,6 +219,16 @@ def _reasons(report):
     return "; ".join(dict.fromkeys(clock.reason for clock in report.clocks.values()))
 
 
+def boards(table):
+    """The boards of boards.table, with what is on each."""
+    rows = Table("Boards", "board", "name", "device", ">LUT", ">mult", ">RAM", ">MHz", ">baud", "programmers")
+    for board in table:
+        d, programs = board.device, dict.fromkeys(p.command[0] for p in board.programmers.values())
+        figures = d.lut, d.dsp, d.ram, f"{board.clock_mhz:g}", board.baud
+        rows.add_row(board.key, board.title, d.name, *map(str, figures), ", ".join(programs))
+    return rows
+
+
 def fits(found):
     """Boards, and how a network fits them."""
     table = Table("Estimated", "board", ">LUT", ">mult", ">RAM", ">MHz", ">interval", ">vectors/s", "how")
@@ -242,7 +250,8 @@ def fits(found):
 def sweeps(weights, activations):
     """SQNR, and accuracy where it is known, at other bits. Both: [sweep.Point]."""
     accuracy = weights[0].accuracy is not None
-    table = Table("Other bits, formats from the calibration data", "bits of", ">bits", ">SQNR dB", *([">accuracy"] if accuracy else []))
+    title = "Other bits, formats from the calibration data"
+    table = Table(title, "bits of", ">bits", ">SQNR dB", *([">accuracy"] if accuracy else []))
     for name, points in (("weights", weights), ("activations", activations)):
         for p in points:
             row = [name, str(p.bits), f"{p.sqnr:.1f}"]

@@ -116,6 +116,15 @@ def _tensor(full, typed, storage, offset, size, stride, *rest):
     return Tensor(storage, offset, tuple(size), tuple(stride), dtype)
 
 
+class Refused(pickle.UnpicklingError):
+    """What no file of weights alone has; torch refuses it as well."""
+
+
+def _shown(name):
+    """A name from a file, whole as far as it is of use, with nothing that a terminal would obey."""
+    return repr(name[:200])
+
+
 class _Unpickler(pickle.Unpickler):
     """storages: key -> dtype of those that were named."""
 
@@ -124,13 +133,13 @@ class _Unpickler(pickle.Unpickler):
         of_torch = module == "torch" and (name in DTYPES or name.removesuffix("Storage") in STORAGES)
         if of_torch or full in KNOWN:
             return _Name(full)
-        raise pickle.UnpicklingError(f"it names {short(full)}")
+        raise Refused(f"its pickle names {_shown(full)}")
 
     def persistent_load(self, pid):
         kind, storage, key, _, count, *views = pid
         name = storage.full.rpartition(".")[2].removesuffix("Storage")
         if kind != "storage" or name not in STORAGES or any(view is not None for view in views):
-            raise pickle.UnpicklingError(f"it names {short(pid)} outside the pickle")
+            raise Refused(f"its pickle names {short(pid)}, from outside")
         self.storages.setdefault(str(key), STORAGES[name])
         return Storage(STORAGES[name], str(key))
 
@@ -140,7 +149,7 @@ def unpickle(stream):
     start = stream.tell()
     for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         if opcode.name not in OPCODES:
-            raise pickle.UnpicklingError(f"it has a step {opcode.name}")
+            raise Refused(f"its pickle has a step {opcode.name}")
         # a place far out would make the table of places as long
         if step > STEPS or (opcode.name.endswith("BINPUT") and argument > step):
             raise pickle.UnpicklingError(f"it has more than {STEPS} steps, or places beyond them")
@@ -164,11 +173,15 @@ class TorchFile:
                 self._read_old(file)
         except CheckpointError:
             raise
-        except Exception as error:  # whatever the damage leads to
-            reason = (str(error).strip() or "no reason given").splitlines()[0]
+        except Refused as error:
             raise CheckpointError(
-                f"{path}: not a valid file of weights: what torch refuses with weights_only=True is never read here; "
-                f"save model.state_dict() ({type(error).__name__}: {reason[:300]})"
+                f"{path}: {error}, which torch refuses too with weights_only=True, and nothing of a file is run here; "
+                "save model.state_dict() alone"
+            ) from None
+        except Exception as error:  # whatever the damage leads to
+            reason = _shown(str(error).strip() or "no reason given")[1:-1]
+            raise CheckpointError(
+                f"{path}: not a valid file of weights, damaged or of another kind ({type(error).__name__}: {reason})"
             ) from None
 
     def _read_zip(self, archive):
@@ -176,7 +189,7 @@ class TorchFile:
         (pickled,) = [name for name in members if name.rpartition("/")[2] == "data.pkl"]
         folder = pickled.removesuffix("data.pkl")
         if f"{folder}constants.pkl" in members:
-            raise ValueError("it is a TorchScript program")
+            raise Refused("it is a TorchScript program")
         if members[pickled].file_size > PICKLE:
             raise ValueError(f"its pickle has more than {PICKLE} bytes")
         if f"{folder}byteorder" in members and unpacked(archive, members[f"{folder}byteorder"]) == b"big":
@@ -189,6 +202,8 @@ class TorchFile:
         size = file.seek(0, 2)
         file.seek(0)
         head = io.BytesIO(take(file, min(size, PICKLE)))
+        if head.getvalue()[:1] != pickle.PROTO:
+            raise ValueError("it begins as no file of torch does")
         magic, version, machine = (unpickle(head)[0] for _ in range(3))
         if (magic, version) != (MAGIC, PROTOCOL):
             raise ValueError("it is none of torch's files")

@@ -8,11 +8,10 @@ from pathlib import Path
 from bfthw import child
 from bfthw.files import settled
 from bfthw.reading import reader, sha256
+from rtl_gen.manifest import FILE
 
 from .report import read_report
 from .table import find_board
-
-FILE = 64 << 20  # bytes of a bitstream
 
 
 @reader

@@ -12,7 +12,7 @@ from . import frames
 from .cobs import CobsDecoder, CobsEncoder
 from .uart import UartRx, UartTx, cycles_a_bit
 
-HEAD, REST, CRC = 4, 8, 4  # bytes: type, version and length; number and offset
+HEAD, REST, CRC = (part.size for part in (frames.HEAD, frames.REST, frames.CRC))  # bytes
 HEADER = HEAD + REST
 SMALLEST_BUFFER = 512  # bytes: a block RAM of the smallest devices
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from bfthw import cache, child
 
 KINDS = ("yowasp", "system")
-TAIL = 20  # lines of a log that an error shows
 
 # tool: the PyPI package and its script, then the names of an installed one
 _TOOLS = {
@@ -82,9 +81,5 @@ def run(tool, arguments, *, directory, log, kind="yowasp"):
     if done.returncode:
         how = f"exit status {done.returncode}" if done.returncode > 0 else f"killed by signal {-done.returncode}"
         # the tool's own log says where it was, its output what killed it
-        ends = [tail(path) for path in (directory / log, output) if path.exists()]
+        ends = map(child.log_end, (directory / log, output))
         raise RuntimeError("\n".join([f"{tool} failed, {how}; the end of {log}:", *filter(None, ends)]))
-
-
-def tail(path, lines=TAIL):
-    return "\n".join(Path(path).read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

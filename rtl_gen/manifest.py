@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from bfthw import QFormat
 from bfthw.files import settled
-from bfthw.reading import check_shape, first_fault, read_text, reader, short
-from bfthw.reading import sha256 as sha256_of
+from bfthw.reading import check_shape, first_fault, read_text, reader, sha256, short
 
 VERSION = 1
 FILES = {"verilog": "v", "integers": "npz"}  # beside the manifest: kind → suffix
@@ -54,7 +53,7 @@ class Files(_Strict):
     def of(cls, directory, name):
         """Those of a name in a folder, with their hashes."""
         files = {kind: f"{name}.{suffix}" for kind, suffix in FILES.items()}
-        return cls(**{kind: File(name=file, sha256=sha256(directory / file)) for kind, file in files.items()})
+        return cls(**{kind: File(name=file, sha256=sha256(directory / file, FILE)) for kind, file in files.items()})
 
     def named(self, name):
         """The same hashes under the names that files of `name` have."""
@@ -164,10 +163,6 @@ def configuration(integers_sha256, input, output, vectors=1):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def sha256(path):
-    return sha256_of(path, FILE)
-
-
 def check_same(manifest, wanted):
     """ValueError that names the first key of a manifest which differs from `wanted`, what the integers and choices
     give. Tools and estimates may differ: another version of them makes the same core.
@@ -218,7 +213,7 @@ def read_manifest(path, *, check=FILES):
         beside = path.parent / file.name
         if not beside.exists():
             raise ValueError(f"{path}: {file.name} is missing beside it; run `bfthw generate` again")
-        if sha256(beside) != file.sha256:
+        if sha256(beside, FILE) != file.sha256:
             raise ValueError(
                 f"{beside}: not the file that {path.name} was made with (its sha256 differs); run `bfthw generate` "
                 f"again"

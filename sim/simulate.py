@@ -20,7 +20,7 @@ from .job import read_results, unpack, write_job
 from .scenarios import interleave, random_vectors, separate, to_integers, whole, wrong_frames
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Result:
     """What a simulation showed.
 
@@ -39,6 +39,10 @@ class Result:
     problems: tuple = ()
     checks: tuple = ()
     waves: Path | None = None
+
+    def __repr__(self):
+        found = "ok" if self.ok else f"{len(self.problems)} problems, the first: {self.problems[0]}"
+        return f"<Result of {self.simulator}: {found}; {self.vectors} vectors, {self.cycles} cycles>"
 
     @property
     def ok(self):
@@ -88,14 +92,13 @@ def play(
 ):
     """`simulate` for a manifest that is not held against its integers, `network`; path: where it lies.
 
-    core: the text of the core's Verilog, read from beside the manifest where it is not given.
-
     inputs: (N, inputs), floats or integers, beside which `vectors` random ones are used in the other scenarios: random
     stalls on both sides with probability `stall`, frames of wrong length, a reset in flight. Where vectors are side by
     side in a frame, zeros fill the last one. simulator: "verilator" or "icarus", played by cocotb, or "compiled",
     Verilator with a driver in C++: the same cycles, many times faster, no waves. progress(fraction) is called now and
     then. netlist: Verilog files that take the place of the core's own, such as a mapped netlist and the models of its
-    cells; the caller answers for what is in them.
+    cells; the caller answers for what is in them. core: text of the core's own, read from beside the manifest where it
+    is not given.
     """
     if vectors < 1:
         raise ValueError(f"vectors must be 1 or more, got {vectors}")

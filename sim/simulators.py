@@ -116,7 +116,7 @@ def compiled(files, prefix, program, arguments):
                     _bring_runtime(build, place, place, env)
                     _run(build, place, out, env)
             except RuntimeError as error:
-                raise RuntimeError(f"{error}\n{_tail(log)}") from None
+                raise RuntimeError(f"{error}\n{child.log_end(log)}") from None
             shutil.move(place / "obj" / program, folder)
 
     return cache.made((files, words, made_with("compiled")), make) / program
@@ -163,7 +163,7 @@ def _build_for_cocotb(files, top, simulator, waves, arguments, folder):
                 timescale=("1ns", "1ps"),
             )
         except (SystemExit, Exception) as error:
-            raise RuntimeError(f"{error}\n{_tail(log)}") from None
+            raise RuntimeError(f"{error}\n{child.log_end(log)}") from None
         shutil.move(made / (top if simulator == "verilator" else "sim.vvp"), folder)
 
 
@@ -240,13 +240,9 @@ def start(top, directory, job, simulator="verilator", waves=False, tick=None):
                 hdl_toplevel_lang="verilog",
             )
     except (SystemExit, Exception) as error:
-        raise RuntimeError(f"{simulator} failed: {error}\n{_tail(log)}") from None
+        raise RuntimeError(f"{simulator} failed: {error}\n{child.log_end(log)}") from None
     if not (job / "cycles").exists():
-        raise RuntimeError(f"{simulator} wrote no result\n{_tail(log)}")
-
-
-def _tail(log, lines=25):
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else ""
+        raise RuntimeError(f"{simulator} wrote no result\n{child.log_end(log)}")
 
 
 def version(simulator):

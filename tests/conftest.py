@@ -3,12 +3,18 @@
 import atexit
 import contextlib
 import os
+import sys
 from pathlib import Path
 
+import hypothesis
 import platformdirs
 import pytest
 
 from bfthw import cache, child
+
+# other programs may have the processor
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 if "PYTEST_XDIST_WORKER" not in os.environ:
     user = platformdirs.user_cache_path()
@@ -31,3 +37,22 @@ def children(monkeypatch):
         child, "start", lambda command, **rest: names.append(Path(command[0]).name) or start(command, **rest)
     )
     return names
+
+
+@pytest.fixture
+def recursion_limit():
+    """Put back afterwards: lazylinop raises it when it is first imported."""
+    limit = sys.getrecursionlimit()
+    yield
+    sys.setrecursionlimit(limit)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """For tensors so small that threads of torch would only wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -8,8 +8,9 @@ import pytest
 from rtl_bench import factor_of
 
 from bfthw import IntLayer, IntNetwork, QFormat, Settings, load_integers
+from bfthw.reading import sha256
 from rtl_gen import write
-from rtl_gen.manifest import Port, configuration, read_manifest, sha256
+from rtl_gen.manifest import FILE, Port, configuration, read_manifest
 from sim import simulate
 from sim.simulate import play
 
@@ -50,7 +51,7 @@ def sign(path, **keys):
     """Make the manifest fit the files beside it again, with some values changed; returns it."""
     table = json.loads(path.read_text()) | keys
     for file in table["files"].values():
-        file["sha256"] = sha256(path.parent / file["name"])
+        file["sha256"] = sha256(path.parent / file["name"], FILE)
     ports = [Port.model_validate(table[side]) for side in ("input", "output")]
     table["configuration"] = configuration(table["files"]["integers"]["sha256"], *ports, table["vectors"])
     path.write_text(json.dumps(table))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sim_bench import small_core
 
-from bfthw import cache
+from bfthw import cache, child
 from sim import simulate, simulators
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,6 +102,15 @@ def test_no_home(tmp_path):
     ours, of_others = map(Path, done.stdout.splitlines())
     assert done.stderr == "" and ours.is_absolute() and ours.parent == tmp_path and of_others == ours
     assert not list(tmp_path.iterdir())  # it is gone with the program
+
+
+@posix
+def test_no_machine_code_from_a_cache_that_others_write(tmp_path, monkeypatch):
+    """YoWASP's tools run what they find in theirs."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert child.environment()["XDG_CACHE_HOME"] == str(tmp_path)
+    (tmp_path / "YoWASP").chmod(0o777)
+    assert child.environment()["XDG_CACHE_HOME"] == str(tmp_path / "bfthw")
 
 
 def test_the_least_used_go(own, monkeypatch):

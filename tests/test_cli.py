@@ -120,7 +120,7 @@ def test_a_wish_is_met_and_explained(butterfly, tmp_path):
 BAD = [
     (["inspect", "nothing.npz"], ["nothing.npz", "no such file"]),
     (["inspect", "."], ["must end in"]),
-    (["inspect", "net.bin"], [".safetensors", ".bin"]),
+    (["inspect", "net.h5"], [".safetensors", ".h5"]),
     (["generate", "net.safetensors", "-o", "out", "--name", "module"], ["module", "keyword"]),
     (["generate", "net.safetensors", "-o", "out", "--name", "../up"], ["'../up'", "letters"]),
     (
@@ -174,7 +174,7 @@ BAD = [
 
 @pytest.mark.parametrize("arguments, words", BAD, ids=lambda v: " ".join(v) if v and isinstance(v[0], str) else None)
 def test_bad_input_is_status_1_with_one_message(butterfly, tmp_path, arguments, words):
-    (tmp_path / "net.bin").write_bytes(b"x")
+    (tmp_path / "net.h5").write_bytes(b"x")
     (tmp_path / "bad.toml").write_text("wieght_bits = 8\n")
     np.save(tmp_path / "wrong.npy", np.zeros((50, 3)))
     before = sorted(tmp_path.iterdir())

@@ -9,14 +9,7 @@ from torch import nn
 import bfthw
 from bfthw.nn import Butterfly, ReleasedBFT
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """These tensors are small: threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def trained(*modules, seed=0):
@@ -115,7 +108,7 @@ GAPS = {
     "inside": (["0", "2", "3"], "1 between '0' and '2'"),
     "several": (["0", "4", "7"], "1, 2, 3 between '0' and '4', 5, 6 between '4' and '7'"),
     "in front": (["1", "2"], "0 in front of '1'"),
-    "in front, inside of another": (["net.2.fc", "net.3.fc"], "0, 1 in front of 'net.2.fc'"),
+    "in front, inside of another": (["trunk.2.fc", "trunk.3.fc"], "0, 1 in front of 'trunk.2.fc'"),
     "deep": (["body.0.fc", "body.3.fc"], "1, 2 between 'body.0.fc' and 'body.3.fc'"),
     "of words": (["fc1", "fc3"], "2 between 'fc1' and 'fc3'"),
     "words from one on": (["fc1", "fc2"], None),

@@ -185,11 +185,110 @@ def test_inputs_follow_from_the_layer_before(tmp_path):
     )
 
 
+def packed(twiddle, order):
+    """The matrix of a stack that fast=True has packed, (stages, 2, n), by what their kernel does with a value: it takes
+    its own weight times itself and the other one times its partner, a stride away."""
+    n, result = twiddle.shape[-1], np.eye(twiddle.shape[-1])
+    for (own, other), k in zip(twiddle, order, strict=True):
+        one = np.diag(own)
+        one[np.arange(n), np.arange(n) ^ 2**k] = other
+        result = one @ result
+    return result
+
+
+@pytest.mark.parametrize("increasing", [True, False])
+@pytest.mark.parametrize("inputs, outputs", [size for size in SIZES if size != (2, 2)])
+def test_the_old_module_fast(tmp_path, inputs, outputs, increasing):
+    m = log2(inputs)
+    n, rng = 2**m, np.random.default_rng(inputs + outputs)
+    stacks = -(-outputs // n)
+    twiddle, bias = rng.normal(size=(stacks, m, 2, n)), rng.normal(size=outputs)
+    (order,) = strides(m, 1, increasing)
+    whole = np.concatenate([packed(twiddle[s], order) for s in range(stacks)])
+    stride = "increasing" if increasing else "decreasing"
+    loaded = load(tmp_path, {"fc.twiddle": twiddle, "fc.bias": bias}, inputs=inputs, stride=stride)
+    assert loaded.notes[0] == "format recognised: butterfly" and any("packed for fast" in n for n in loaded.notes)
+    assert np.allclose(loaded.network.layers[0].chain.dense(), fold(whole, outputs)[:, :inputs])
+    assert np.array_equal(loaded.network.layers[0].bias, bias)
+
+
+@pytest.mark.parametrize("blocks, m", [(1, 4), (2, 4), (1, 1), (3, 1), (1, 2), (2, 5)])
+def test_the_old_module_fast_with_b_bt(tmp_path, blocks, m):
+    twiddle = np.random.default_rng(blocks).normal(size=(2, 2 * m * blocks, 2, 2**m))
+    order = sum(strides(m, 2 * blocks, False), [])
+    loaded = load(tmp_path, {"twiddle": twiddle, "bias": np.zeros(2 * 2**m)})
+    assert np.allclose(matrix(loaded.network), np.concatenate([packed(t, order) for t in twiddle]))
+
+
+def matrix_of_number(param, t):
+    """What the module makes of one number."""
+    p = {"ds": t, "logit": 1 / (1 + np.exp(-t)), "ortho2": np.cos(t) ** 2}.get(param)
+    if param == "ortho":
+        return np.array([[np.cos(t), -np.sin(t)], [np.sin(t), np.cos(t)]])
+    return np.array([[p, 1 - p], [1 - p, p]])
+
+
+@pytest.mark.parametrize("param", ["ortho", "ortho2", "ds", "logit"])
+@pytest.mark.parametrize("kind", ["tied", "untied", "b_bt"])
+@pytest.mark.parametrize("inputs, outputs", [(16, 16), (2, 2), (32, 58), (7, 40), (24, 10)])
+def test_the_old_module_of_numbers(tmp_path, inputs, outputs, kind, param):
+    m = log2(inputs)
+    n, rng = 2**m, np.random.default_rng(inputs + outputs)
+    stacks = -(-outputs // n)
+    shape = {"tied": (stacks, n - 1), "untied": (stacks, m, n // 2), "b_bt": (stacks, 2 * m, n // 2)}[kind]
+    twiddle = rng.normal(size=shape)
+    order = sum(strides(m, 2, False), []) if kind == "b_bt" else strides(m, 1, False)[0]
+
+    def number(s, index, k, pair):
+        if kind == "tied":
+            return twiddle[s, 2**k - 1 + pair % 2**k]
+        return twiddle[s, index if kind == "b_bt" else k, pair]
+
+    whole = []
+    for s in range(stacks):
+        stages = [
+            stage(n, 2**k, 2, lambda pair: matrix_of_number(param, number(s, index, k, pair)))  # noqa: B023
+            for index, k in enumerate(order)
+        ]
+        whole.append(product(stages, n))
+    options = {"inputs": inputs, "stride": "decreasing"} | ({} if param == "ortho" else {"param": param})
+    if kind == "b_bt":
+        options.pop("stride")
+    loaded = load(tmp_path, {"fc.twiddle": twiddle, "fc.bias": np.zeros(outputs)}, **options)
+    assert np.allclose(loaded.network.layers[0].chain.dense(), fold(np.concatenate(whole), outputs)[:, :inputs])
+    assert any("taken as angles of rotations" in note for note in loaded.notes) == (param == "ortho")
+
+
 def test_two_by_two_may_be_new_or_old(tmp_path):
-    """Six dimensions of two: two blocks over four values, or complex ones of the older module."""
-    np.savez(tmp_path / "w.npz", twiddle=np.ones((1, 2, 2, 2, 2, 2)))
-    assert bfthw.load(tmp_path / "w.npz").notes[0] == "format recognised: torch_butterfly"
-    refused(tmp_path / "w.npz", "complex", format="butterfly")
+    """Six dimensions of two: two blocks over four values, or complex ones of the older module. A bias tells them."""
+    twiddle = np.random.default_rng(1).normal(size=(1, 2, 2, 2, 2, 2))
+    np.savez(tmp_path / "w.npz", twiddle=twiddle)
+    refused(tmp_path / "w.npz", "two real blocks over 4 values or complex", "--format torch_butterfly")
+    refused(tmp_path / "w.npz", "complex weights", format="butterfly")
+    order = strides(2, 2, True)
+    stages = [(twiddle[0, b, j], 2**k) for b in range(2) for j, k in enumerate(order[b])]
+    wanted = product([stage(4, stride, 2, matrices.__getitem__) for matrices, stride in stages], 4)
+    assert np.allclose(matrix(bfthw.load(tmp_path / "w.npz", format="torch_butterfly").network), wanted)
+    assert np.allclose(matrix(load(tmp_path, {"twiddle": twiddle, "bias": np.zeros(4)}).network), wanted)
+    np.savez(tmp_path / "w.npz", twiddle=twiddle, bias=np.ones((4, 2)))
+    refused(tmp_path / "w.npz", "complex weights")
+
+
+@pytest.mark.parametrize("m", range(1, 8))
+@pytest.mark.parametrize("stacks", [1, 3])
+def test_complex_ones_are_refused_as_complex_at_every_size(tmp_path, m, stacks):
+    """The older module's untied and tied ones, of two numbers each, and those of torch_butterfly, in both forms."""
+    n = 2**m
+    shapes = {"untied": (stacks, m, n // 2, 2, 2, 2), "tied": (stacks, n - 1, 2, 2, 2)}
+    shapes["torch_butterfly"] = (stacks, 2, m, n // 2, 2, 2, 2)
+    for name, shape in shapes.items():
+        np.savez(tmp_path / "w.npz", **{"fc.twiddle": np.ones(shape)})
+        words = "or complex ones of" if (name, m) == ("untied", 2) else "complex weights have no real butterfly"
+        refused(tmp_path / "w.npz", words)
+        np.savez(tmp_path / "w.npz", **{"fc.twiddle": np.ones(shape), "fc.bias": np.ones((n, 2))})
+        refused(tmp_path / "w.npz", "complex weights have no real butterfly of the same size")
+    np.savez(tmp_path / "w.npz", **{"fc.twiddle": np.ones((stacks, 2, m, n // 2, 2, 2), np.complex64)})
+    refused(tmp_path / "w.npz", "a complex butterfly has no real one")
 
 
 REFUSED = {
@@ -230,12 +329,14 @@ REFUSED = {
         ["'scale_' is not known here"],
     ),
     "old, empty": ({"twiddle": np.ones((0, 15, 2, 2))}, {}, ["twiddle is empty"]),
-    "old, fast": ({"twiddle": np.ones((1, 4, 2, 16))}, {}, ["packed for fast=True", "fast=False"]),
-    "old, angles": ({"twiddle": np.ones((1, 4, 8))}, {}, ["angles"]),
-    "old, tied angles": ({"twiddle": np.ones((1, 15))}, {}, ["angles"]),
+    "old, packed, stages": ({"twiddle": np.ones((1, 6, 2, 16))}, {}, ["packed, .*stacks, m or 2 m blocks", "m = 4"]),
+    "old, packed, size": ({"twiddle": np.ones((1, 4, 2, 12))}, {}, ["packed, is over 12 values"]),
+    "old, angles": ({"twiddle": np.ones((1, 4, 7))}, {}, ["untied, is over 14 values"]),
+    "old, tied angles": ({"twiddle": np.ones((1, 14))}, {}, ["tied, is over 15 values"]),
+    "old, param": ({"twiddle": np.ones((1, 15))}, {"param": "svd"}, ["param must be ortho or ortho2 or ds or logit"]),
     "old, odo": ({"twiddle": np.ones((1, 4, 8, 2, 2)), "diag": np.ones((1, 16))}, {}, ["angles"]),
     "old, complex": ({"twiddle": np.ones((1, 15, 2, 2, 2))}, {}, ["complex"]),
-    "old, no power of two": ({"twiddle": np.ones((1, 14, 2, 2))}, {}, ["over 15 values"]),
+    "old, no power of two": ({"twiddle": np.ones((1, 13, 2, 2))}, {}, ["over 14 values"]),
     "old, stages": ({"twiddle": np.ones((1, 5, 8, 2, 2))}, {}, ["stacks, m or 2 m blocks"]),
     "old, folded": (
         {"twiddle": np.ones((5, 2, 2, 2, 2)), "bias": np.ones(5)},

@@ -27,7 +27,7 @@ SURPRISES = {
 def main(monkeypatch, capsys, error, *arguments):
     """(exit status, stderr) of a command that raises."""
 
-    def app():
+    def app(**options):
         raise error
 
     monkeypatch.setattr(cli, "app", app)

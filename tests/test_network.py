@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bfthw import Chain, Factor, Layer, Network, chain
+from bfthw import Chain, Factor, Layer, Network, chain, compile
 from bfthw.network import equalise
 
 CASES = [(r, s, b, u) for r in (False, True) for s in (False, True) for b in (False, True) for u in (False, True)]
@@ -125,3 +125,16 @@ def test_equalise_survives_dead_rows_and_zero_scales():
 def test_refused(make, text):
     with pytest.raises(ValueError, match=text):
         make()
+
+
+def test_repr_is_one_short_line():
+    """Of large networks, too: sizes, patterns and names, no numbers."""
+    built = Chain.random(chain.bft(256), seed=0)
+    layers = [Layer(chain=built, residual=True, bias=np.ones(256), name=name) for name in "ab"]
+    network = Network(layers=layers)
+    integers = compile(network, allow_constant=True)
+    assert repr(network) == "<Network 256 -> 256: a, b>"
+    assert repr(layers[0]).startswith("<Layer a + residual + bias: <Chain 256 -> 256: (1, 4, 4, 64) ")
+    assert repr(integers).startswith("<IntNetwork 256 -> 256, 8 bits, 2^-7 -> 10 bits, 2^")
+    for one in (layers[0].chain, layers[0].chain.factors[0], integers.layers[0], integers.factors[0]):
+        assert len(repr(one)) < 120 and "\n" not in repr(one) and type(one).__name__ in repr(one)

@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+import bfthw.nn  # noqa: E402
 from bfthw import chain  # noqa: E402
 from bfthw.nn import Butterfly, ButterflyPointwise, fold, parameter_groups, to_network  # noqa: E402
 
@@ -220,6 +221,27 @@ class Twist(nn.Linear):
 def test_to_network_errors(modules, error, message):
     with pytest.raises(error, match=message):
         to_network(nn.Sequential(*modules))
+
+
+# vectors along the last axis of an image and along its channels: torch computes something in every pair of them
+LAST = [nn.Linear(8, 8), Butterfly(8, base=2, residual=False), bfthw.nn.Circulant(8), nn.BatchNorm1d(8)]
+CHANNELS = [nn.Conv2d(8, 8, 1), ButterflyPointwise(8, base=2, residual=False), nn.BatchNorm2d(8)]
+CHANNELS.append(bfthw.nn.Pointwise(bfthw.nn.LowRank(8, 8, 2)))
+
+
+@pytest.mark.parametrize("one", LAST + CHANNELS, ids=lambda module: type(module).__name__)
+def test_to_network_refuses_channels_beside_the_last_axis(one):
+    for other in CHANNELS if one in LAST else LAST:
+        with pytest.raises(ValueError, match=r"module '2': works along .*, what stands before it along"):
+            to_network(nn.Sequential(one, nn.Identity(), other))
+
+
+def test_to_network_of_channels_flattened():
+    """With as many values behind a Flatten as channels before it, an image has one pixel."""
+    torch.manual_seed(11)
+    model = nn.Sequential(nn.Conv2d(6, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8, 5)).double()
+    x = torch.randn(20, 6, dtype=torch.float64)
+    np.testing.assert_allclose(to_network(model)(x.numpy()), model(x[..., None, None]).detach().numpy(), atol=1e-12)
 
 
 @pytest.mark.parametrize(

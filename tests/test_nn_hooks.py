@@ -12,16 +12,7 @@ from torch.nn.utils import parametrizations, parametrize, prune  # noqa: E402
 from bfthw import chain  # noqa: E402
 from bfthw.nn import Butterfly, Circulant, Pointwise, fold, to_network  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """These tensors are small: threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.usefixtures("one_thread")]
 
 
 def shaken(model, seed=0):

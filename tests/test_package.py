@@ -55,8 +55,8 @@ def installed(packages, tmp_path_factory):
     venv.create(place / "venv", symlinks=True)
     python = place / "venv" / "bin" / "python"
     install = "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", packages[2]
-    subprocess.run([sys.executable, *install], check=True)
     variables = os.environ | {"PYTHONPATH": "", "PYTHONSAFEPATH": "1"}
+    subprocess.run([sys.executable, *install], env=variables, check=True)  # a bfthw on PYTHONPATH would count as installed
     own = sysconfig.get_path("purelib", "venv", {"base": str(place / "venv")})
     Path(own, "others.pth").write_text(sysconfig.get_path("purelib"))
     # whatever is in front on PATH: children take this environment's python

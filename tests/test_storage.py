@@ -50,10 +50,10 @@ def test_flipped_bytes_never_escape(tmp_path, suffix, seed):
             assert path.name in str(error)
 
 
-@pytest.mark.parametrize("name", ["w.bin", "w", "w.ckpt", "w.npy", "w.pkl"])
+@pytest.mark.parametrize("name", ["w", "w.h5", "w.npy", "w.pkl"])
 def test_other_suffixes(tmp_path, name):
     (tmp_path / name).write_bytes(b"x")
-    refused(tmp_path / name, r"\.safetensors, \.pt, \.pth, \.npz")
+    refused(tmp_path / name, r"\.safetensors, \.npz, \.pt, \.pth, \.ckpt, \.bin, \.tar, \.index\.json, \.onnx")
 
 
 def header(table, data=b""):

@@ -12,6 +12,16 @@ from ..console import console, progress, show_build, steps
 from .network import read
 
 
+def boards():
+    """List the boards: key, device, what is on it, clock of the core, and the programs that load a bitstream."""
+    from boards.table import BOARDS
+
+    from .. import tables
+
+    console.print(tables.boards(BOARDS.values()))
+    console.print("docs/boards.md says what each needs, and how to add one", style="dim")
+
+
 def build(
     manifest: given.Manifest,
     board: Annotated[str, typer.Option(help="Board, as `bfthw fit` and docs/boards.md name it")],

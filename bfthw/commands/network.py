@@ -4,29 +4,29 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from .. import options as given
-from ..console import console
+from ..console import console, say
 from ..reading import LIMIT
 
 
-def read(path, order=None, format=None, shapes=None, options=None, limit=None):
+def read(path, key=None, order=None, format=None, shapes=None, options=None, limit=None):
     """(float Network or None, IntNetwork or None) of a file, its notes printed.
 
-    options: `KEY=VALUE` of --import. limit: GiB of memory that reading may take.
+    key: of its state dict. options: `KEY=VALUE` of --import. limit: GiB of memory that reading may take.
     """
     import bfthw
 
     limit = _bytes(limit)
     if bfthw.checkpoint.is_integers(path, limit):
-        if format or shapes or options:
-            raise ValueError(f"{path}: holds integers already; --format, --shapes and --import are for foreign files")
+        if key or format or shapes or options:
+            raise ValueError(
+                f"{path}: holds integers already; --key, --format, --shapes and --import are for foreign files"
+            )
         return None, bfthw.load_integers(path, limit)
     order, options = _given(order, options)
-    loaded = bfthw.load(path, order=order, format=format, shapes=shapes, options=options, limit=limit)
-    for note in loaded.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    loaded = bfthw.load(path, key=key, order=order, format=format, shapes=shapes, options=options, limit=limit)
+    say(loaded.notes)
     return loaded.network, None
 
 
@@ -81,10 +81,7 @@ def show_origin(trained, calibration, vectors):
 
 def show_check(found, allow_constant):
     """The lines of a Check; ValueError where it refuses."""
-    for note in found.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
-    for line in found.warnings:
-        console.print(f"[yellow]warning:[/] {escape(line)}", soft_wrap=True)
+    say(found.notes, found.warnings)
     if found.refusal and not allow_constant:
         raise ValueError(found.refusal)
 
@@ -174,11 +171,11 @@ def inspect(
         console.print(_checked(ckpt, network, None, check, **file), markup=False, soft_wrap=True)
 
 
-def _checked(path, network, failed, check, order=None, format=None, shapes=None, options=None, limit=None):
+def _checked(path, network, failed, check, key=None, order=None, format=None, shapes=None, options=None, limit=None):
     """What `recorded.check` says of a file's reading, or of one that failed."""
     from .. import checkpoint, recorded
 
-    file = checkpoint.File(path, format=format, shapes=shapes, limit=_bytes(limit))
+    file = checkpoint.File(path, key=key, format=format, shapes=shapes, limit=_bytes(limit))
     order, options = _given(order, options)
     return recorded.check(file, network, failed, *check, order=order, options=options)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .. import options as given
-from ..console import console, progress
+from ..console import console, progress, say
 from .network import read
 
 
@@ -48,38 +48,20 @@ def project(
     """Replace dense layers by the nearest butterflies, or show how near the chains would come."""
     import bfthw
 
-    from ..calibrate import check_vectors, unusual
-    from ..project import is_dense, split
-    from ..storage import CheckpointError, read_vectors
+    from ..storage import FLOAT, check_suffix
 
     wanted = _wanted(chain)
     if bool(wanted) != (output is not None):
         raise ValueError(
             "--chain and -o OUT.safetensors belong together; without both, a table shows how near the chains come"
         )
-    if output is not None and output.suffix not in (".safetensors", ".npz"):
-        raise CheckpointError(f"{output}: the name must end in .safetensors or .npz, got {output.suffix!r}")
+    if output is not None:  # before minutes are spent
+        check_suffix(output, FLOAT)
     network, integers = read(ckpt, **file)
     if integers is not None:
         raise ValueError(f"{ckpt}: holds integers; projection takes the float network they were made of")
-    dense = {layer.name: layer for layer in network.layers if is_dense(layer)}
-    if not dense:
-        raise ValueError(
-            f"{ckpt}: nothing to project: no layer is one dense matrix (a factor of pattern (1, m, n, 1)); "
-            "`bfthw inspect` shows what they are"
-        )
-    if unknown := [name for name in wanted if name not in (None, *dense)]:
-        raise ValueError(f"{ckpt}: no dense layer {unknown[0]!r}; there are {', '.join(dense)}")
-    vectors = {}
-    if calibration is not None:
-        x = read_vectors(calibration)
-        x = check_vectors(x, network.inputs, f"{calibration}: inputs")
-        lines, notes = unusual(x)
-        for kind, line in [*(("note", line) for line in notes), *(("[yellow]warning[/]", line) for line in lines)]:
-            console.print(f"{kind}: {line}", soft_wrap=True)
-        for layer in network.layers:
-            vectors[layer.name] = split(x, seed)
-            x = layer(x)
+    dense = _dense(ckpt, network, wanted)
+    vectors = {} if calibration is None else _vectors(network, calibration, seed)
     how = {"residual": residual, "method": method, "sweeps": sweeps, "seed": seed}
     if wanted:
         bfthw.save(_projected(network, dense, wanted, vectors, how), output)
@@ -97,6 +79,36 @@ def _wanted(chains):
             raise ValueError(f"--chain {text}: {f'layer {layer!r}' if layer else 'all layers'} got a chain already")
         wanted[layer or None] = name
     return wanted
+
+
+def _dense(ckpt, network, wanted):
+    """{name: Layer} of the dense layers; ValueError where there is none, or one that is wanted is not among them."""
+    from ..project import is_dense
+
+    dense = {layer.name: layer for layer in network.layers if is_dense(layer)}
+    if not dense:
+        raise ValueError(
+            f"{ckpt}: nothing to project: no layer is one dense matrix (a factor of pattern (1, m, n, 1)); "
+            "`bfthw inspect` shows what they are"
+        )
+    if unknown := [name for name in wanted if name not in (None, *dense)]:
+        raise ValueError(f"{ckpt}: no dense layer {unknown[0]!r}; there are {', '.join(dense)}")
+    return dense
+
+
+def _vectors(network, path, seed):
+    """{layer: (its inputs to fit to, those held out)} for the network's inputs in a file."""
+    from ..calibrate import check_vectors, unusual
+    from ..project import split
+    from ..storage import read_vectors
+
+    x, vectors = check_vectors(read_vectors(path), network.inputs, f"{path}: inputs"), {}
+    warnings, notes = unusual(x)
+    say(notes, warnings)
+    for layer in network.layers:
+        vectors[layer.name] = split(x, seed)
+        x = layer(x)
+    return vectors
 
 
 def _run(tasks, vectors, how):
@@ -132,12 +144,11 @@ def _show(title, done, vectors):
         return
     rows, size = len(vectors[done[0][0][0].name][0]), max(layer.chain.inputs for (layer, *_), *_ in done)
     if rows < FEW * size:
-        console.print(
-            f"[yellow]warning:[/] {rows} row{'s are' if rows > 1 else ' is'} fitted, few for {size} inputs: the error "
-            f"on other data may be far above; {FEW} for each input and a fifth to hold out are "
-            f"{FEW * size * HELD // (HELD - 1)} rows",
-            soft_wrap=True,
+        few = (
+            f"{rows} row{'s are' if rows > 1 else ' is'} fitted, few for {size} inputs: the error on other data may be "
+            f"far above; {FEW} for each input and a fifth to hold out are {FEW * size * HELD // (HELD - 1)} rows"
         )
+        say([], [few])
 
 
 def _shape(layer, name):
@@ -162,18 +173,19 @@ def _projected(network, dense, wanted, vectors, how):
     done = _run(tasks, vectors, how)
     new = {layer.name: found for (layer, *_), found, _ in done}
     _show("Projected", done, vectors)
+    notes = []
     if network.formats is not None:
-        console.print("note: the formats the network was trained for are left out: they belong to the dense layers")
+        notes.append("the formats the network was trained for are left out: they belong to the dense layers")
     if left := [name for name in dense if name not in new]:
-        console.print(f"note: still dense: {', '.join(left)}", markup=False)
-    for (layer, *_), _, (*_, error) in done:
-        if error > LOSSY:
-            console.print(
-                f"[yellow]warning:[/] layer {layer.name!r}: the chain holds {100 * max(0, 1 - error**2):.0f} % of the "
-                f"energy, {min(100, 100 * error**2):.0f} % are lost",
-                soft_wrap=True,
-            )
-    if any(errors[-1] > LOSSY for *_, errors in done):
+        notes.append(f"still dense: {', '.join(left)}")
+    lossy = [
+        f"layer {layer.name!r}: the chain holds {100 * max(0, 1 - error**2):.0f} % of the energy, "
+        f"{min(100, 100 * error**2):.0f} % are lost"
+        for (layer, *_), _, (*_, error) in done
+        if error > LOSSY
+    ]
+    say(notes, lossy)
+    if lossy:
         instead = "" if vectors else "keep its outputs instead (--calibration), "
         console.print(
             f"a matrix without structure loses most of its energy on any chain this small: {instead}take more weights, "

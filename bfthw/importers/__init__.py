@@ -11,16 +11,17 @@ import numpy as np
 
 from ..line import Line
 from ..network import Layer
-from ..storage import CheckpointError, short
-from . import debut, dense, monarch, released, torch_butterfly
+from ..reading import CheckpointError, short, some
+from . import blast, debut, dense, monarch, released, torch_butterfly
 from .between import Between
 from .layout import Hints
 
-LAYOUTS = {one.name: one for m in (released, torch_butterfly, debut, monarch, dense) for one in m.LAYOUTS}
+LAYOUTS = {one.name: one for m in (released, torch_butterfly, debut, monarch, blast, dense) for one in m.LAYOUTS}
 FORMATS = ("native", *LAYOUTS, "onnx")
 OPTIONS = {
     "base": "2, 4 or 8: radix of released layers",
     "stride": "increasing or decreasing: the first block's of torch_butterfly and butterfly",
+    "param": "ortho, ortho2, ds or logit: of an older butterfly whose twiddle has numbers, not matrices",
     "inputs": "sizes that padding hides, of the network; LAYER.inputs of a layer",
     "outputs": "the same at the other end",
     "relu": "none, hidden (all layers but the last), all or gaps (where numbers skip); LAYER.relu=yes or no of one",
@@ -62,7 +63,7 @@ def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, option
             else:
                 before = line.layers[-1].chain.outputs if line.layers else None
                 hints = Hints(name=name, options=options, before=before, last=name == between.layers[-1])
-                hints.shapes, hints.asked = by_layer, asked
+                hints.shapes, hints.asked, hints.format = by_layer, asked, format
                 line.layer(Layer(name=name, **LAYOUTS[kinds[name]].layer(parts, hints)))
                 for text in hints.notes:
                     granted.setdefault(text, []).append(name)
@@ -206,24 +207,17 @@ def _eps(name, options, asked):
     return eps
 
 
-def some(names, count=6):
-    """The first names, and how many more there are."""
-    names = [str(name) for name in names]
-    return ", ".join(map(short, names[:count])) + (f" and {len(names) - count} more" if len(names) > count else "")
-
-
 def _unknown(strangers, groups, names, kinds, format):
     """What was looked for and what was found."""
     tried = LAYOUTS.values() if format is None else [LAYOUTS[format]]
     looked = "; ".join(f"{one.name}: {one.telling}" for one in tried)
     native = "native: factors.<m> (a, b, c, d); " if format is None else ""
     found = [(key, array.shape) for name in strangers or names for key, array in groups[name].values()]
-    listed = ", ".join(f"{short(key)} {shape}" for key, shape in found[:6])
-    more = f" and {len(found) - 6} more" if len(found) > 6 else ""
+    listed = some(found, lambda array: f"{short(array[0])} {array[1]}")
     known = [name for name in names if kinds[name] not in (None, "batch norm")]
     if known:
-        start = f"{len(found)} arrays belong to no layer that is read here: {listed}{more}"
+        start = f"{len(found)} arrays belong to no layer that is read here: {listed}"
         hint = f"; --order takes single layers, of {some(known)}"
     else:
-        start, hint = f"no layer that is read here; found {listed}{more}", ""
+        start, hint = f"no layer that is read here; found {listed}", ""
     return f"{start}. Looked for, each behind <layer>.: {native}{looked}{hint}"

@@ -3,6 +3,8 @@
 import re
 from itertools import islice
 
+from ..reading import some
+
 RELU = ("none", "hidden", "all", "gaps")
 NORM = ("before", "behind")
 
@@ -104,12 +106,12 @@ class Between:
         notes = []
         if found:
             notes.append(
-                f"numbers are left out, {_list(found)}: modules without arrays stood there, activations perhaps; "
+                f"numbers are left out, {some(found, str)}: modules without arrays stood there, activations perhaps; "
                 "nothing but the ReLUs of the next note is taken to be there"
             )
         if self.relus:
             notes.append(
-                f"activations{own} are in no such file: a ReLU is taken behind {_list(map(repr, self.relus))} alone"
+                f"activations{own} are in no such file: a ReLU is taken behind {some(self.relus, repr)} alone"
             )
         else:
             gaps = "relu=gaps, " if self.gaps else ""
@@ -118,7 +120,7 @@ class Between:
                 "LAYER.relu=yes says otherwise"
             )
         notes += [
-            f"of the ReLU, batch norms stand {side} it: {_list(map(repr, of))}; NORM.norm={other} says otherwise"
+            f"of the ReLU, batch norms stand {side} it: {some(of, repr)}; NORM.norm={other} says otherwise"
             for (side, of), other in zip(self.sides.items(), reversed(NORM))
             if of
         ]
@@ -127,8 +129,3 @@ class Between:
 
 def _numbers(numbers):
     return ", ".join(map(str, numbers[:6])) + (" and more" if len(numbers) > 6 else "")
-
-
-def _list(items, count=6):
-    items = [str(item) for item in items]
-    return ", ".join(items[:count]) + (f" and {len(items) - count} more" if len(items) > count else "")

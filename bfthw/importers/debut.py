@@ -5,10 +5,8 @@ of order (in/(s t), t, r, s), a factor of pattern (in/(s t), r, s, t) (Lin et al
 section 3). The shapes file has a line for each layer, five integers `out in r s t` for each factor.
 """
 
-from .. import storage
 from ..chain import Chain, Factor
-from ..reading import read_text, reader
-from ..storage import CheckpointError
+from ..reading import CheckpointError, read_text, reader, short
 from .layout import Layout, bias_of, only
 
 LIMIT = 1 << 20  # bytes of a shapes file
@@ -22,7 +20,7 @@ def read_shapes(path):
         words = line.split()
         bad = [word for word in words if not (word.isascii() and word.isdigit() and len(word) < 10)]
         if bad or len(words) % 5:
-            what = f"found {storage.short(bad[0])}" if bad else f"found {len(words)} integers"
+            what = f"found {short(bad[0])}" if bad else f"found {len(words)} integers"
             raise CheckpointError(f"{path}: line {number}: must be five integers a factor, out in r s t; {what}")
         factors = [tuple(map(int, words[k : k + 5])) for k in range(0, len(words), 5)]
         for m, (out, q, r, s, t) in enumerate(factors):

@@ -1,4 +1,4 @@
-"""nn.Linear and 1x1 nn.Conv2d, grouped too, and the batch norms behind layers, by their state_dicts."""
+"""nn.Linear, nn.Conv1d and nn.Conv2d of kernel 1, grouped too, and the batch norms behind layers, by state_dicts."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 def layer(parts, hints):
-    """weight (out, in), or (out, in / groups, 1, 1): a factor (groups, out/groups, in/groups, 1)."""
+    """weight (out, in), or (out, in / groups, 1[, 1]): a factor (groups, out/groups, in/groups, 1)."""
     only(parts, "weight", "bias")
     weight, bias = parts["weight"], parts.get("bias")
     out, each = weight.shape[:2]
@@ -28,7 +28,8 @@ def layer(parts, hints):
         if inputs != each or hints.before is None:
             count = f"{inputs // each} group{'s' * (inputs > each)}"
             hints.note(f"{count}, for {inputs} inputs; {hints.name}.inputs=N says otherwise")
-        hints.note("weight taken as nn.Conv2d has it, (outputs, inputs / groups, 1, 1), with stride 1 and no padding")
+        shape = f"nn.Conv{weight.ndim - 2}d has it, (outputs, inputs / groups{', 1' * (weight.ndim - 2)})"
+        hints.note(f"weight taken as {shape}, with stride 1 and no padding")
         if bias is None or out % each == 0:
             hints.note("a transposed convolution, which is not read, would look the same")
     groups = inputs // each
@@ -37,7 +38,7 @@ def layer(parts, hints):
 
 
 def _hint(inputs):
-    return f"; those of a transposed convolution, (inputs, outputs / groups, 1, 1) with {inputs} inputs, are not read"
+    return f"; those of a transposed convolution, (inputs, outputs / groups, 1 ...) with {inputs} inputs, are not read"
 
 
 def gain_and_shift(parts, eps):
@@ -62,7 +63,7 @@ def knows(parts):
     weight = parts.get("weight")
     if weight is None or is_norm(parts) or 0 in weight.shape or not set(parts) <= {"weight", "bias"}:
         return False
-    return weight.ndim == 2 or (weight.ndim == 4 and weight.shape[2:] == (1, 1))
+    return weight.ndim == 2 or weight.shape[2:] in ((1,), (1, 1))
 
 
-LAYOUTS = (Layout(name="dense", telling="weight (out, in) or (out, in / groups, 1, 1)", knows=knows, layer=layer),)
+LAYOUTS = (Layout(name="dense", telling="weight (out, in) or (out, in / groups, 1[, 1])", knows=knows, layer=layer),)

@@ -25,6 +25,7 @@ class Hints:
     """What a layer's arrays do not say: options, `<layer>.<key>` before `<key>`; notes on what is taken for granted.
 
     before: outputs of the layer before, None for the first; last: whether none follows. shapes: lines of a shapes file.
+    format: the layout that the user named, None where it was recognised.
     asked: every key that was asked for, with the values that it may have.
     """
 
@@ -33,6 +34,7 @@ class Hints:
     before: int | None = None
     last: bool = True
     shapes: object = None
+    format: str | None = None
     notes: list = field(default_factory=list)
     asked: dict = field(default_factory=dict)
 

@@ -1,39 +1,86 @@
-"""Monarch layers of HazyResearch/fly: two block-diagonal matrices and the transposition between them.
+"""Monarch layers of HazyResearch/fly and torch-structured: one or two block-diagonal matrices.
 
 blkdiag1 (k, q, p) is the factor (k, q, p, 1); blkdiag2 (l, s, r) takes value j*l + i of what it gives as the j-th of
 block i and puts its outputs back in the same way: the factor (1, s, r, l) (Dao et al., "Monarch", ICML 2022, section
-3.1).
+3.1). torch-structured calls them w1 and w2. A BlockdiagLinear is the first alone, `weight`. A BlockdiagButterflyLinear
+has w1_bfly (k, l*b1, p) and w2_bfly (l, s, k*b1), where the b1 outputs of the first that go to the same block of the
+second stand together.
 """
 
 import numpy as np
 
 from .layout import Layout, bias_of, entries, only
 from .plan import cut
+from .torch_butterfly import COMPLEX
+
+NAMES = ("blkdiag1", "blkdiag2"), ("w1", "w2"), ("w1_bfly", "w2_bfly")
 
 
 def layer(parts, hints):
     """Inputs and outputs are multiples of k and l, padded with zeros and cut where the layer has fewer."""
-    only(parts, "blkdiag1", "blkdiag2", "bias")
-    one, two = parts["blkdiag1"], parts.get("blkdiag2")
+    if "weight" in parts:
+        return _single(parts, hints)
+    names = next(both for both in NAMES if both[0] in parts)
+    only(parts, *names, "bias")
+    one, two = (parts.get(name) for name in names)
+    if two is not None and one.ndim == two.ndim == 4 and one.shape[3] == two.shape[3] == 2:
+        raise ValueError(f"{names[0]} {one.shape} and {names[1]} {two.shape} have two numbers each: {COMPLEX}")
     if two is None or one.ndim != 3 or two.ndim != 3 or 0 in one.shape + two.shape:
-        raise ValueError("a Monarch layer has blkdiag1 (k, q, p) and blkdiag2 (l, s, r)")
+        raise ValueError(f"a Monarch layer has {names[0]} (k, q, p) and {names[1]} (l, s, r)")
     (k, q, p), (l, s, r) = one.shape, two.shape  # noqa: E741
     if k * q != l * r:
-        raise ValueError(f"blkdiag1 {one.shape} gives {k * q} values, blkdiag2 {two.shape} takes {l * r}")
-    inputs, bias = hints.size("inputs", k * p, least=k * (p - 1) + 1), parts.get("bias")
-    outputs = hints.size("outputs", l * s, least=l * (s - 1) + 1) if bias is None else bias.size
-    if not 0 < outputs <= l * s:
-        raise ValueError(f"bias has {outputs} entries, the layer {l * s} outputs")
+        raise ValueError(f"{names[0]} {one.shape} gives {k * q} values, {names[1]} {two.shape} takes {l * r}")
+    if names == NAMES[1]:
+        hints.note("w1 and w2 taken as torch-structured's MonarchLinear has them: outputs before inputs, w1 first")
     first, second = entries(one.shape, two.shape)
-    result = cut(1, inputs, outputs, [first[..., None], second.transpose(1, 2, 0)[None]])
-    return {"chain": result.chain(np.concatenate([one.ravel(), two.ravel()])), "bias": bias_of(parts, outputs)}
+    if names == NAMES[2]:
+        hints.note("w1_bfly and w2_bfly taken as BlockdiagButterflyLinear has them, with b2 = 1, its default")
+        if q % l:
+            raise ValueError(f"{names[0]} {one.shape} has {q} outputs a block, no multiple of the {l} of {names[1]}")
+        first = first.reshape(k, l, q // l, p).transpose(0, 2, 1, 3).reshape(k, q, p)
+    flat = np.concatenate([one.ravel(), two.ravel()])
+    sources = [first[..., None], second.transpose(1, 2, 0)[None]]
+    return _fields(sources, flat, (k, p), (l, s), parts, hints, padded=names != NAMES[2])
+
+
+def _fields(sources, flat, ins, outs, parts, hints, padded=True):
+    """Fields of the Layer. ins, outs: (blocks, values of each), perhaps padded to the next multiple of the blocks."""
+    (k, p), (l, s), bias = ins, outs, parts.get("bias")  # noqa: E741
+    inputs = hints.size("inputs", k * p, least=k * p - padded * (k - 1))
+    outputs = hints.size("outputs", l * s, least=l * s - padded * (l - 1)) if bias is None else bias.size
+    if not (1 if padded else l * s) <= outputs <= l * s:
+        raise ValueError(f"bias has {outputs} entries, the layer {l * s} outputs")
+    return {"chain": cut(1, inputs, outputs, sources).chain(flat), "bias": bias_of(parts, outputs)}
+
+
+def _single(parts, hints):
+    """BlockdiagLinear: weight (k, q, p), as a convolution of kernel p has it too, of k outputs and q inputs."""
+    (k, q, p), (entry,) = parts["weight"].shape, entries(parts["weight"].shape)
+    if hints.format is None and ("bias" not in parts or q == 1):
+        raise ValueError(
+            f"weight {(k, q, p)}: may be {k} blocks on a diagonal or a convolution of kernel {p}, which is not read: "
+            "--format monarch says the former"
+        )
+    hints.note(f"weight taken as {k} blocks on a diagonal, as a BlockdiagLinear without shuffle has it")
+    return _fields([entry[..., None]], parts["weight"].ravel(), (k, p), (k, q), parts, hints)
+
+
+def knows(parts):
+    weight, bias = parts.get("weight"), parts.get("bias")
+    if weight is None:
+        small = [parts[name].ndim for name in NAMES[1] if name in parts]  # names that others have too
+        return "blkdiag1" in parts or "w1_bfly" in parts or small == [3, 3]
+    if weight.ndim != 3 or weight.shape[2] < 2 or 0 in weight.shape or not set(parts) <= {"weight", "bias"}:
+        return False
+    k, q, _ = weight.shape
+    return bias is None or k * (q - 1) < bias.size <= k * q
 
 
 LAYOUTS = (
     Layout(
         name="monarch",
-        telling="blkdiag1 (k, q, p) and blkdiag2 (l, s, r)",
-        knows=lambda parts: "blkdiag1" in parts,
+        telling="blkdiag1 (k, q, p) and blkdiag2 (l, s, r), or w1, w2 or w1_bfly, w2_bfly, or weight (k, q, p) alone",
+        knows=knows,
         layer=layer,
     ),
 )

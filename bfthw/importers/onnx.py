@@ -11,11 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import storage
 from ..chain import Chain, Factor, check_name
 from ..network import Layer, Network
-from ..reading import LIMIT, read_bytes, reader, room
-from ..storage import CheckpointError
+from ..reading import LIMIT, CheckpointError, first_line, read_bytes, reader, room, short
 from . import onnx_rules
 from .protobuf import check_fields
 
@@ -36,8 +34,7 @@ def read(path, limit=LIMIT):
         check_fields(data, onnx.ModelProto.DESCRIPTOR)
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf raises whatever the damage leads to
-        reason = (str(error).strip() or "no reason given").splitlines()[0]
-        raise CheckpointError(f"{path}: not a valid .onnx file: {type(error).__name__}: {reason}") from None
+        raise CheckpointError(f"{path}: not a valid .onnx file: {type(error).__name__}: {first_line(error)}") from None
     graph = model.graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     inputs = [value.name for value in graph.input if value.name not in tensors]
@@ -48,10 +45,10 @@ def read(path, limit=LIMIT):
         )
     try:
         context, dims, notes = onnx_rules.opened(onnx, model, tensors)
-        line = _Line(path, onnx, tensors, context, dims, room(len(data), limit) - len(data))
-        layers, more = line.follow(graph, inputs[0])
+        nodes = _Nodes(path, onnx, tensors, context, dims, room(len(data), limit) - len(data))
+        layers, more = nodes.follow(graph, inputs[0])
         Network(layers=layers)  # says by name what does not chain
-        onnx_rules.check_whole(onnx, model)
+        onnx_rules.check_model(onnx, model)
     except CheckpointError:
         raise
     except ValueError as error:
@@ -59,7 +56,7 @@ def read(path, limit=LIMIT):
     return layers, [*more, *notes]
 
 
-class _Line:
+class _Nodes:
     """The nodes one after the other, as layers."""
 
     def __init__(self, path, onnx, tensors, context, dims, room):
@@ -72,14 +69,14 @@ class _Line:
     def follow(self, graph, value):
         users = Counter(name for node in graph.node for name in node.input)
         for number, node in enumerate(graph.node):
-            owner = f"{self.path}: node {number}, {node.op_type} {storage.short(node.name)}"
+            owner = f"{self.path}: node {number}, {node.op_type} {short(node.name)}"
             try:
                 if node.op_type == "Constant":
                     self._constant(node)
                     continue
                 if users[value] != 1:
                     raise ValueError(
-                        f"{storage.short(value)} goes to {users[value]} nodes, a straight line has one"
+                        f"{short(value)} goes to {users[value]} nodes, a straight line has one"
                     )
                 self._take(node, value)
             except (ValueError, TypeError) as error:
@@ -186,10 +183,10 @@ class _Line:
 
     def _tensor(self, name):
         if name not in self.tensors:
-            raise ValueError(f"{storage.short(name)} must be a tensor of the file, so that the line stays straight")
+            raise ValueError(f"{short(name)} must be a tensor of the file, so that the line stays straight")
         tensor = self.tensors[name]
         if tensor.data_location == self.onnx.TensorProto.EXTERNAL or tensor.external_data:
-            raise ValueError(f"{storage.short(name)} is in another file; save the model with its weights inside")
+            raise ValueError(f"{short(name)} is in another file; save the model with its weights inside")
         try:
             if min(tensor.dims, default=0) < 0:
                 raise ValueError(f"a dimension is negative: {list(tensor.dims)}")
@@ -199,7 +196,7 @@ class _Line:
                 raise ValueError(f"got {array.dtype}")
             return np.asarray(array, np.float64)
         except Exception as error:  # wrong sizes, odd types
-            raise ValueError(f"{storage.short(name)} is no array of real numbers: {error}") from None
+            raise ValueError(f"{short(name)} is no array of real numbers: {error}") from None
 
     def _bias(self, name, *shape):
         """Numbers (outputs,) of a tensor by onnx_rules.bias; shape: outputs, rank and axes."""

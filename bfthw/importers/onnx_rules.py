@@ -1,6 +1,6 @@
 """What ONNX itself says of a file: opsets, attributes, how constants broadcast (onnx/docs/Broadcasting.md, IR.md)."""
 
-from ..storage import short
+from ..reading import first_line, short
 
 DOMAINS = ("", "ai.onnx")  # two names of the same operators
 OLDEST = 7  # the opset from which Add and Gemm broadcast as numpy does, aligned at the last axis
@@ -49,7 +49,7 @@ def attributes(onnx, node, context):
     try:
         onnx.checker.check_node(same, context)
     except Exception as error:  # onnx has errors of its own
-        raise ValueError(f"not as ONNX has it: {_first(error)}") from None
+        raise ValueError(f"not as ONNX has it: {first_line(error)}") from None
     if not node.output[0]:
         raise ValueError("its first output has no name")
     return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
@@ -84,7 +84,7 @@ def convolution(weight, given):
         )
 
 
-def check_whole(onnx, model):
+def check_model(onnx, model):
     """ValueError where onnx's checker, or its inference of types and shapes, finds a fault; weights are left out."""
     light = onnx.ModelProto()
     light.ir_version = model.ir_version
@@ -104,8 +104,4 @@ def check_whole(onnx, model):
     try:
         onnx.checker.check_model(light, full_check=True)
     except Exception as error:  # onnx has errors of its own
-        raise ValueError(f"not as ONNX has it: {_first(error)}") from None
-
-
-def _first(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"not as ONNX has it: {first_line(error)}") from None

@@ -12,7 +12,14 @@ from .plan import ZERO, cut, plan
 
 STRIDES = ("increasing", "decreasing")
 COMPLEX = "complex weights have no real butterfly of the same size, and the cores compute with real integers"
-ANGLES = "parametrisations by angles are not read; save the module's 2x2 matrices as `twiddle` in their place"
+ANGLES = "parametrisations by angles and a diagonal are not read; save the module's 2x2 matrices as `twiddle` instead"
+# 2x2 matrices of one number each, row by row, by the older module's `param`
+PARAMS = {
+    "ortho": lambda t: (np.cos(t), -np.sin(t), np.sin(t), np.cos(t)),
+    "ortho2": lambda t: (np.cos(t) ** 2, np.sin(t) ** 2, np.sin(t) ** 2, np.cos(t) ** 2),
+    "ds": lambda t: (t, 1 - t, 1 - t, t),
+    "logit": lambda t: PARAMS["ds"](0.5 + 0.5 * np.tanh(t / 2)),  # the logistic function, without overflow
+}
 
 
 def factor(matrices, stride):
@@ -54,6 +61,8 @@ def layer(parts, hints):
     twiddle = parts["twiddle"]
     if twiddle.ndim == 5:
         raise ValueError(f"a ButterflyUnitary has angles of complex matrices: {COMPLEX}")
+    if _is_complex(parts, hints):
+        raise ValueError(f"twiddle {twiddle.shape}: {COMPLEX}")
     stacks, blocks, m, half = twiddle.shape[:4]
     if twiddle.shape[4:] != (2, 2) or 0 in twiddle.shape or _log2(2 * half, "twiddle") != m:
         raise ValueError(f"twiddle must have shape (stacks, blocks, m, 2^m / 2, 2, 2), got {twiddle.shape}")
@@ -67,6 +76,25 @@ def layer(parts, hints):
             sources.append(factor(entry[:, block, m_], 1 << (m_ if up else m - 1 - m_)))
         up = not up
     return _fields(sources, twiddle.ravel(), stacks, parts, hints, least=(stacks - 1) * 2 * half + 1)
+
+
+def _is_complex(parts, hints):
+    """Whether a twiddle has real and imaginary parts: a dimension more, or the older untied (stacks, m, n/2, 2, 2, 2).
+
+    Over 4 values the latter is as two blocks of real ones; ValueError where neither the bias nor the user tells.
+    """
+    twiddle, bias = parts["twiddle"], parts.get("bias")
+    if twiddle.ndim == 7 or bias is not None and bias.shape[1:] == (2,):
+        return True
+    m, half = twiddle.shape[1:3]
+    if twiddle.shape[3:] != (2, 2, 2) or not 0 < m < 40 or half != 1 << (m - 1):
+        return False
+    if half == 2 and bias is None and hints.format is None:
+        raise ValueError(
+            f"twiddle {twiddle.shape}: may be two real blocks over 4 values or complex ones of the older module: "
+            "--format torch_butterfly says the former"
+        )
+    return half != 2
 
 
 def _base4(parts, hints):
@@ -94,28 +122,63 @@ def _base4(parts, hints):
     return _fields(sources, flat, stacks, parts, hints, least=(stacks - 1) * n + 1)
 
 
+def _applied(twiddle, n, kind, hints):
+    """Strides of the older module's stages, (stacks, stages, ...), as they are applied."""
+    count, m = twiddle.shape[1], _log2(n, f"twiddle {twiddle.shape}, {kind},")
+    up = [1 << m_ for m_ in range(m)]
+    if count == m:
+        return up if _increasing(hints) else up[::-1]
+    if not count or count % (2 * m):
+        raise ValueError(f"twiddle {twiddle.shape}, {kind}, must be (stacks, m or 2 m blocks, ...) with m = {m}")
+    hints.note("taken as B B^T, in pairs of blocks, each by decreasing stride first")
+    return (up[::-1] + up) * (count // (2 * m))
+
+
+def _unpacked(entry, stride):
+    """(stacks, 2, n) weights of each value and of its partner -> (stacks, n/2, 2, 2) matrices of pairs."""
+    stacks, _, n = entry.shape
+    # stacks, own or partner's, group, first or second of the pair, offset
+    halves = entry.reshape(stacks, 2, n // (2 * stride), 2, stride)
+    first, second = halves[:, :, :, 0], halves[:, ::-1, :, 1]  # the second's partner is the first
+    return np.stack([first, second], axis=1).transpose(0, 3, 4, 1, 2).reshape(stacks, n // 2, 2, 2)
+
+
+def _of_numbers(twiddle, hints):
+    """A twiddle of one number for each 2x2 matrix, with the matrices in its place."""
+    param = hints.choice("param", tuple(PARAMS))
+    if param is None:
+        others = ", ".join(list(PARAMS)[1:])
+        hints.note(f"twiddle {twiddle.shape} taken as angles of rotations, param=ortho; {others} have such arrays too")
+    return np.stack(PARAMS[param or "ortho"](twiddle.astype(np.float64)), axis=-1).reshape(*twiddle.shape, 2, 2)
+
+
 def layer_of_old(parts, hints):
     """butterfly.Butterfly: tied (stacks, n-1, 2, 2), untied (stacks, m, n/2, 2, 2), B B^T (stacks, 2 m k, n/2, 2, 2).
 
     Tied and untied keep the matrices of stride s at s - 1 to 2 s - 2 and at log2 s, in whatever order they are applied;
-    the blocks of B B^T are kept as they are applied, the first one by decreasing stride.
+    the blocks of B B^T are kept as they are applied, the first one by decreasing stride. With fast=True untied and
+    B B^T are (stacks, stages, 2, n), as they are applied: value i becomes t[0, i] x[i] + t[1, i] x[i xor stride].
+    Without the last two dimensions there is one number for a matrix (`PARAMS`).
     """
     twiddle = parts["twiddle"]
-    if "twiddle1" in parts or "diag" in parts or twiddle.ndim < 4:
+    if "twiddle1" in parts or "diag" in parts:
         raise ValueError(f"{', '.join(f'{key} {value.shape}' for key, value in parts.items())}: {ANGLES}")
     only(parts, "twiddle", "bias")
     if not twiddle.size:
         raise ValueError(f"twiddle is empty: {twiddle.shape}")
     if twiddle.ndim == 6 or (twiddle.shape[2:] == (2, 2, 2) and twiddle.shape[1] % 2):
         raise ValueError(f"twiddle {twiddle.shape}: {COMPLEX}")
+    packed = twiddle.shape[2:3] == (2,) and twiddle.ndim == 4 and (twiddle.shape[3] > 2 or twiddle.shape[1] % 2 == 0)
+    if twiddle.ndim < 4:
+        twiddle = _of_numbers(twiddle, hints)
     (entry,), sources, stacks = entries(twiddle.shape), [], twiddle.shape[0]
-    if twiddle.ndim == 4:
+    if packed:
+        n = twiddle.shape[3]
+        strides = _applied(twiddle, n, "packed", hints)
+        hints.note("taken as packed for fast=True")
+        sources = [factor(_unpacked(entry[:, m_], s), s) for m_, s in enumerate(strides)]
+    elif twiddle.ndim == 4:
         n = twiddle.shape[1] + 1
-        if twiddle.shape[2:] != (2, 2) and twiddle.shape[2] == 2:
-            raise ValueError(
-                f"twiddle {twiddle.shape} is packed for fast=True, (stacks, m, 2, n), which is not read; "
-                "build the module with fast=False and save that"
-            )
         if n == 2:
             hints.note("one 2x2 matrix: taken as tied, not as packed for fast=True")
         m, up = _log2(n, f"twiddle {twiddle.shape}, tied,"), _increasing(hints)
@@ -123,18 +186,13 @@ def layer_of_old(parts, hints):
             tied = np.broadcast_to(entry[:, None, s - 1 : 2 * s - 1], (stacks, n // (2 * s), s, 2, 2))
             sources.append(factor(tied.reshape(stacks, n // 2, 2, 2), s))
     else:
-        count, half = twiddle.shape[1:3]
-        n = 2 * half
-        m = _log2(n, f"twiddle {twiddle.shape}, untied,")
-        if twiddle.shape[3:] != (2, 2) or not (count == m or (count and count % (2 * m) == 0)):
+        n = 2 * twiddle.shape[2]
+        if twiddle.shape[3:] != (2, 2):
             raise ValueError(f"twiddle must have shape (stacks, m or 2 m blocks, 2^m / 2, 2, 2), got {twiddle.shape}")
-        if count == m:
-            up = _increasing(hints)
-            sources = [factor(entry[:, m_], 1 << m_) for m_ in (range(m) if up else reversed(range(m)))]
-        else:
-            hints.note("taken as B B^T, in pairs of blocks, each by decreasing stride first")
-            strides = [1 << m_ for m_ in (*reversed(range(m)), *range(m))] * (count // (2 * m))
-            sources = [factor(entry[:, m_], s) for m_, s in enumerate(strides)]
+        strides = _applied(twiddle, n, "untied", hints)
+        # those of one direction alone are kept by their strides
+        places = [s.bit_length() - 1 for s in strides] if n == 1 << len(strides) else range(len(strides))
+        sources = [factor(entry[:, m_], s) for m_, s in zip(places, strides)]
 
     def fold(stacks, inputs, outputs, sources):
         """Their output step: where twice 2^ceil(log2 outputs) fits into all stacks, parts of this size are added up."""
@@ -161,13 +219,13 @@ LAYOUTS = (
         name="torch_butterfly",
         telling="twiddle (stacks, blocks, m, n/2, 2, 2), or twiddle4 and twiddle2",
         knows=lambda parts: (
-            "twiddle4" in parts or _twiddle(parts, 6) or (_twiddle(parts, 5) and parts["twiddle"].shape[-1] == 4)
+            "twiddle4" in parts or _twiddle(parts, 6, 7) or (_twiddle(parts, 5) and parts["twiddle"].shape[-1] == 4)
         ),
         layer=layer,
     ),
     Layout(
         name="butterfly",
-        telling="twiddle (stacks, n-1, 2, 2) or (stacks, m, n/2, 2, 2)",
+        telling="twiddle (stacks, n-1[, 2, 2]), (stacks, m, n/2[, 2, 2]) or (stacks, m, 2, n)",
         knows=lambda parts: _twiddle(parts, 2, 3, 4, 5, 6),
         layer=layer_of_old,
     ),

@@ -19,6 +19,8 @@ class Blocks(Structured):
     residual: the input of every block is added to its output, as the released code of the CVPR paper does.
     """
 
+    over = "channels"
+
     def __init__(self, inputs, outputs, base=4, residual=True, bias=False):
         super().__init__()
         self.inputs, self.outputs, self.residual = inputs, outputs, residual

@@ -21,6 +21,8 @@ class Butterfly(nn.Module):
     Raises ValueError where the patterns do not chain or a residual has unequal sizes.
     """
 
+    over = "the last axis"
+
     def __init__(self, shape, *, base=4, residual=None, bias=False, relu=False):
         super().__init__()
         self.patterns = chains.bft(shape, base) if isinstance(shape, int) else chains.patterns(shape)
@@ -95,6 +97,8 @@ class ButterflyPointwise(Butterfly):
     patterns are missing or do not fit.
     """
 
+    over = "channels"
+
     def __init__(self, n, m=None, *, base=4, patterns=None, residual=None, bias=False, relu=False):
         m = n if m is None else m
         if patterns is None and n != m:
@@ -150,7 +154,12 @@ def parameter_groups(model, weight_decay):
 
 
 class Structured(nn.Module):
-    """Base of layers that are a chain by another name: `to_butterfly` gives the equal Butterfly, in float64."""
+    """Base of layers that are a chain by another name: `to_butterfly` gives the equal Butterfly, in float64.
+
+    over: what vectors lie along in the input, "the last axis" or "channels"; None where either may be.
+    """
+
+    over = None
 
     def to_butterfly(self):
         raise NotImplementedError

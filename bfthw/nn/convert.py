@@ -13,6 +13,7 @@ from ..network import Layer, Network
 from .butterfly import Butterfly, ButterflyPointwise, Structured
 from .hooks import evaluated, is_plain, refresh, refuse_hooks, unwrapped
 
+LAST, CHANNELS = Butterfly.over, ButterflyPointwise.over
 
 def fold(butterfly, norm):
     """A copy of `butterfly` that does what `norm` in eval mode does after it.
@@ -115,6 +116,26 @@ def _agrees(module):
     return first <= second and "forward" not in vars(module)
 
 
+def _over(module, before):
+    """What vectors lie along behind a module, None for unknown; ValueError where it is not what they lie along before.
+
+    A Flatten makes them lie along the last axis: with as many values behind it as channels, an image has one pixel.
+    """
+    own = {nn.Linear: LAST, nn.BatchNorm1d: LAST, nn.Conv2d: CHANNELS, nn.BatchNorm2d: CHANNELS}
+    if isinstance(module, nn.Flatten):
+        return LAST
+    if isinstance(module, Butterfly | Structured):
+        over = module.over
+    else:
+        over = next((over for kind, over in own.items() if isinstance(module, kind)), None)
+    if None not in (before, over) and before != over:
+        raise ValueError(
+            f"works along {over}, what stands before it along {before}; a Flatten between them makes vectors of the "
+            "channels of an image of one pixel"
+        )
+    return over or before
+
+
 def to_layer(butterfly, name):
     """A Butterfly as a float `Layer` (numpy, float64)."""
 
@@ -136,13 +157,14 @@ def to_network(model):
 
     Takes Butterfly, ButterflyPointwise, nn.Linear, nn.Conv2d 1x1 (grouped too) or a Sequential, nested too, of those
     and BatchNorm1d/2d, ReLU, Flatten(1), Identity and Dropout, also inside torch.compile's and DataParallel's wrappers.
+    Layers of channels and of the last axis do not mix, but for a Flatten of images of one pixel between them.
     ReLUs go into the layer before them, and so do batch norms; behind a ReLU or in front of all layers they go into the
     layer behind. Weights that torch's own hooks make (weight_norm, spectral_norm, pruning) are made afresh. A layer has
     its module's name, "body.0" inside a nested Sequential; "0" for a model that is one module.
     Raises TypeError for any other module, ValueError for a use of these that a Network cannot express and for hooks of
     unknown effect, with the path.
     """
-    line = Line()
+    line, over = Line(), None
     for path, module in _leaves(model, ""):
         with _at(path), torch.no_grad():
             refresh(module)
@@ -163,6 +185,7 @@ def to_network(model):
                     "other layers of bfthw.nn, Linear, Conv2d 1x1, BatchNorm1d/2d, ReLU, Flatten, Identity, Dropout "
                     "and Sequential of them, with the forward that torch or bfthw gave them"
                 )
+            over = _over(module, over)
     try:
         layers = line.end()
     except ValueError as error:

@@ -142,6 +142,8 @@ class Circulant(Structured):
     Trained so; hardware gets the dense factor that `to_butterfly` gives, inputs * outputs multiplications a vector.
     """
 
+    over = "the last axis"
+
     def __init__(self, inputs, outputs=None, *, bias=False):
         super().__init__()
         self.inputs, self.outputs = inputs, inputs if outputs is None else outputs
@@ -169,6 +171,8 @@ class Circulant(Structured):
 
 class Pointwise(Structured):
     """Any layer of vectors, Butterfly or Structured, over the channels of NCHW or CHW, as nn.Conv2d(n, m, 1)."""
+
+    over = "channels"
 
     def __init__(self, layer):
         super().__init__()

@@ -35,13 +35,9 @@ def products(m, name, xs, ws, size, multiply):
 
 
 def pieces(x, size):
-    """[(bits below it, signed piece of `size` bits at most)]."""
-    each, result = size - 1, []
-    starts = range(0, max(1, len(x) - 1), each)
-    for at in starts:
-        last = at == starts[-1]
-        result.append((at, (x[at:] if last else Cat(x[at : at + each], Const(0, 1))).as_signed()))
-    return result
+    """[(bits below it, signed piece)], as wide as `widths` says."""
+    *starts, last = _starts(len(x), size)
+    return [(at, Cat(x[at : at + size - 1], Const(0, 1)).as_signed()) for at in starts] + [(last, x[last:].as_signed())]
 
 
 def cost(count, x_width, w_width, size):
@@ -59,6 +55,11 @@ def cost(count, x_width, w_width, size):
 
 
 def widths(width, size):
-    """Bits of the pieces of an operand."""
-    starts = range(0, max(1, width - 1), size - 1)
-    return [size] * (len(starts) - 1) + [width - starts[-1]]
+    """Bits of the pieces of an operand, `size` at most."""
+    *starts, last = _starts(width, size)
+    return [size] * len(starts) + [width - last]
+
+
+def _starts(width, size):
+    """The lowest bit of each piece; the last has a bit beside its sign, where there is one."""
+    return range(0, max(1, width - 1), size - 1)

@@ -15,6 +15,7 @@ from queue import Queue
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+UNUSED = ".git", ".venv", ".hypothesis", ".*_cache", "build", "*.egg-info", "__pycache__"  # of a copy
 FAILED = 1  # pytest's status where tests ran and some failed; others say that they did not run
 
 
@@ -38,7 +39,7 @@ def apply(patch, tree, *options):
 
 
 def copy(tree):
-    shutil.copytree(ROOT, tree, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv", "build", "__pycache__"))
+    shutil.copytree(ROOT, tree, symlinks=True, ignore=shutil.ignore_patterns(*UNUSED))
     return tree
 
 
