@@ -98,8 +98,8 @@ class File:
                 return self._foreign(arrays, notes, order, options, asked)
         if self.format not in (None, "native") or self.shapes is not None or (options and description is not None):
             raise CheckpointError(
-                f"{path}: is in bfthw's own format; --format and --shapes are for foreign files, --import for what a file "
-                "does not say"
+                f"{path}: is in bfthw's own format; --format and --shapes are for foreign files, --import for what a "
+                "file does not say"
             )
         tables = _tables(path, arrays)
         if description is None:

@@ -250,7 +250,8 @@ def fits(found):
 def sweeps(weights, activations):
     """SQNR, and accuracy where it is known, at other bits. Both: [sweep.Point]."""
     accuracy = weights[0].accuracy is not None
-    table = Table("Other bits, formats from the calibration data", "bits of", ">bits", ">SQNR dB", *([">accuracy"] if accuracy else []))
+    title = "Other bits, formats from the calibration data"
+    table = Table(title, "bits of", ">bits", ">SQNR dB", *([">accuracy"] if accuracy else []))
     for name, points in (("weights", weights), ("activations", activations)):
         for p in points:
             row = [name, str(p.bits), f"{p.sqnr:.1f}"]

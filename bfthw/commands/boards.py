@@ -24,7 +24,7 @@ def boards():
 
 def build(
     manifest: given.Manifest,
-    board: Annotated[str, typer.Option(help="Board, as `bfthw fit` and docs/boards.md name it")],
+    board: Annotated[str, typer.Option(help="Board, as `bfthw boards` names it")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files, made if missing")
     ],
