@@ -34,7 +34,7 @@ def folder():
 
 
 def is_own(place):
-    """Whether a folder, made where it is missing, is this user's and nobody else can write it; a relative path is not."""
+    """Whether a folder, made where it is missing, is this user's and can be written by nobody else."""
     if not place.is_absolute():
         return False
     try:

@@ -51,7 +51,8 @@ def test_run_prints_labels(core):
 
 
 @pytest.mark.parametrize(
-    "scale, said", [(16, r"9\d % are beyond the input's format, -1 to 0.992188: of"), (1e-4, "4 of 4 inputs vary and be")]
+    "scale, said",
+    [(16, r"9\d % are beyond the input's format, -1 to 0.992188: of"), (1e-4, "4 of 4 inputs vary and become")],
 )
 def test_run_doubts_the_scale_of_inputs(core, tmp_path, scale, said):
     np.save(tmp_path / "x.npy", scale * np.load(core / "x.npy"))
