@@ -13,7 +13,7 @@ from reprlib import repr as _short
 
 LIMIT = 4 << 30  # bytes of memory that a command takes to read files, in all
 ROOM = 256 << 20  # bytes of memory beyond four times the file
-OWN = 160 << 20  # of these: the program itself, with the libraries that readers import
+OWN = 164 << 20  # of these: the program itself, with the libraries that readers import
 TEXT = 4 << 20  # bytes of manifests, reports and other descriptions
 DEEPEST, VALUES = 50, 1 << 18  # levels and values of a description
 FAULTS = 1000  # of a description that are listed

@@ -34,7 +34,9 @@ class CobsDecoder(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        left, first, long = Signal(8), Signal(init=1), Signal()
+        left = Signal(8)
+        first = Signal(init=1)
+        long = Signal()
         zero = self.i_data == 0
         m.d.comb += [
             self.end.eq(self.i_valid & zero),
@@ -65,8 +67,10 @@ class CobsEncoder(wiring.Component):
         m = Module()
         m.submodules.block = block = memory.Memory(shape=unsigned(8), depth=256, init=[])
         write, read = block.write_port(), block.read_port(domain="sync")
-        held, sent = Signal(8), Signal(8)
-        finish, again = Signal(), Signal()  # after this block: the end; before the end, an empty block for a last zero
+        held = Signal(8)
+        sent = Signal(8)
+        finish = Signal()  # after this block: the end
+        again = Signal()  # before the end, an empty block for a last zero
         took = Signal()
         m.d.comb += [
             took.eq(self.i.valid & self.i.ready),

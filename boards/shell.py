@@ -64,7 +64,9 @@ class Receiver(wiring.Component):
         write, read = payload.write_port(), payload.read_port(domain="sync")
         count = Signal(range(self.buffer + HEADER + CRC + 2))  # decoded bytes; stays one above what is allowed
         limit = self.buffer + HEADER + CRC
-        broken, drop, offset = Signal(), Signal(), Signal()  # offset: it is not zero
+        broken = Signal()
+        drop = Signal()
+        offset = Signal()  # offset: it is not zero
         head = Cat(self.type, self.version, self.length)
         m.d.comb += [
             cobs.i_valid.eq(self.i_valid),
@@ -150,7 +152,8 @@ class Shell(wiring.Component):
         port = self.design.manifest.input
         size = port.lanes * port.lane_bytes
         beat = Signal(8 * size, reset_less=True)
-        have, fresh = Signal(), Signal()  # a whole beat; the memory shows the byte at `address`
+        have = Signal()  # a whole beat
+        fresh = Signal()  # the memory shows the byte at `address`
         address = Signal(range(self.buffer + 1))
         gone = core.s_axis_tvalid & core.s_axis_tready
         take = feeding & fresh & ~have
@@ -204,12 +207,17 @@ class Shell(wiring.Component):
         vector = manifest.input.elements * manifest.input.lane_bytes
         result = manifest.output.elements * manifest.output.lane_bytes
         beat_bytes = manifest.output.lanes * manifest.output.lane_bytes
-        kind, length, rest = Signal(8), Signal(16), Signal(16)
-        reason, index, short = Signal(8), Signal(16), Signal()
+        kind = Signal(8)
+        length = Signal(16)
+        rest = Signal(16)
+        reason = Signal(8)
+        index = Signal(16)
+        short = Signal()
         m.submodules.crc = crc = CRC32_ETHERNET(data_width=8).create()
         m.submodules.info = info = memory.Memory(shape=unsigned(8), depth=len(self.info), init=self.info)
         info_port = info.read_port(domain="sync")
-        byte, sent = Signal(8), Signal()
+        byte = Signal(8)
+        sent = Signal()
         m.d.comb += [
             info_port.addr.eq(index),
             out.payload.data.eq(byte),

@@ -56,7 +56,8 @@ class Top(Elaboratable):
             m.submodules.clock_pin = pin = io.Buffer("i", port)
             source = pin.i
         if self.pll:
-            locked, stable = Signal(), Signal()
+            locked = Signal()
+            stable = Signal()
             m.submodules.pll = plls.instance(
                 self.pll, source=source, clock=clock, locked=locked, pad=self.board.pll == "pad",
                 device=self.board.device.name,
@@ -66,7 +67,8 @@ class Top(Elaboratable):
             m.d.comb += clock.eq(source)
         m.d.comb += ClockSignal("start").eq(clock)
         cycles = int(RESET_SECONDS * self.clock_hz) + 1
-        count, released = Signal(range(cycles + 1)), Signal()
+        count = Signal(range(cycles + 1))
+        released = Signal()
         with m.If(~stable if self.pll else 0):
             m.d.start += [count.eq(0), released.eq(0)]
         with m.Elif(count == cycles):

@@ -84,8 +84,10 @@ class Fold(wiring.Component):
         issue = Signal()
         address, now = walk(m, patterns, issue, "read")
         opens, last, end, last_pass, pass_ = (now[key] for key in ("opens", "last", "end", "last_pass", "pass"))
-        fresh, idle = Signal(init=1), Signal()  # the next read is a vector's first; between passes
-        fresh_next, may_open = Signal(), Signal()
+        fresh = Signal(init=1)  # the next read is a vector's first
+        idle = Signal()  # between passes
+        fresh_next = Signal()
+        may_open = Signal()
         group_here = self._groups(m, issue & opens)
         loaded = self._loaded(m, issue & fresh)
         m.d.comb += [
@@ -104,7 +106,8 @@ class Fold(wiring.Component):
             m.d.comb += idle.eq(waiting != 0)
 
         # turns: with a group's last read begins the first of as many outputs
-        start, leaving = issue & last, Signal()
+        start = issue & last
+        leaving = Signal()
         turn, _ = turns(m, start, Array(p.c - 1 for p in patterns)[pass_], s.radix - 1)
         out = Mux(start, last_pass, leaving)
         with m.If(start):

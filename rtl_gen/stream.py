@@ -286,7 +286,8 @@ class Gearbox(wiring.Component):
         bits = unit * self.width
         held = Signal(places * bits, reset_less=True)
         level = Signal(range(places + 1))
-        pop, push = Signal(), Signal()
+        pop = Signal()
+        push = Signal()
         kept = Signal(range(places + 1))
         rest = Signal(places * bits)
         m.d.comb += [

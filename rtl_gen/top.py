@@ -37,7 +37,8 @@ class Framer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        padding, dropping = Signal(), Signal()
+        padding = Signal()
+        dropping = Signal()
         accepted, moved = self.i.valid & self.i.ready, self.o.valid & self.o.ready
         _, full = counter(m, self.beats, moved, "beat")
         m.d.comb += [

@@ -30,6 +30,7 @@ READERS = {
     ".json": read_manifest, ".npy": read_vectors, ".report": read_report,
 }
 SECONDS = 10  # of anything before the first line
+GROWTH = 4  # MiB that the interpreter itself takes while it reads, of those kept for the program
 
 # all files in one process, which has no more in it than the readers; its peak of memory is set back before each
 CHILD = textwrap.dedent(
@@ -110,7 +111,7 @@ def test_little_memory_and_time(tmp_path, files):
     wrong, rows = [], found(tmp_path, files)
     assert rows
     for name, (said, mib, seconds, size) in rows.items():
-        if mib > 4 * size / 2**20 + (ROOM - OWN) / 2**20 or seconds > SECONDS:
+        if mib > 4 * size / 2**20 + (ROOM - OWN) / 2**20 + GROWTH or seconds > SECONDS:
             wrong.append(f"{name} ({size} bytes): {mib} MiB, {seconds:.1f} s: {said[:200]}")
         kind, _, message = said.partition(": ")
         if name in READ:

@@ -188,5 +188,5 @@ def test_quantised_errors():
     with pytest.raises(ValueError, match="must be finite"):
         module.integers(torch.full((1, 16), torch.nan))
     wide = choose_formats(network, Settings(weight_bits=24, activation_bits=24, input_bits=24, row_exponents=8))
-    with pytest.raises(ValueError, match=r"accumulator of \w+.factors.\d needs \d+ bits, float64 is exact up to 53"):
+    with pytest.raises(ValueError, match=r"accumulator of \w+:\d needs \d+ bits, float64 is exact up to 53"):
         QuantisedNetwork(network, wide)(torch.zeros(1, 16))

@@ -32,7 +32,7 @@ def test_dead_weights(calibrated, tmp_path):
     command = ["quantize", str(tmp_path / "dead.npz"), "-o", str(tmp_path / "q.npz")]
     result = CliRunner().invoke(app, [*command, *(["--calibration", str(tmp_path / "x.npy")] if calibrated else [])])
     assert result.exit_code == 0 and "warning" not in result.output, result.output
-    note = r"note: 0\.factors\.3: weights, 0\.0\d+ at most, cannot .* \(10 bits, 2\^-8\): all became zero"
+    note = r"note: 0:3: weights, 0\.0\d+ at most, cannot .* \(10 bits, 2\^-8\): all became zero"
     assert re.search(note, result.output)
     integers = load_integers(tmp_path / "q.npz")
     assert np.array_equal(integers.predict(x), np.tile([1.0, -1.0], (200, 8)))

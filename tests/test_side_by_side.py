@@ -117,7 +117,7 @@ X = r"data\[8\*\(lane \* VECTORS \+ e\)"
 MISTAKES = {
     "the lane counts fastest": (
         [(X, "data[8*(e * LANES + lane)")],
-        r"back to back: vector 0, output 1 .* differs is body.factors.0 \(network.stage_0\), vector 1, index 0:",
+        r"back to back: vector 0, output 1 .* differs is body:0 \(network.stage_0\), vector 1, index 0:",
     ),
     "one vector for another": (
         [(r"VECTORS \+ e\) \+: 6", "VECTORS + (e + 1) % VECTORS) +: 6")],
