@@ -96,9 +96,7 @@ def check_lut(given, owner="settings: "):
 
 
 def to_verilog(spec, name):
-    """Verilog text of the AXI4-Stream top, the same on every machine; one flat module where there are primitives in
-    it.
-    """
+    """Verilog text of the AXI4-Stream top, by `yosys.verilog`; one flat module where there are primitives in it."""
     check_name(name)
     return yosys.verilog(AxiStream(spec), name, flat=spec.target != "plain")
 

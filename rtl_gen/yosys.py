@@ -12,7 +12,9 @@ _ATTRIBUTES = "-remove generator -remove top -remove src -remove hdlname -remove
 
 
 def verilog(component, name, *, flat=False):
-    """Verilog text, the same on every machine; RuntimeError where Yosys fails. flat: all in one module.
+    """Verilog text; RuntimeError where Yosys fails. flat: all in one module.
+
+    It is the same on every machine with the same minor version of Python; another may name inner signals otherwise.
 
     What amaranth.back.verilog does as well, but that takes any Yosys on PATH, which would write other text, and starts
     it without regard to folders that hold strangers' files, or to its end.
