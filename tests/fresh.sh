@@ -38,7 +38,7 @@ bound() { # a file or folder of this machine, by the same name in the root or by
 mount -t proc proc "$root/proc"
 bound /dev
 bound "$place/pip" /var/cache/pip
-home=/root/fresh # with nothing mounted inside, as it goes away
+home=/home/fresh # with nothing mounted inside, as it goes away
 rm -rf "${root:?}$home"
 mkdir -p "$root$home"
 trap 'rm -rf "${root:?}$home"' EXIT

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from .. import options as given
-from ..console import console, progress, show_build, steps
+from ..console import console, progress, say, show_build, steps
 from .network import read
 
 
@@ -80,8 +80,8 @@ def run(
     with connect(port, manifest, baud=baud) as board, progress(f"{len(x)} vectors") as step:
         y = board.run(x, label=labels, progress=step)
         repeated, fmt = board.repeated, board.manifest.input.format.qformat()
-    for line in of_inputs(fmt, x, "inputs") if x.dtype.kind == "f" else ():
-        console.print(f"[yellow]warning:[/] {line}", soft_wrap=True)
+    if x.dtype.kind == "f":
+        say([], of_inputs(fmt, x, "inputs"))
     if labels:
         console.print("labels:", *y[:40], *["..."] * (len(y) > 40), soft_wrap=True)
     console.print(f"{len(x)} vectors, {board.vectors_per_second:.1f} a second, {repeated} requests sent again")
