@@ -120,6 +120,7 @@ def _released(module):
     """Arrays as of a file, and the base, of a ButterflyTransform or of one of its blocks."""
     blocks = list(getattr(module, "balanced_bfts", [module]))
     parts = {f"balanced_bfts.{t}.weight1": _arrays(block, ["weight1"])["weight1"] for t, block in enumerate(blocks)}
+    parts["weight"] = np.broadcast_to(0.0, (module.out_channels, module.in_channels, 1, 1))
     n, stages = min(module.in_channels, module.out_channels), len(blocks[0].cir_cplex)
     return parts, {"base": blocks[0].weight1.numel() // (n * stages)}
 
