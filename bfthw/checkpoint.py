@@ -111,6 +111,19 @@ class File:
             notes += more
         return _checkpoint(path, layers, notes, description and description.formats)
 
+    def layers(self):
+        """(names, prefix): of all layers, whether they can be read or not, in the file's order, without batch norms.
+
+        prefix: what all keys of the file begin with, left out of the names.
+        """
+        if self.contents is None:
+            raise CheckpointError(f"{self.path}: an .onnx file is a line of layers, and read as a whole")
+        if self.contents.description is not None:
+            return list(_tables(self.path, self.contents.arrays)), ""
+        arrays, prefix = state_dicts.plain(self.contents.arrays, [])
+        native = importers.is_native(arrays, self.format)
+        return list(_tables(self.path, arrays)) if native else importers.names(self.path, arrays), prefix
+
     def _foreign(self, arrays, notes, order, options, asked):
         def arranged(names, wanted, notes):
             self.names = tuple(names)
@@ -138,7 +151,8 @@ def _checkpoint(path, layers, notes, formats=None):
             quantise(network, formats)  # raises where they do not fit the network
             network = Network(layers=tuple(layers), formats=formats)
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        hint = "; --each takes every layer on its own" if "do not chain" in str(error) else ""
+        raise CheckpointError(f"{path}: {error}{hint}") from None
     return Checkpoint(network=network, notes=tuple(notes))
 
 

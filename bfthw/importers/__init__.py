@@ -91,6 +91,12 @@ def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, option
         raise CheckpointError(f"{path}: batch norm {error}") from None
 
 
+def names(path, arrays):
+    """Names of all layers of a file, read or not, without batch norms."""
+    groups = _groups(path, arrays)
+    return [name for name, parts in groups.items() if not dense.is_norm(parts)]
+
+
 def _taken(path, groups, kinds, wanted, format, notes):
     """Names of the layers to take, in the order of the file; notes those that are left out."""
     names = list(groups)

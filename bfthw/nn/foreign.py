@@ -32,7 +32,10 @@ _SIZES = {
 
 @dataclass(frozen=True)
 class Kind:
-    """A class of another project by its name. layout: one of importers.LAYOUTS; has: attributes that it must have."""
+    """A class of another project, by its name and the attributes that it must have, in a row as arrays are.
+
+    layout: one of importers.LAYOUTS; arrays: those of a layer's file, as attributes.
+    """
 
     name: str
     layout: str
@@ -76,6 +79,7 @@ def read(module, name):
     kernel = getattr(module, "kernel_size", 1)
     if {kernel} - {1, (1,), (1, 1)}:
         raise ValueError(f"{what}: only pointwise convolutions (kernel 1) are supported, got kernel {kernel}")
+    module = deepcopy(module).double()
     inner = module.conv if kind.name == "Fusion" else module
     try:
         flat = kind.layout == "released" and not is_plain(inner, nn.Conv2d)  # a Fusion may have either
@@ -89,18 +93,17 @@ def read(module, name):
         if kind.name == "Butterfly_general_matrix":  # the only one that may go without
             fields["residual"] = module.residual_method == "residual_stoe"
         layer = Layer(name=name, **fields)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{what}: {error}") from None
     return layer, _compared(module, layer, what)
 
 
 def _arrays(module, names):
-    """{name: float64 or integer array} of those that a module has; bias_conv is the bias of a ButterflyConv."""
+    """{name: array} of those that a module has; bias_conv is the bias of a ButterflyConv."""
     found = {name: getattr(module, name, None) for name in names}
     if getattr(module, "bias_conv", None) is not None:
         found["bias"] = module.bias_conv
-    tensors = {name: value.detach().cpu() for name, value in found.items() if isinstance(value, torch.Tensor)}
-    return {name: (value.double() if value.is_floating_point() else value).numpy() for name, value in tensors.items()}
+    return {name: value.detach().cpu().numpy() for name, value in found.items() if isinstance(value, torch.Tensor)}
 
 
 def _options(module):
@@ -131,12 +134,11 @@ def _compared(module, layer, what):
     x = rng.normal(size=(len(SCALES) * 9, layer.chain.inputs)) * np.repeat(SCALES, 9)[:, None]
     wanted, reason = layer(x), ""
     allowed = TOLERANCE * np.abs(wanted).max(axis=1, keepdims=True)
-    own = deepcopy(module).double()
     for over, shape in ((LAST, ()), (POINTS, (9,)), (CHANNELS, (3, 3))):
         vectors = x.reshape(-1, *shape, x.shape[1]) if shape else x
-        given = torch.from_numpy(np.moveaxis(vectors, -1, 1).copy()).to(_device(own))
+        given = torch.from_numpy(np.moveaxis(vectors, -1, 1).copy()).to(_device(module))
         try:
-            y = np.moveaxis(own(given).detach().cpu().numpy(), 1, -1)
+            y = np.moveaxis(module(given).detach().cpu().numpy(), 1, -1)
         except Exception as error:  # of a stranger's code: it takes vectors in another way, or none
             reason = reason or f"; its forward says {type(error).__name__}: {str(error)[:200]}"
             continue
