@@ -1,5 +1,13 @@
 """Butterfly layers for torch: train, fold a batch norm, hand over to `Network`; needs torch, as `bfthw.qat` does."""
 
+try:
+    import torch  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    text = "bfthw.nn and bfthw.qat need torch, which is not installed: pip install 'bfthw[torch]'"
+    raise ModuleNotFoundError(text, name="torch") from None
+
 from .butterfly import Butterfly, ButterflyPointwise, Structured, parameter_groups
 from .convert import fold, to_layer, to_network
 from .multiply import apply
