@@ -94,6 +94,18 @@ def padded(chain, inputs, outputs):
     return selected(chain, range(inputs), range(outputs))
 
 
+def side_by_side(shape, count):
+    """Patterns of `count` such chains, each on values of its own: block-diagonal, values joined along their first axis."""
+    result = []
+    for p in patterns(shape):
+        if isinstance(p, Indexed):
+            table = p.index + p.inputs * np.arange(count)[:, None, None]
+            result.append(Indexed(table.reshape(-1, p.c), count * p.inputs))
+        else:
+            result.append((count * p.a, p.b, p.c, p.d))
+    return patterns(result)
+
+
 def paths(shape):
     """(fewest, most) paths from an input to an output, over all pairs of them: fewest 1 is fully connected."""
     shape = patterns(shape)

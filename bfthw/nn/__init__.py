@@ -10,8 +10,10 @@ except ModuleNotFoundError as error:
 
 from .butterfly import Butterfly, ButterflyPointwise, Structured, parameter_groups
 from .convert import fold, to_layer, to_network
+from .extract import Extracted, extract
 from .multiply import apply
 from .released import ReleasedBFT
+from .replace import Replaced, replace
 from .structures import (
     Circulant,
     CyclicSupport,
@@ -30,6 +32,7 @@ __all__ = [
     "Circulant",
     "CyclicSupport",
     "Deformable",
+    "Extracted",
     "FixedButterfly",
     "Grouped",
     "Invertible",
@@ -37,10 +40,13 @@ __all__ = [
     "Monarch",
     "Pointwise",
     "ReleasedBFT",
+    "Replaced",
     "Structured",
     "apply",
+    "extract",
     "fold",
     "parameter_groups",
+    "replace",
     "to_layer",
     "to_network",
 ]
