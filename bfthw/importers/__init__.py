@@ -19,7 +19,8 @@ from .layout import Hints
 MODULES = (released, torch_butterfly, special, debut, monarch, blast, dense)
 LAYOUTS = {one.name: one for module in MODULES for one in module.LAYOUTS}
 BESIDE = ("special", "dense")  # what may stand beside layers of every format
-FORMATS = ("native", *LAYOUTS, "onnx")
+NATIVE = "native"
+FORMATS = (NATIVE, *LAYOUTS, "onnx")
 OPTIONS = {
     "base": "2, 4 or 8: radix of released layers",
     "stride": "increasing or decreasing: the first block's of torch_butterfly and butterfly",
@@ -40,16 +41,17 @@ NOTHING = (
 )
 
 # a layer's name, and the part that belongs to it
-_KEY = re.compile(r"(?:(?P<layer>.*?)\.)??(?P<part>balanced_bfts\.[^.]*\.[^.]*|[^.]*)", re.DOTALL)
+_KEY = re.compile(r"(?:(?P<layer>.*?)\.)??(?P<part>(?:factors|index)\.[0-9]+|balanced_bfts\.[^.]*\.[^.]*|[^.]*)", re.DOTALL)
 
 
-def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, options=None, asked=None):
+def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, options=None, asked=None, own=None):
     """(layers, notes) of the arrays of a file.
 
     order: names, wanted, notes -> names in the order of use. wanted: names of the layers to take, None for all; others
     are left out with a note. format: the only layout, besides dense ones, that is tried; shapes: the text file of
     debut; options: see `OPTIONS`, with `<layer>.` before the key or without. asked: a dict that gets every key that an
-    option could have here, with its values. CheckpointError for everything that is not understood.
+    option could have here, with its values. own: path, name, {part: (key, array)}, notes -> Layer, of bfthw's own ones.
+    CheckpointError for everything that is not understood.
     """
     options, groups, notes = dict(options or {}), _groups(path, arrays), []
     kinds = {n: "batch norm" if dense.is_norm(parts) else _recognised(parts, format) for n, parts in groups.items()}
@@ -65,6 +67,8 @@ def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, option
                 parts[part] = real(path, key, array)
             if kinds[name] == "batch norm":
                 notes.append(_norm(line, name, parts, _eps(name, options, asked)))
+            elif kinds[name] == NATIVE:
+                line.layer(own(path, name, groups[name], notes))
             else:
                 before = line.layers[-1].chain.outputs if line.layers else None
                 hints = Hints(name=name, options=options, before=before, last=name == between.layers[-1])
@@ -200,6 +204,8 @@ def _groups(path, arrays):
 
 def _recognised(parts, format):
     """The name of the first layout that knows a layer's arrays, None where none does."""
+    if format is None and "factors.0" in parts:
+        return NATIVE
     parts = {part: array for part, (_, array) in parts.items()}
     tried = LAYOUTS if format is None else [format, *BESIDE]
     return next((name for name in tried if LAYOUTS[name].knows(parts)), None)
@@ -248,6 +254,8 @@ def _unknown(strangers, groups, names, kinds, format):
     if known:
         start = f"{len(found)} arrays belong to no layer that is read here: {listed}"
         hint = f"; --order takes single layers, of {some(known)}"
+        if NATIVE in kinds.values():  # whoever has such a file has the module, which says more
+            return f"{start}{hint}; bfthw.nn.extract(model, x, folder) writes each with its norm, its ReLU and its inputs"
     else:
         start, hint = f"no layer that is read here; found {listed}", ""
     return f"{start}. Looked for, each behind <layer>.: {native}{looked}{hint}"

@@ -50,13 +50,18 @@ def gain_and_shift(norm):
     if norm.running_mean is None:
         raise ValueError("fold: the norm has no running statistics (track_running_stats=False)")
     refresh(norm)
+    return affine(norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)
+
+
+def affine(mean, var, weight, bias, eps):
+    """x * gain + shift of the numbers of a batch norm, weight and bias perhaps None: two tensors in float64."""
     with torch.no_grad():
-        gain = torch.rsqrt(norm.running_var.double() + norm.eps)
-        if norm.weight is not None:
-            gain = gain * norm.weight.double()
-        shift = -norm.running_mean.double() * gain
-        if norm.bias is not None:
-            shift = shift + norm.bias.double()
+        gain = torch.rsqrt(var.double() + eps)
+        if weight is not None:
+            gain = gain * weight.double()
+        shift = -mean.double() * gain
+        if bias is not None:
+            shift = shift + bias.double()
     return gain, shift
 
 
