@@ -1,4 +1,4 @@
-"""Modules with the names, attributes and arrays of other projects', their forwards written anew from the definitions."""
+"""Modules with the names, attributes and arrays of other projects', their forwards written from the definitions."""
 
 import math
 
@@ -159,7 +159,8 @@ class ButterflyConv1d(Butterfly):
         self.kernel_size, self.bias_conv, self.bias = kernel_size, self.bias, None
 
     def forward(self, x):  # (N, C, L)
-        return (self.linear(x.transpose(1, 2).flatten(0, 1)) + self.bias_conv).unflatten(0, (len(x), -1)).transpose(1, 2)
+        y = self.linear(x.transpose(1, 2).flatten(0, 1)) + self.bias_conv
+        return y.unflatten(0, (len(x), -1)).transpose(1, 2)
 
 
 class DeBut(nn.Module):
@@ -315,10 +316,10 @@ class Fusion(nn.Module):
     def __init__(self, in_channels, out_channels, fusion_method):
         super().__init__()
         self.fusion_method = fusion_method
-        dense = fusion_method == "conv2d"
-        self.conv = (
-            nn.Conv2d(in_channels, out_channels, 1, bias=False) if dense else ButterflyTransform(in_channels, out_channels)
-        )
+        if fusion_method == "conv2d":
+            self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        else:
+            self.conv = ButterflyTransform(in_channels, out_channels)
 
     def forward(self, x):
         return self.conv(x)

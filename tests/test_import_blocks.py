@@ -73,7 +73,8 @@ def test_outputs_that_stand_together(tmp_path, k, j, b1, i, rows, b2):
     assert np.allclose(loaded.network.layers[0].chain.dense(), wanted)
     assert not any("with b2 = 1" in note for note in loaded.notes)
     for wrong in (4 if rows % 4 else 5, 0, "x"):
-        refused(tmp_path / "w.npz", f"b2 = {wrong} does not fit: it must divide the {rows} outputs", options={"b2": wrong})
+        words = f"b2 = {wrong} does not fit: it must divide the {rows} outputs"
+        refused(tmp_path / "w.npz", words, options={"b2": wrong})
 
 
 @pytest.mark.parametrize("inputs, outputs, blocks", [(16, 16, 4), (24, 58, 4), (58, 24, 4), (7, 9, 3), (6, 12, 1)])
@@ -88,7 +89,8 @@ def test_blocks_of_shuffled_inputs(tmp_path, inputs, outputs, blocks):
     for g in range(blocks):
         for c in range(p):
             shuffled[:, c * blocks + g] = whole[:, g * p + c]
-    wanted = np.concatenate([shuffled[:, b * p : (b + 1) * p] @ weight[b].T for b in range(blocks)], axis=1)[:, :outputs]
+    wanted = np.concatenate([shuffled[:, b * p : (b + 1) * p] @ weight[b].T for b in range(blocks)], axis=1)
+    wanted = wanted[:, :outputs]
     options = {"inputs": inputs, "shuffle": "yes"}
     loaded = load(tmp_path, {"fc.weight": weight, "fc.bias": bias}, options=options)
     assert np.allclose(loaded.network(x), wanted + bias) and any("with shuffle" in note for note in loaded.notes)

@@ -128,7 +128,7 @@ def test_maps_along_two_axes_are_no_chain(tmp_path, before, inside):
     """A TensorProduct has one map along each axis of an image: of n each, they would chain by their sizes."""
     one = {f"{before}map{k}{inside}.twiddle": np.ones((1, 1, 3, 4, 2, 2)) for k in (1, 2)}
     np.savez(tmp_path / "w.npz", **{f"{before}map1.9.permutation": np.arange(8)} | one)
-    refused(tmp_path / "w.npz", "are those of a TensorProduct, which work along two axes .*--order .*map[12].* takes one")
+    refused(tmp_path / "w.npz", "are those of a TensorProduct, .* along two axes .*--order .*map[12].* takes one")
     name = f"{before}map1{inside}"
     assert bfthw.load(tmp_path / "w.npz", order=[name]).network.layers[0].name == name
     # dense layers of such names are

@@ -1,4 +1,4 @@
-"""Live modules of other projects in `to_network`: against modules of the same look that are written from definitions."""
+"""Live modules of other projects in `to_network`: against modules of the same look, written from the definitions."""
 
 import foreign_modules as theirs
 import numpy as np

@@ -127,15 +127,13 @@ def _taken(path, groups, kinds, wanted, format, notes):
 
 
 def _products(names, kinds):
-    """The first two layers that stand in the two maps of a TensorProduct of torch_butterfly."""
-    seen = {}
+    """The first layers in both maps of a TensorProduct of torch_butterfly; None where there is none."""
+    found = {}
     for name in names:
         place = re.match(r"((?:.*\.)?)map([12])(?:\.|$)", name)
         if place and kinds[name] in ("torch_butterfly", "special"):
-            other = seen.setdefault((place[1], place[2] != "1"), name) and seen.get((place[1], place[2] == "1"))
-            if other:
-                return other, name
-    return ()
+            found.setdefault(place[1], {}).setdefault(place[2], name)
+    return next((tuple(maps.values()) for maps in found.values() if len(maps) == 2), None)
 
 
 def with_relus(path, layers, every, options, asked):
@@ -225,10 +223,11 @@ def _lines(path, names, kinds, shapes, order, groups):
             f"{shapes}: has lines for 0 layers, {path} has {len(wanting)} of DeBut: {some(wanting)}"
         )
     if len(lines) == len(every):
-        return debut.Lines(shapes, lines, dict(zip(order(every, None, []) if len(every) > len(names) else wanting, lines)))
-    parts = [{part: array for part, (_, array) in groups[name].items()} for name in wanting]
-    fit = all(debut.fits(factors, one["twiddle"], one.get("bias")) for one, (_, factors) in zip(parts, lines))
-    return debut.Lines(shapes, lines, dict(zip(wanting, lines)) if len(lines) == len(wanting) and fit else {})
+        wanting, fit = order(every, None, []) if len(every) > len(wanting) else wanting, True
+    else:
+        parts = [{part: array for part, (_, array) in groups[name].items()} for name in wanting]
+        fit = len(lines) == len(wanting) and all(debut.fits(line[1], one) for one, line in zip(parts, lines))
+    return debut.Lines(shapes, lines, dict(zip(wanting, lines)) if fit else {})
 
 
 def _eps(name, options, asked):

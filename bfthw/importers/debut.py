@@ -43,11 +43,12 @@ class Lines(NamedTuple):
     every: list
     ordered: dict
 
-    def of(self, name, twiddle, bias, given):
+    def of(self, name, parts, given):
         """(line number, factors) of a layer: the given number's, else the layer's in order, else the one that fits.
 
         ValueError where none fits, or lines of several shapes do.
         """
+        twiddle, bias = parts["twiddle"], parts.get("bias")
         numbers = {str(number): (number, factors) for number, factors in self.every}
         if given is not None:
             if str(given) not in numbers:
@@ -55,7 +56,7 @@ class Lines(NamedTuple):
             return numbers[str(given)]
         if name in self.ordered:
             return self.ordered[name]
-        fitting = [line for line in self.every if fits(line[1], twiddle, bias)]
+        fitting = [line for line in self.every if fits(line[1], parts)]
         if len({tuple(factors) for _, factors in fitting}) == 1:
             return fitting[0]
         outputs = "" if bias is None else f" and {bias.size} outputs"
@@ -69,21 +70,22 @@ def _count(factors):
     return sum(out * s for out, _, _, s, _ in factors)
 
 
-def fits(factors, twiddle, bias):
+def fits(factors, parts):
     """Whether a layer of these shapes has as many weights, and as many outputs as a bias has entries."""
-    return _count(factors) == twiddle.size and (bias is None or bias.shape == (factors[-1][0],))
+    bias = parts.get("bias")
+    return _count(factors) == parts["twiddle"].size and (bias is None or bias.shape == (factors[-1][0],))
 
 
 def layer(parts, hints):
     only(parts, "twiddle", "bias")
-    twiddle, bias = parts["twiddle"], parts.get("bias")
+    twiddle = parts["twiddle"]
     if hints.shapes is None:
         raise ValueError(
             "the sizes of DeBut factors are in no checkpoint: name their text file with --shapes (shapes=)"
         )
-    fitting = tuple(str(number) for number, factors in hints.shapes.every if fits(factors, twiddle, bias))
+    fitting = tuple(str(number) for number, factors in hints.shapes.every if fits(factors, parts))
     values = fitting if len(fitting) > 1 else ()
-    number, factors = hints.shapes.of(hints.name, twiddle, bias, hints.get("line", shared=False, values=values))
+    number, factors = hints.shapes.of(hints.name, parts, hints.get("line", shared=False, values=values))
     if twiddle.shape != (_count(factors),):
         nearest = f"; line {fitting[0]} would fit: {hints.name}.line={fitting[0]}" if fitting else ""
         raise ValueError(

@@ -142,8 +142,8 @@ def _over(module, before, own=None):
     common = tuple(over for over in own if over in before) if own and before else own or before
     if own and not common:
         raise ValueError(
-            f"works along {' or '.join(own)}, what stands before it along {' or '.join(before)}; a Flatten between them "
-            "makes vectors of the channels of an image of one pixel"
+            f"works along {' or '.join(own)}, what stands before it along {' or '.join(before)}; a Flatten between "
+            "them makes vectors of the channels of an image of one pixel"
         )
     return common
 
