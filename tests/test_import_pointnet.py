@@ -171,12 +171,16 @@ def test_lines_by_weights(tmp_path):
     loaded = bfthw.load(tmp_path / "w.npz", shapes=tmp_path / "s.txt", order=["a", "b"])
     x = np.random.default_rng(0).normal(size=(4, 48))
     assert right(loaded, nn.Sequential(*models.values()), x)
-    # as many lines as layers, of which some do not fit in order
-    written(tmp_path, TWO[1:], {"b": TWO[2], "a": TWO[1], "c": TWO[0]})
-    taken = bfthw.load(tmp_path / "w.npz", shapes=tmp_path / "s.txt", order=["b"]).network
-    assert taken.layers[0].chain.patterns == ((8, 2, 4, 2),) or taken.layers[0].chain.patterns == ((4, 2, 4, 2),)
-    refused(tmp_path / "w.npz", "'c', read as debut: of .*s.txt, for 96 weights and 32 outputs, none of 2 lines has",
-            shapes=tmp_path / "s.txt", order=["c"])
+    # as many lines as layers that are taken, but in another order, and one that no line fits
+    path, shapes = tmp_path / "w.npz", tmp_path / "s.txt"
+    models = written(tmp_path, [TWO[2], TWO[1]], names | {"c": TWO[0]})
+    assert right(bfthw.load(path, shapes=shapes, order=["a", "b"]), nn.Sequential(models["a"], models["b"]), x)
+    words = "'c', read as debut: of .*s.txt, for 96 weights and 32 outputs, none of 2 lines has"
+    refused(path, words, shapes=shapes, order=["c"])
+    # as many weights, told by the bias; and the same shapes twice
+    outputs = [[(32, 48, 2, 3, 1)], [(48, 96, 1, 2, 1)], [(32, 48, 2, 3, 1)]]
+    model = written(tmp_path, outputs, {"a": outputs[0]})["a"]
+    assert right(bfthw.load(path, shapes=shapes), model, x)
 
 
 # each part of a file, and each file of a folder
