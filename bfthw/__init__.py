@@ -1,4 +1,7 @@
-"""Learned butterfly networks as integers: formats, golden model, quantisation, checkpoints; never loads torch."""
+"""Learned butterfly networks as integers: formats, golden model, quantisation, checkpoints.
+
+`bfthw.nn` and `bfthw.qat`, which need torch, are loaded when they are asked for, and no sooner.
+"""
 
 from importlib import import_module
 
@@ -15,9 +18,12 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name):
-    """`bfthw.Board`, for scripts, is boards.host.Board; nothing of boards/ is loaded before it is asked for."""
+    """What is loaded when it is asked for: `bfthw.Board`, for scripts, is boards.host.Board; nn and qat need torch."""
     if name == "Board":
         return import_module("boards.host").Board
+    if name in ("nn", "qat"):
+        nn = import_module(".nn", __name__)  # first: it says what to install where torch is missing
+        return nn if name == "nn" else import_module(".qat", __name__)
     raise AttributeError(f"module 'bfthw' has no attribute {name!r}")
 
 

@@ -297,11 +297,15 @@ def factorise(n, base):
 
 
 def mixed_radix(radices):
-    """A butterfly over n = r_0 * r_1 * ... values, stage m of radix r_m, the largest stride first."""
-    radices = tuple(radices)
-    if not radices or any(type(r) is not int or r < 2 for r in radices):
-        raise ValueError(f"radices must be integers of 2 or more, got {radices}")
-    return patterns((prod(radices[:m]), r, r, prod(radices[m + 1 :])) for m, r in enumerate(radices))
+    """A butterfly over n = r_0 * r_1 * ... values, stage m of radix r_m, the largest stride first.
+
+    A radix may be a pair (r, s), blocks of r outputs and s inputs: s_0 * s_1 * ... values become r_0 * r_1 * ...
+    """
+    pairs = [radix if isinstance(radix, tuple) else (radix, radix) for radix in radices]
+    if not pairs or any(len(pair) != 2 or any(type(r) is not int or r < 2 for r in pair) for pair in pairs):
+        raise ValueError(f"radices must be integers of 2 or more, or pairs of them, got {tuple(radices)}")
+    rows, columns = zip(*pairs)
+    return patterns((prod(rows[:m]), r, s, prod(columns[m + 1 :])) for m, (r, s) in enumerate(pairs))
 
 
 def bft(n, base=4):

@@ -20,7 +20,7 @@ from .importers import real
 from .integers import MOST_INPUTS, load_integers, save_integers
 from .network import Layer, Network
 from .quantize import Formats, quantise
-from .reading import LIMIT, CheckpointError, nearest, reader
+from .reading import LIMIT, CheckpointError, nearest, reader, some
 from .storage import is_integers
 
 __all__ = ["Checkpoint", "CheckpointError", "is_integers", "load", "load_integers", "save", "save_integers"]
@@ -94,7 +94,7 @@ class File:
             arrays, prefix = state_dicts.plain(arrays, notes)
             order = order and [name.removeprefix(prefix) for name in order]
             options = {name.removeprefix(prefix): value for name, value in options.items()}
-            if not importers.is_native(arrays, self.format):
+            if not importers.is_native(arrays, self.format) or self.format is None and _beside(arrays, order):
                 return self._foreign(arrays, notes, order, options, asked)
         if self.format not in (None, "native") or self.shapes is not None or (options and description is not None):
             raise CheckpointError(
@@ -104,12 +104,29 @@ class File:
         tables = _tables(path, arrays)
         if description is None:
             self.names = tuple(tables)
-        names = _ordered(path, list(tables), description and description.layers, order, contents.ordered, notes)
+        described, formats = (None, None) if description is None else (description.layers, description.formats)
+        some_of = order and order == [name for name in described or () if name in order] and len(order) < len(described)
+        names = _ordered(path, list(tables), described, None if some_of else order, contents.ordered, notes)
+        if some_of:
+            notes.append(f"not taken, as the order does not name them: {some(name for name in names if name not in order)}")
+            names, formats = order, None  # they were chosen for all layers in a row
         layers = [_layer(path, name, tables[name], notes) for name in names]
         if description is None:
             layers, more = importers.with_relus(path, layers, list(tables), options, asked)
             notes += more
-        return _checkpoint(path, layers, notes, description and description.formats)
+        return _checkpoint(path, layers, notes, formats)
+
+    def layers(self):
+        """(names, prefix): of all layers, whether they can be read or not, in the file's order, without batch norms.
+
+        prefix: what all keys of the file begin with, left out of the names.
+        """
+        if self.contents is None:
+            raise CheckpointError(f"{self.path}: an .onnx file is a line of layers, and read as a whole")
+        arrays, prefix = self.contents.arrays, ""
+        if self.contents.description is None:
+            arrays, prefix = state_dicts.plain(arrays, [])
+        return importers.names(self.path, arrays), prefix
 
     def _foreign(self, arrays, notes, order, options, asked):
         def arranged(names, wanted, notes):
@@ -125,6 +142,7 @@ class File:
             shapes=self.shapes,
             options=options,
             asked=asked,
+            own=_layer,
         )
         return _checkpoint(self.path, layers, [*notes, *more])
 
@@ -138,7 +156,8 @@ def _checkpoint(path, layers, notes, formats=None):
             quantise(network, formats)  # raises where they do not fit the network
             network = Network(layers=tuple(layers), formats=formats)
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        hint = "; --each takes every layer on its own" if "do not chain" in str(error) else ""
+        raise CheckpointError(f"{path}: {error}{hint}") from None
     return Checkpoint(network=network, notes=tuple(notes))
 
 
@@ -148,6 +167,14 @@ def _of_onnx(path, order, format, shapes, options, limit):
     if format not in (None, "onnx") or order is not None or shapes is not None or options:
         raise CheckpointError(f"{path}: an .onnx file says it all; no order, format, shapes or options go with it")
     return _checkpoint(path, *onnx.read(path, limit))
+
+
+def _beside(arrays, order):
+    """Whether parameters of torch's modules stand beside our layers, or `order` names some of our layers alone."""
+    matches = [_KEY.fullmatch(key) for key in arrays]
+    if None not in matches:
+        return order is not None and set(order) < {match["layer"] for match in matches}
+    return any(re.match("weight|running_", key.split(".")[-1]) for key, match in zip(arrays, matches) if match is None)
 
 
 def _tables(path, arrays):

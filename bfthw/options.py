@@ -102,6 +102,11 @@ FitBoard = Annotated[
     str, typer.Option("--fit", metavar="BOARD", help="Choose the fastest folding that fits a board, by estimate")
 ]
 
+Each = Annotated[
+    bool,
+    typer.Option("--each", help="CKPT is a folder of files, or a file of layers that are no chain: each on its own"),
+]
+
 # groups: parameter → option; those of settings have the names that `make_settings` has
 FOREIGN = {"key": Key, "order": Order, "format": Format, "shapes": Shapes, "options": Import, "limit": Limit}
 FORMATS = {

@@ -6,6 +6,7 @@ from pathlib import Path
 from .reading import CheckpointError, no_repetition, parse_json, read_text, short
 
 MOST = 200  # files of a network; they are open at once
+PART = re.compile(r"-(\d{5})-of-(\d{5})$")  # of the stem of one of them
 
 
 def listed(path, suffixes):
@@ -15,7 +16,7 @@ def listed(path, suffixes):
     CheckpointError for an index that says anything else, and where a file's name says that it is part of several and
     there is no index.
     """
-    part = re.search(r"-(\d{5})-of-(\d{5})$", path.stem)
+    part = PART.search(path.stem)
     if path.suffix.lower() == ".json" and ".index" in path.name:
         return _parts(path, suffixes)
     if part is None or int(part[2]) < 2:

@@ -93,7 +93,8 @@ def read(path, limit=LIMIT, key=None):
 def _check_readable(path):
     if path.suffix.lower() not in _READERS:
         known = ", ".join((*SUFFIXES, ".index.json", ".onnx"))
-        raise CheckpointError(f"{path}: the name must end in one of {known}, got {path.suffix!r}")
+        hint = "; it is a directory, --each takes the files in it" if path.is_dir() else ""
+        raise CheckpointError(f"{path}: the name must end in one of {known}, got {path.suffix!r}{hint}")
 
 
 def _contents(path, file, most, key):

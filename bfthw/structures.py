@@ -94,6 +94,18 @@ def padded(chain, inputs, outputs):
     return selected(chain, range(inputs), range(outputs))
 
 
+def side_by_side(shape, count):
+    """Patterns of `count` such chains, each on values of its own: block-diagonal, values joined along their first axis."""
+    result = []
+    for p in patterns(shape):
+        if isinstance(p, Indexed):
+            table = p.index + p.inputs * np.arange(count)[:, None, None]
+            result.append(Indexed(table.reshape(-1, p.c), count * p.inputs))
+        else:
+            result.append((count * p.a, p.b, p.c, p.d))
+    return patterns(result)
+
+
 def paths(shape):
     """(fewest, most) paths from an input to an output, over all pairs of them: fewest 1 is fully connected."""
     shape = patterns(shape)
@@ -196,10 +208,11 @@ def debut_chain(outputs, inputs, kind="monotonic", *, shrink=None, bulge=4 / 3, 
     return chains.debut(*((r, s, int(t)) for (r, s), t in zip(factors, rows)), inputs=inputs)
 
 
-def _cheapest(total, shrink, growing):
+def _cheapest(total, shrink, growing, least=1):
     """The function from (inputs, outputs) to (weights, factors, ((r, s), ...)) of the cheapest end of a chain, or None.
 
     `inputs` is what the s have still to multiply to, `outputs` the r: the vector has inputs * (total / outputs) values.
+    least: of every r and s; with 2 no output of a factor is a multiple of another one, and no input.
     """
 
     @cache
@@ -213,7 +226,7 @@ def _cheapest(total, shrink, growing):
                 break
             for s in divisors(inputs):
                 big, small = (r, s) if growing else (s, r)
-                if not small <= big <= shrink * small or big == 1:
+                if not least <= small <= big <= shrink * small or big == 1:
                     continue
                 tail = best(inputs // s, outputs // r)
                 if tail and (found is None or (weights + tail[0], 1 + tail[1]) < found[:2]):
@@ -305,25 +318,66 @@ class Way(NamedTuple):
 def ways(inputs, outputs=None, base=4):
     """Butterflies from `inputs` to `outputs` values with a path for each pair, and dense: Ways, the cheapest first.
 
-    Mixed radix where there are as many outputs as inputs; padded to the next power of the base and of two, and to the
-    size whose radices are at most the base (3 at least) and whose butterfly is cheapest; the deformable chain.
+    Mixed radix; padded, from and to the sizes whose radices are at most the base (3 at least) and whose butterfly is
+    cheapest, and over the next power of the base and of two; the deformable chain.
     """
     outputs = inputs if outputs is None else outputs
     chains._check_sizes("ways", inputs=inputs, outputs=outputs)
     if type(base) is not int or base < 2:
         raise ValueError(f"ways: base must be 2 or more, got {base!r}")
-    size, own = max(inputs, outputs, 2), factorise(inputs, base)
-    powers = {next_power(size), next_power(size, base)}
-    near = range(size, next_power(size) + 1)
-    smooth = {n: r for n in {*near, *powers} if max(r := factorise(n, base)) <= max(base, 3)}
-    found = [
-        Way(f"dense({outputs}, {inputs})", dense(outputs, inputs)),
-        Way(f"debut_chain({outputs}, {inputs})", debut_chain(outputs, inputs)),
-    ]
-    if inputs == outputs > 1:
-        found.append(Way(f"mixed_radix({own})", mixed_radix(own)))
-    cheapest = min(smooth, key=lambda n: n * sum(smooth[n]))
-    for n in {*powers, cheapest} - {min(inputs, outputs)}:
-        code = f"padded(mixed_radix({smooth[n]}), {inputs}, {outputs})"
-        found.append(Way(code, padded(mixed_radix(smooth[n]), inputs, outputs)))
-    return sorted(found, key=lambda way: (way.weights, way.code))
+    size = max(inputs, outputs, 2)
+    powers = {n: factorise(n, base) for n in sorted({next_power(size), next_power(size, base)})}
+    found = [_exact(inputs, outputs, base), _wider(inputs, outputs, base)]
+    found += [_padded(radices, inputs, outputs) for n, radices in powers.items() if not n == inputs == outputs]
+    found.append(Way(f"debut_chain({outputs}, {inputs})", debut_chain(outputs, inputs)))
+    found.append(Way(f"dense({outputs}, {inputs})", dense(outputs, inputs)))
+    return sorted({way.code: way for way in found if way}.values(), key=lambda way: way.weights)
+
+
+@cache
+def way(inputs, outputs=None):
+    """The one of `ways` that a layer takes unless it is told another: the Butterfly Transform of base 4 where there is
+
+    one, else mixed radix, and padded only where that saves a fifth of the weights at least, because factors with an
+    index cost more in hardware.
+    """
+    outputs = inputs if outputs is None else outputs
+    chains._check_sizes("way", inputs=inputs, outputs=outputs)
+    exact, wider = _exact(inputs, outputs, 4), _wider(inputs, outputs, 4)
+    return wider if wider and wider.weights < 0.8 * exact.weights else exact
+
+
+def _exact(inputs, outputs, base):
+    """The Way of mixed radix of these very sizes, of one dense factor where there is no other."""
+    radices = _radices(inputs, outputs, base)
+    if len(radices) < 2:
+        return Way(f"dense({outputs}, {inputs})", dense(outputs, inputs))
+    return Way(f"mixed_radix({radices})", mixed_radix(radices))
+
+
+def _wider(inputs, outputs, base):
+    """The Way of the cheapest mixed radix of smooth sizes, padded, None where that is the exact one."""
+    pairs = [(n, m) for n in _smooth(inputs, base) for m in _smooth(outputs, base) if n == m or inputs != outputs]
+    costs = {pair: sum(p.weights for p in mixed_radix(r)) for pair in pairs if (r := _radices(*pair, base))}
+    best = min(costs, key=costs.get, default=(inputs, outputs))
+    return None if best == (inputs, outputs) else _padded(_radices(*best, base), inputs, outputs)
+
+
+def _padded(radices, inputs, outputs):
+    code = f"padded(mixed_radix({radices}), {inputs}, {outputs})"
+    return Way(code, padded(mixed_radix(radices), inputs, outputs))
+
+
+def _smooth(size, base):
+    """The sizes from `size` to the next power of two whose radices are at most the base, or 3."""
+    near = range(max(size, 2), next_power(size) + 1)
+    return [n for n in near if max(factorise(n, base)) <= max(base, 3)]
+
+
+@cache
+def _radices(inputs, outputs, base):
+    """Radices for `mixed_radix`: of as many outputs as inputs `factorise`'s, else the cheapest, all 2 at least."""
+    if inputs == outputs:
+        return factorise(inputs, base)
+    found = _cheapest(outputs, inf, outputs > inputs, least=2)(inputs, outputs)
+    return tuple(r if r == s else (r, s) for r, s in found[2]) if found else ()

@@ -159,6 +159,31 @@ def projections(title, rows):
     return table
 
 
+def replaced(rows, parameters):
+    """Layers in place of others, `bfthw.nn.replace.Replaced`; parameters: of the whole model, (before, after)."""
+    done = [row for row in rows if not row.why]
+    pair = any(len(row.errors) == 2 for row in done)
+    errors = ([">fitted", ">held out"] if pair else [">error"]) if any(row.errors for row in done) else []
+    table = Table(
+        "Replaced; a weight is a multiplication a vector, of a pixel for example",
+        "layer", ">in", ">out", ">factors", *errors, ">before", ">after", ">of dense",
+    )
+
+    def add(name, figures, before, after, total=False):
+        table.add_row(name, *figures, str(before), str(after), f"{100 * after / before:.1f} %", total=total)
+
+    for row in done:
+        found = [f"{error:.3f}" for error in row.errors] + [""] * (len(errors) - len(row.errors))
+        add(row.name, [str(row.inputs), str(row.outputs), str(len(row.patterns)), *found], row.dense, row.weights)
+    table.add_section()
+    empty = [""] * (3 + len(errors))
+    add("all", empty, sum(row.dense for row in done), sum(row.weights for row in done), total=True)
+    add("parameters", empty, *parameters, total=True)
+    left = ", ".join(f"{row.name} ({row.why})" for row in rows if row.why)
+    table.caption = f"left as they are: {left}" if left else ""
+    return table
+
+
 def formats(network, reports=()):
     """Formats of an IntNetwork, width.fraction bits; SQNR and saturation where there are reports of its stages."""
     by_name = {row.name: row for row in reports}

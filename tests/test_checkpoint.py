@@ -109,7 +109,21 @@ def test_safetensors_keeps_no_order(tmp_path):
     for order in (["head", "body"], ["body", "head"]):
         assert [own.name for own in load(path, order=order).network.layers] == order
     refused(path, "order must name each layer of the file once", "'tail'", order=["head", "tail"])
-    refused(path, "order must name each layer of the file once", order=["head"])
+    one = load(path, order=["head"])
+    assert [own.name for own in one.network.layers] == ["head"]
+    assert "not taken, as the order does not name them: 'body'" in one.notes
+
+
+def test_layers_beside_modules_of_torch(tmp_path):
+    """A state_dict of a whole network: dense layers and norms are read, what is not is named, --order picks."""
+    norm = {"1.weight": 2 * np.ones(4), "1.bias": np.ones(4), "1.running_mean": np.ones(4), "1.running_var": np.ones(4)}
+    path = npz(tmp_path / "w.npz", layer("0") | norm | {"2.weight": np.ones((3, 4))})
+    one, other = load(path).network.layers
+    np.testing.assert_allclose(one.scale, 2 * (1 + 1e-5) ** -0.5)
+    assert other.chain.patterns == ((1, 3, 4, 1),) and other.scale is None
+    path = npz(tmp_path / "w.npz", layer("0") | norm | {"2.weight": np.ones((3, 4, 3, 3))})
+    refused(path, r"1 arrays .*'2.weight' \(3, 4, 3, 3\); --order takes single layers, of '0'; bfthw.nn.extract")
+    assert [own.parts for own in load(path, order=["0", "1"]).network.layers] == [["scale", "bias"]]
 
 
 def test_the_description_gives_the_order(tmp_path):
@@ -118,6 +132,8 @@ def test_the_description_gives_the_order(tmp_path):
     path = safetensors(tmp_path / "w.safetensors", arrays, {"bfthw": text})
     assert [own.name for own in load(path).network.layers] == ["10", "9"]
     refused(path, "contradicts the file's own order", order=["9", "10"])
+    one = load(path, order=["9"])
+    assert [own.name for own in one.network.layers] == ["9"] and any("'10'" in note for note in one.notes)
     path = npz(tmp_path / "w.npz", arrays | {"bfthw": np.frombuffer(text.encode(), np.uint8)})
     assert [own.name for own in load(path).network.layers] == ["10", "9"]
 
@@ -192,9 +208,8 @@ BAD = {
     "padded-number": (FACTORS | {"factors.02": np.ones((1, 1, 1, 1))}, ["unexpected key 'factors.02'"]),
     "batch-norm": (
         layer("0") | {"1.weight": np.ones(4), "1.running_mean": np.ones(4)},
-        ["running_mean", "bfthw.nn.fold"],
+        ["2 arrays belong to no layer .*'1.running_mean'", "--order takes single layers, of '0'", "bfthw.nn.extract"],
     ),
-    "dense": (layer("0") | {"fc.weight": np.ones((4, 4))}, ["'fc.weight'", "bfthw.nn.to_network"]),
     "both": (FACTORS | layer("0"), ["are the same", "factors.0"]),
     "2-D": ({"factors.0": np.ones((4, 4))}, ["'factors.0' must have shape", r"\(a, b, c, d\), got \(4, 4\)"]),
     "no-size": ({"factors.0": np.ones((1, 0, 4, 1))}, ["'factors.0' must have shape", r"got \(1, 0, 4, 1\)"]),

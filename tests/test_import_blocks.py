@@ -61,6 +61,45 @@ def test_blocks_of_some_rank(tmp_path, k, j, b1, i, rows, bias):
     assert any("with b2 = 1" in n for n in loaded.notes) and not any("are possible" in n for n in loaded.notes)
 
 
+@pytest.mark.parametrize("b2", [1, 2, 3])
+@pytest.mark.parametrize("k, j, b1, i, rows", [(4, 4, 1, 4, 6), (3, 5, 2, 4, 6), (2, 8, 4, 5, 12), (1, 1, 2, 5, 6)])
+def test_outputs_that_stand_together(tmp_path, k, j, b1, i, rows, b2):
+    """Output (l, block, z) is row (l, z) of the block, b2 of them side by side."""
+    rng = np.random.default_rng(k + j + b2)
+    w1, w2, bias = rng.normal(size=(k, j * b1, i)), rng.normal(size=(j, rows, k * b1)), np.arange(rows * j)
+    right, left = w1.reshape(k, j, b1, i), w2.reshape(j, rows // b2, b2, k, b1)
+    wanted = np.einsum("jlzky,kjyi->ljzki", left, right).reshape(rows * j, k * i)
+    loaded = load(tmp_path, {"fc.w1_bfly": w1, "fc.w2_bfly": w2, "fc.bias": bias}, options={"b2": b2})
+    assert np.allclose(loaded.network.layers[0].chain.dense(), wanted)
+    assert not any("with b2 = 1" in note for note in loaded.notes)
+    for wrong in (4 if rows % 4 else 5, 0, "x"):
+        words = f"b2 = {wrong} does not fit: it must divide the {rows} outputs"
+        refused(tmp_path / "w.npz", words, options={"b2": wrong})
+
+
+@pytest.mark.parametrize("inputs, outputs, blocks", [(16, 16, 4), (24, 58, 4), (58, 24, 4), (7, 9, 3), (6, 12, 1)])
+def test_blocks_of_shuffled_inputs(tmp_path, inputs, outputs, blocks):
+    """Input g p + c, of the padded ones, goes to place c k + g, as ShuffleNet shuffles channels of k groups."""
+    p, q = -(-inputs // blocks), -(-outputs // blocks)
+    rng = np.random.default_rng(inputs)
+    weight, bias = rng.normal(size=(blocks, q, p)), rng.normal(size=outputs)
+    x = rng.normal(size=(3, inputs))
+    whole = np.concatenate([x, np.zeros((3, blocks * p - inputs))], axis=1)
+    shuffled = np.zeros_like(whole)
+    for g in range(blocks):
+        for c in range(p):
+            shuffled[:, c * blocks + g] = whole[:, g * p + c]
+    wanted = np.concatenate([shuffled[:, b * p : (b + 1) * p] @ weight[b].T for b in range(blocks)], axis=1)
+    wanted = wanted[:, :outputs]
+    options = {"inputs": inputs, "shuffle": "yes"}
+    loaded = load(tmp_path, {"fc.weight": weight, "fc.bias": bias}, options=options)
+    assert np.allclose(loaded.network(x), wanted + bias) and any("with shuffle" in note for note in loaded.notes)
+    # saying so says that it is blocks, no convolution
+    bare = load(tmp_path, {"fc.weight": weight}, options=options | {"outputs": outputs})
+    assert np.allclose(bare.network(x), wanted)
+    refused(tmp_path / "w.npz", "shuffle must be no or yes, got 'maybe'", options={"shuffle": "maybe"})
+
+
 @pytest.mark.parametrize("inputs, outputs, blocks", [(16, 16, 4), (24, 58, 4), (58, 24, 4), (7, 9, 3), (6, 12, 1)])
 def test_blocks_on_one_diagonal(tmp_path, inputs, outputs, blocks):
     p, q = -(-inputs // blocks), -(-outputs // blocks)

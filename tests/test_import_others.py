@@ -98,15 +98,15 @@ def test_debut_lines_of_all_layers(tmp_path):
     loaded = load(tmp_path, arrays, shapes=tmp_path / "s.txt", order=["f.9"])
     assert np.allclose(matrix(loaded.network), debut(chains[1], arrays["f.9.twiddle"]))
     assert any("not taken" in note and "'f.3'" in note for note in loaded.notes)
-    (tmp_path / "s.txt").write_text(text(*chains[:2]))
-    refused(tmp_path / "w.npz", "has lines for 2 layers", shapes=tmp_path / "s.txt", order=["f.9"])
+    (tmp_path / "s.txt").write_text(text(chains[0], chains[2]))
+    refused(tmp_path / "w.npz", "for 64 weights, none of 2 lines has", shapes=tmp_path / "s.txt", order=["f.9"])
 
 
 GOOD = "96 72 4 3 1 48 96 1 2 4"
 DEBUT = {
     "none": (None, ["sizes of DeBut factors are in no checkpoint", "--shapes"]),
     "missing": ("", ["w.txt: has lines for 0 layers", "1 of DeBut: 'a'"]),
-    "too many": (f"{GOOD}\n{GOOD}", ["lines for 2 layers"]),
+    "too many": (f"{GOOD}\n48 96 4 8 1", ["for 384 weights and 48 outputs, lines 1, 2 have: a.line=N says which"]),
     "words": ("96 72 4 3 x", ["line 1: must be five integers a factor", "'x'"]),
     "four": ("\n96 72 4 3", ["line 2: must be five integers", "found 4 integers"]),
     "negative": ("96 72 4 3 -1", ["line 1", "'-1'"]),

@@ -161,12 +161,6 @@ def test_a_flow_learns_through_log_det_and_solve():
         (lambda: layers.Circulant(0), ValueError, "Circulant: inputs must be a positive integer, got 0"),
         (lambda: layers.Pointwise(nn.Linear(3, 3)), TypeError, "Pointwise takes a layer of bfthw.nn, got Linear"),
         (lambda: layers.Pointwise(layers.LowRank(3, 3, 1))(torch.zeros(2, 3)), ValueError, r"takes \(N, C, H, W\)"),
-        (
-            lambda: layers.ButterflyPointwise(58),
-            ValueError,
-            r"58 channels are no power of base 4; .*padded\(mixed_radix\(\(4, 4, 4\)\), 58, 58\): 744; .*"
-            r"mixed_radix\(\(29, 2\)\): 1798; dense\(58, 58\): 3364",
-        ),
     ],
 )
 def test_refused(make, error, text):

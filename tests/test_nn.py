@@ -247,10 +247,12 @@ def test_to_network_of_channels_flattened():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: Butterfly(24), r"24 is no power of base 4: name the radices"),
+        (lambda: Butterfly(24, base=4), r"Butterfly: with base=4 there must be a power of 4 .* 24 -> 24; .* 216 weights"),
+        (lambda: Butterfly(16, 32, base=4), r"power of 4 of values and as many outputs, got 16 -> 32; .* 160 weights"),
+        (lambda: Butterfly([(1, 2, 3, 1)], base=4), "base= is for a number of values, not for a chain"),
+        (lambda: Butterfly([(1, 2, 3, 1)], 3), "the patterns give 2 values, not 3"),
+        (lambda: Butterfly(0), "way: inputs must be a positive integer, got 0"),
         (lambda: Butterfly([(1, 2, 3, 1)], residual=True), "Butterfly: a residual needs as many .* got 3 -> 2"),
-        (lambda: ButterflyPointwise(24), r"24 channels .*mixed_radix\(\(4, 3, 2\)\): 216"),
-        (lambda: ButterflyPointwise(16, 32), r"16 -> 32 channels need a chain of their own, .*chain.monarch\(32, 16"),
         (lambda: ButterflyPointwise(8, 6, patterns=[(1, 5, 8, 1)]), "map 8 -> 5, the channels are 8 -> 6"),
         (lambda: Butterfly(16)(torch.zeros(3, 8)), r"takes \(..., 16\), got \(3, 8\)"),
         (lambda: ButterflyPointwise(16)(torch.zeros(3, 8, 2, 2)), r"takes \(N, 16, H, W\), got \(3, 8, 2, 2\)"),

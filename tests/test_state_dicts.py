@@ -122,6 +122,50 @@ def test_what_is_passed_over_is_noted(tmp_path, model):
     )
 
 
+LAYERS = {
+    "dense": {"weight": (5, 8)},
+    "convolution": {"weight": (5, 8, 1)},
+    "torch_butterfly": {"twiddle": (1, 1, 3, 4, 2, 2)},
+    "butterfly": {"twiddle": (1, 3, 2, 8)},
+    "monarch": {"blkdiag1": (4, 2, 2), "blkdiag2": (4, 2, 2)},
+    "blast": {"B": (4, 2, 3), "C": (2, 3, 4), "D": (4, 2, 3)},
+    "native": {"factors.0": (1, 2, 2, 4), "factors.1": (2, 4, 4, 1)},
+}
+
+
+@pytest.mark.parametrize("shapes", LAYERS.values(), ids=LAYERS)
+def test_no_bias_is_none(tmp_path, shapes):
+    """As of modules that register it so and are saved attribute by attribute."""
+    torch.manual_seed(1)
+    state = {f"fc.{key}": torch.randn(shape).double() for key, shape in shapes.items()}
+    matrices = []
+    for more in ({}, {"fc.bias": None}):
+        torch.save(state | more, tmp_path / "w.pt")
+        loaded = load(tmp_path / "w.pt")
+        (layer,) = loaded.network.layers
+        assert layer.bias is None and ("no tensors, passed over: 'fc.bias'" in loaded.notes) == bool(more)
+        matrices.append(layer.chain.dense())
+    assert np.array_equal(*matrices)
+
+
+@pytest.mark.parametrize("updates", [0, 1, 5])
+@pytest.mark.parametrize("inner", [False, True])
+def test_averages_of_torch(tmp_path, model, updates, inner):
+    """SWA's and an exponential average, with the buffers of a batch norm and its own counter."""
+    model = nn.Sequential(nn.BatchNorm1d(16).double(), *model).eval()
+    for how in ({}, {"multi_avg_fn": torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)}):
+        averaged = torch.optim.swa_utils.AveragedModel(model, use_buffers=True, **how)
+        for _ in range(updates):
+            with torch.no_grad():
+                model[1].weight += 0.1
+            averaged.update_parameters(model)
+        state = averaged.state_dict()
+        assert {"n_averaged", "module.0.num_batches_tracked"} <= state.keys()
+        loaded = network_of(tmp_path, {"ema": state, "epoch": 3} if inner else state)
+        assert agrees(loaded, averaged.eval())
+        assert any("counters, passed over: 'n_averaged', 'module.0.num_batches_tracked'" in n for n in loaded.notes)
+
+
 def test_a_single_number_that_is_no_counter_is_not_passed_over(tmp_path, model):
     torch.save(model.state_dict() | {"temperature": torch.tensor(0.5)}, tmp_path / "w.pt")
     refused(tmp_path / "w.pt", "temperature")

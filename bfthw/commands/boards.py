@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from .. import options as given
 from ..console import console, progress, say, show_build, steps
+from .each import each
 from .network import read
 
 
@@ -98,6 +99,7 @@ def run(
 
 
 @given.takes(file=given.FOREIGN)
+@each()
 def fit(ckpt: given.Checkpoint, settings_file: given.SettingsFile = None, *, file):
     """Estimate which boards a network fits, and how; nothing is built."""
     import bfthw

@@ -1,5 +1,6 @@
 """Commands on cores: Verilog and its simulation."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -7,16 +8,20 @@ import typer
 
 from .. import options as given
 from ..console import console, progress, show_simulation
+from .each import each
 from .network import to_integers
 
 
 @given.takes(file=given.FOREIGN, hardware=given.HARDWARE, bits=given.FORMATS)
+@each(name=lambda name, part: "_".join([name, re.sub(r"[^A-Za-z0-9_]", "_", part)]))
 def generate(
     ckpt: given.Checkpoint,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files, made if missing")
     ],
-    name: Annotated[str, typer.Option(help="Name of the Verilog module and of the files")],
+    name: Annotated[
+        str, typer.Option(help="Name of the Verilog module and of the files; with --each NAME_PART of every part")
+    ],
     interval: given.Interval = None,
     multipliers: given.Multipliers = None,
     fit: given.FitBoard = None,

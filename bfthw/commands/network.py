@@ -8,39 +8,40 @@ import typer
 from .. import options as given
 from ..console import console, say
 from ..reading import LIMIT
+from .each import each
 
 
-def read(path, key=None, order=None, format=None, shapes=None, options=None, limit=None):
+def read(path, part=None, **file):
     """(float Network or None, IntNetwork or None) of a file, its notes printed.
 
-    key: of its state dict. options: `KEY=VALUE` of --import. limit: GiB of memory that reading may take.
+    file: options as the command line has them. part: an `each.Part` of the file, of which that alone is taken.
     """
     import bfthw
 
-    limit = _bytes(limit)
-    if bfthw.checkpoint.is_integers(path, limit):
-        if key or format or shapes or options:
+    if part is not None:
+        loaded = part.read()
+        say(loaded.notes)
+        return loaded.network, None
+    file = as_given(**file)
+    if bfthw.checkpoint.is_integers(path, file["limit"]):
+        if any(file[name] for name in ("key", "format", "shapes", "options")):
             raise ValueError(
                 f"{path}: holds integers already; --key, --format, --shapes and --import are for foreign files"
             )
-        return None, bfthw.load_integers(path, limit)
-    order, options = _given(order, options)
-    loaded = bfthw.load(path, key=key, order=order, format=format, shapes=shapes, options=options, limit=limit)
+        return None, bfthw.load_integers(path, file["limit"])
+    loaded = bfthw.load(path, **file)
     say(loaded.notes)
     return loaded.network, None
 
 
-def _bytes(limit):
-    """--limit, GiB, in bytes."""
-    return LIMIT if limit is None else int(limit * (1 << 30))
-
-
-def _given(order, options):
-    """--order and --import as `bfthw.load` takes them."""
+def as_given(key=None, order=None, format=None, shapes=None, options=None, limit=None):
+    """Options of the command line as `bfthw.load` takes them, by name. options: KEY=VALUE, of --import; limit: GiB."""
     for option in options or ():
         if "=" not in option:
             raise ValueError(f"--import {option}: must be KEY=VALUE, stride=decreasing for example")
-    return order.split(",") if order else None, dict(option.split("=", 1) for option in options or ())
+    order, options = order.split(",") if order else None, dict(option.split("=", 1) for option in options or ())
+    limit = LIMIT if limit is None else int(limit * (1 << 30))
+    return {"key": key, "order": order, "format": format, "shapes": shapes, "options": options, "limit": limit}
 
 
 def to_integers(path, settings, calibration, file, allow_constant=False, *, output):
@@ -122,6 +123,7 @@ def doctor():
 
 
 @given.takes(file=given.FOREIGN)
+@each()
 def inspect(
     ckpt: given.Checkpoint = None,
     model: Annotated[str, typer.Option(metavar="NAME", help="Instead of a file: mobilenetv1, pointnet ...")] = None,
@@ -146,6 +148,8 @@ def inspect(
     from . import models
 
     how = {"width": width, "resolution": resolution, "fusion": fusion, "base": base}
+    if check and "part" in file:
+        raise ValueError("--check compares one network, --each has several")
     if (ckpt is None) == (model is None) or model is None and any(value is not None for value in how.values()):
         raise ValueError("inspect takes a checkpoint, or --model NAME with --width, --resolution, --fusion, --base")
     if model is not None:
@@ -174,19 +178,23 @@ def inspect(
         console.print(_checked(ckpt, network, None, check, **file), markup=False, soft_wrap=True)
 
 
-def _checked(path, network, failed, check, key=None, order=None, format=None, shapes=None, options=None, limit=None):
+def _checked(path, network, failed, check, **file):
     """What `recorded.check` says of a file's reading, or of one that failed."""
     from .. import checkpoint, recorded
 
-    file = checkpoint.File(path, key=key, format=format, shapes=shapes, limit=_bytes(limit))
-    order, options = _given(order, options)
-    return recorded.check(file, network, failed, *check, order=order, options=options)
+    file = as_given(**file)
+    order, options = file.pop("order"), file.pop("options")
+    return recorded.check(checkpoint.File(path, **file), network, failed, *check, order=order, options=options)
 
 
 @given.takes(file=given.FOREIGN, bits=given.FORMATS)
+@each(output=lambda output, name: output / f"{name}.npz")
 def quantize(
     ckpt: given.Checkpoint,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.npz", help="Where to write the integers")],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="OUT.npz", help="Where to write the integers; with --each a folder"),
+    ],
     calibration: given.Calibration = None,
     allow_constant: given.AllowConstant = False,
     *,

@@ -12,16 +12,22 @@ import numpy as np
 from ..line import Line
 from ..network import Layer
 from ..reading import CheckpointError, short, some
-from . import blast, debut, dense, monarch, released, torch_butterfly
+from . import blast, debut, dense, monarch, released, special, torch_butterfly
 from .between import Between
 from .layout import Hints
 
-LAYOUTS = {one.name: one for m in (released, torch_butterfly, debut, monarch, blast, dense) for one in m.LAYOUTS}
-FORMATS = ("native", *LAYOUTS, "onnx")
+MODULES = (released, torch_butterfly, special, debut, monarch, blast, dense)
+LAYOUTS = {one.name: one for module in MODULES for one in module.LAYOUTS}
+BESIDE = ("special", "dense")  # what may stand beside layers of every format
+NATIVE = "native"
+FORMATS = (NATIVE, *LAYOUTS, "onnx")
 OPTIONS = {
     "base": "2, 4 or 8: radix of released layers",
     "stride": "increasing or decreasing: the first block's of torch_butterfly and butterfly",
     "param": "ortho, ortho2, ds or logit: of an older butterfly whose twiddle has numbers, not matrices",
+    "shuffle": "yes or no: whether a BlockdiagLinear shuffles its inputs",
+    "b2": "of a BlockdiagButterflyLinear: outputs that stand together",
+    "line": "LAYER.line of a DeBut layer: its line of the shapes file",
     "inputs": "sizes that padding hides, of the network; LAYER.inputs of a layer",
     "outputs": "the same at the other end",
     "relu": "none, hidden (all layers but the last), all or gaps (where numbers skip); LAYER.relu=yes or no of one",
@@ -35,21 +41,22 @@ NOTHING = (
 )
 
 # a layer's name, and the part that belongs to it
-_KEY = re.compile(r"(?:(?P<layer>.*?)\.)??(?P<part>balanced_bfts\.[^.]*\.[^.]*|[^.]*)", re.DOTALL)
+_KEY = re.compile(r"(?:(?P<layer>.*?)\.)??(?P<part>(?:factors|index)\.[0-9]+|balanced_bfts\.[^.]*\.[^.]*|[^.]*)", re.DOTALL)
 
 
-def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, options=None, asked=None):
+def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, options=None, asked=None, own=None):
     """(layers, notes) of the arrays of a file.
 
     order: names, wanted, notes -> names in the order of use. wanted: names of the layers to take, None for all; others
     are left out with a note. format: the only layout, besides dense ones, that is tried; shapes: the text file of
     debut; options: see `OPTIONS`, with `<layer>.` before the key or without. asked: a dict that gets every key that an
-    option could have here, with its values. CheckpointError for everything that is not understood.
+    option could have here, with its values. own: path, name, {part: (key, array)}, notes -> Layer, of bfthw's own ones.
+    CheckpointError for everything that is not understood.
     """
     options, groups, notes = dict(options or {}), _groups(path, arrays), []
     kinds = {n: "batch norm" if dense.is_norm(parts) else _recognised(parts, format) for n, parts in groups.items()}
     names = order(_taken(path, groups, kinds, wanted, format, notes), wanted, notes)
-    by_layer = _assign(path, names, kinds, shapes, order)
+    lines = _lines(path, names, kinds, shapes, order, groups)
     asked = {} if asked is None else asked
     between = _between(path, names, kinds, groups, options, asked)
     line, granted = Line(), {}
@@ -60,10 +67,12 @@ def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, option
                 parts[part] = real(path, key, array)
             if kinds[name] == "batch norm":
                 notes.append(_norm(line, name, parts, _eps(name, options, asked)))
+            elif kinds[name] == NATIVE:
+                line.layer(own(path, name, groups[name], notes))
             else:
                 before = line.layers[-1].chain.outputs if line.layers else None
                 hints = Hints(name=name, options=options, before=before, last=name == between.layers[-1])
-                hints.shapes, hints.asked, hints.format = by_layer, asked, format
+                hints.shapes, hints.asked, hints.format = lines, asked, format
                 line.layer(Layer(name=name, **LAYOUTS[kinds[name]].layer(parts, hints)))
                 for text in hints.notes:
                     granted.setdefault(text, []).append(name)
@@ -86,6 +95,12 @@ def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, option
         raise CheckpointError(f"{path}: batch norm {error}") from None
 
 
+def names(path, arrays):
+    """Names of all layers of a file, read or not, without batch norms."""
+    groups = _groups(path, arrays)
+    return [name for name, parts in groups.items() if not dense.is_norm(parts)]
+
+
 def _taken(path, groups, kinds, wanted, format, notes):
     """Names of the layers to take, in the order of the file; notes those that are left out."""
     names = list(groups)
@@ -100,9 +115,25 @@ def _taken(path, groups, kinds, wanted, format, notes):
     strangers = [name for name in names if kinds[name] is None]
     if strangers or all(kinds[name] == "batch norm" for name in names):
         raise CheckpointError(f"{path}: {_unknown(strangers, groups, names, kinds, format)}")
+    products = _products(names, kinds)
+    if products:
+        raise CheckpointError(
+            f"{path}: {' and '.join(map(repr, products))} are those of a TensorProduct, which work along two axes and "
+            f"are no chain; --order {products[0]} takes one"
+        )
     if format not in (None, "dense", *kinds.values()):
         raise CheckpointError(f"{path}: no layer of the format {format!r}: its keys are {LAYOUTS[format].telling}")
     return names
+
+
+def _products(names, kinds):
+    """The first layers in both maps of a TensorProduct of torch_butterfly; None where there is none."""
+    found = {}
+    for name in names:
+        place = re.match(r"((?:.*\.)?)map([12])(?:\.|$)", name)
+        if place and kinds[name] in ("torch_butterfly", "special"):
+            found.setdefault(place[1], {}).setdefault(place[2], name)
+    return next((tuple(maps.values()) for maps in found.values() if len(maps) == 2), None)
 
 
 def with_relus(path, layers, every, options, asked):
@@ -171,28 +202,32 @@ def _groups(path, arrays):
 
 def _recognised(parts, format):
     """The name of the first layout that knows a layer's arrays, None where none does."""
+    if format is None and "factors.0" in parts:
+        return NATIVE
     parts = {part: array for part, (_, array) in parts.items()}
-    tried = LAYOUTS if format is None else [format, "dense"]
+    tried = LAYOUTS if format is None else [format, *BESIDE]
     return next((name for name in tried if LAYOUTS[name].knows(parts)), None)
 
 
-def _assign(path, names, kinds, shapes, order):
-    """{layer: (line, factors)} of the debut layers, in order; None without a shapes file.
+def _lines(path, names, kinds, shapes, order, groups):
+    """debut.Lines, with those of the layers by order: of all in the file, or of all that are taken, where they fit.
 
-    Lines are those of the layers that are taken; or, where there are as many, those of all in the file.
+    None without a shapes file.
     """
-    wanting = [name for name in names if kinds[name] == "debut"]
     if shapes is None:
         return None
-    lines = debut.read_shapes(shapes)
-    every = [name for name in kinds if kinds[name] == "debut"]
-    if len(lines) == len(every) > len(wanting):
-        wanting = order(every, None, [])
-    if len(lines) != len(wanting):
+    lines, every = debut.read_shapes(shapes), [name for name in kinds if kinds[name] == "debut"]
+    wanting = [name for name in names if kinds[name] == "debut"]
+    if not lines:
         raise CheckpointError(
-            f"{shapes}: has lines for {len(lines)} layers, {path} has {len(wanting)} of DeBut: {some(wanting)}"
+            f"{shapes}: has lines for 0 layers, {path} has {len(wanting)} of DeBut: {some(wanting)}"
         )
-    return dict(zip(wanting, lines))
+    if len(lines) == len(every):
+        wanting, fit = order(every, None, []) if len(every) > len(wanting) else wanting, True
+    else:
+        parts = [{part: array for part, (_, array) in groups[name].items()} for name in wanting]
+        fit = len(lines) == len(wanting) and all(debut.fits(line[1], one) for one, line in zip(parts, lines))
+    return debut.Lines(shapes, lines, dict(zip(wanting, lines)) if fit else {})
 
 
 def _eps(name, options, asked):
@@ -218,6 +253,8 @@ def _unknown(strangers, groups, names, kinds, format):
     if known:
         start = f"{len(found)} arrays belong to no layer that is read here: {listed}"
         hint = f"; --order takes single layers, of {some(known)}"
+        if NATIVE in kinds.values():  # whoever has such a file has the module, which says more
+            return f"{start}{hint}; bfthw.nn.extract(model, x, folder) writes each with its norm, its ReLU and its inputs"
     else:
         start, hint = f"no layer that is read here; found {listed}", ""
     return f"{start}. Looked for, each behind <layer>.: {native}{looked}{hint}"

@@ -20,11 +20,14 @@ class Numbers:
                 self._taken.setdefault("".join(pieces[:k]), set()).add(int(pieces[k]))
 
     def skipped(self, before, after):
-        """Numbers between two names that no name of the file has, the first 7 among 1,000: (1,) for '0' and '2'."""
+        """Numbers between two names that no name of the file has, the first 7 among 1,000: (1,) for '0' and '2'.
+
+        None where they do not tell: for 'body.5' and 'head'.
+        """
         one, two = (re.split("([0-9]+)", name) for name in (before, after))
         k = next((k for k, (a, b) in enumerate(zip(one, two)) if a != b), 0)
         if k % 2 == 0:  # they differ in letters
-            return ()
+            return None
         taken, low, high = self._taken["".join(one[:k])], int(one[k]), int(two[k])
         return tuple(islice((n for n in range(low + 1, min(high, low + 1001)) if n not in taken), 7))
 
@@ -45,7 +48,9 @@ class Between:
         self.names, self.options, self.asked = names, options, asked
         self.layers = [name for name in names if name not in norms]
         numbers = Numbers(every)
-        self.gaps = {a: found for a, b in zip(names, names[1:]) if (found := numbers.skipped(a, b))}
+        between = {a: numbers.skipped(a, b) for a, b in zip(names, names[1:])}
+        self.gaps = {a: found for a, found in between.items() if found}
+        self.unknown = {names[-1], *(a for a, found in between.items() if found is None)}  # what follows them
         self.start = numbers.start(names[0])
         # layer -> itself and the norms behind it
         self.groups = {}
@@ -80,7 +85,7 @@ class Between:
         behind = False
         for norm in norms:
             side = self._option(norm, "norm", NORM, NORM)
-            gap, known = end in self.gaps, norm != self.names[-1] and norm not in self.gaps
+            gap, known = end in self.gaps, norm not in self.unknown and norm not in self.gaps
             if side is None and gap and not known and not behind:
                 raise ValueError(
                     f"batch norm {norm!r} may stand before the ReLU of layer {name!r} or behind it, as modules without "

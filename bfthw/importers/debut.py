@@ -5,6 +5,8 @@ of order (in/(s t), t, r, s), a factor of pattern (in/(s t), r, s, t) (Lin et al
 section 3). The shapes file has a line for each layer, five integers `out in r s t` for each factor.
 """
 
+from typing import NamedTuple
+
 from ..chain import Chain, Factor
 from ..reading import CheckpointError, read_text, reader, short
 from .layout import Layout, bias_of, only
@@ -34,6 +36,46 @@ def read_shapes(path):
     return found
 
 
+class Lines(NamedTuple):
+    """Of the shapes file at `path`: every line as `read_shapes` has it, and that of a layer where order tells it."""
+
+    path: object
+    every: list
+    ordered: dict
+
+    def of(self, name, parts, given):
+        """(line number, factors) of a layer: the given number's, else the layer's in order, else the one that fits.
+
+        ValueError where none fits, or lines of several shapes do.
+        """
+        twiddle, bias = parts["twiddle"], parts.get("bias")
+        numbers = {str(number): (number, factors) for number, factors in self.every}
+        if given is not None:
+            if str(given) not in numbers:
+                raise ValueError(f"line = {given}: {self.path} has shapes in the lines {', '.join(numbers)}")
+            return numbers[str(given)]
+        if name in self.ordered:
+            return self.ordered[name]
+        fitting = [line for line in self.every if fits(line[1], parts)]
+        if len({tuple(factors) for _, factors in fitting}) == 1:
+            return fitting[0]
+        outputs = "" if bias is None else f" and {bias.size} outputs"
+        listed = ", ".join(f"{number}" for number, _ in fitting)
+        which = f"lines {listed} have: {name}.line=N says which" if fitting else f"none of {len(numbers)} lines has"
+        raise ValueError(f"of {self.path}, for {twiddle.size} weights{outputs}, {which}")
+
+
+def _count(factors):
+    """Weights of a layer."""
+    return sum(out * s for out, _, _, s, _ in factors)
+
+
+def fits(factors, parts):
+    """Whether a layer of these shapes has as many weights, and as many outputs as a bias has entries."""
+    bias = parts.get("bias")
+    return _count(factors) == parts["twiddle"].size and (bias is None or bias.shape == (factors[-1][0],))
+
+
 def layer(parts, hints):
     only(parts, "twiddle", "bias")
     twiddle = parts["twiddle"]
@@ -41,13 +83,13 @@ def layer(parts, hints):
         raise ValueError(
             "the sizes of DeBut factors are in no checkpoint: name their text file with --shapes (shapes=)"
         )
-    number, factors = hints.shapes[hints.name]
-    count = sum(out * s for out, _, _, s, _ in factors)
-    if twiddle.shape != (count,):
-        fitting = [n for n, other in hints.shapes.values() if sum(o * s for o, _, _, s, _ in other) == twiddle.size]
-        nearest = f"; line {fitting[0]} would fit" if fitting else ""
+    fitting = tuple(str(number) for number, factors in hints.shapes.every if fits(factors, parts))
+    values = fitting if len(fitting) > 1 else ()
+    number, factors = hints.shapes.of(hints.name, parts, hints.get("line", shared=False, values=values))
+    if twiddle.shape != (_count(factors),):
+        nearest = f"; line {fitting[0]} would fit: {hints.name}.line={fitting[0]}" if fitting else ""
         raise ValueError(
-            f"line {number} of the shapes needs {count} weights, twiddle has shape {twiddle.shape}{nearest}"
+            f"line {number} of the shapes needs {_count(factors)} weights, twiddle has shape {twiddle.shape}{nearest}"
         )
     values, start = [], 0
     for out, q, r, s, t in factors:

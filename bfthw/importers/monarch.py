@@ -4,13 +4,13 @@ blkdiag1 (k, q, p) is the factor (k, q, p, 1); blkdiag2 (l, s, r) takes value j*
 block i and puts its outputs back in the same way: the factor (1, s, r, l) (Dao et al., "Monarch", ICML 2022, section
 3.1). torch-structured calls them w1 and w2. A BlockdiagLinear is the first alone, `weight`. A BlockdiagButterflyLinear
 has w1_bfly (k, l*b1, p) and w2_bfly (l, s, k*b1), where the b1 outputs of the first that go to the same block of the
-second stand together.
+second stand together; of the outputs, b2 of a block.
 """
 
 import numpy as np
 
 from .layout import Layout, bias_of, entries, only
-from .plan import cut
+from .plan import ZERO, plan
 from .torch_butterfly import COMPLEX
 
 NAMES = ("blkdiag1", "blkdiag2"), ("w1", "w2"), ("w1_bfly", "w2_bfly")
@@ -32,37 +32,61 @@ def layer(parts, hints):
         raise ValueError(f"{names[0]} {one.shape} gives {k * q} values, {names[1]} {two.shape} takes {l * r}")
     if names == NAMES[1]:
         hints.note("w1 and w2 taken as torch-structured's MonarchLinear has them: outputs before inputs, w1 first")
-    first, second = entries(one.shape, two.shape)
+    (first, second), give = entries(one.shape, two.shape), None
     if names == NAMES[2]:
-        hints.note("w1_bfly and w2_bfly taken as BlockdiagButterflyLinear has them, with b2 = 1, its default")
         if q % l:
             raise ValueError(f"{names[0]} {one.shape} has {q} outputs a block, no multiple of the {l} of {names[1]}")
+        give = _turns(l, s, hints)
         first = first.reshape(k, l, q // l, p).transpose(0, 2, 1, 3).reshape(k, q, p)
     flat = np.concatenate([one.ravel(), two.ravel()])
     sources = [first[..., None], second.transpose(1, 2, 0)[None]]
-    return _fields(sources, flat, (k, p), (l, s), parts, hints, padded=names != NAMES[2])
+    return _fields(sources, flat, (k, p), (l, s), parts, hints, padded=names != NAMES[2], give=give)
 
 
-def _fields(sources, flat, ins, outs, parts, hints, padded=True):
-    """Fields of the Layer. ins, outs: (blocks, values of each), perhaps padded to the next multiple of the blocks."""
+def _turns(l, s, hints):  # noqa: E741
+    """Which output of l blocks of s stands where in a BlockdiagButterflyLinear: b2 of each in turn; None for one."""
+    given = hints.get("b2")
+    if given is None:
+        hints.note("w1_bfly and w2_bfly taken as BlockdiagButterflyLinear has them, with b2 = 1, its default")
+    elif not str(given).isdecimal() or not int(given) or s % int(given):
+        raise ValueError(f"b2 = {given} does not fit: it must divide the {s} outputs of a block")
+    elif int(given) > 1:
+        return np.arange(l * s).reshape(-1, int(given), l).transpose(0, 2, 1).ravel()
+    return None
+
+
+def _fields(sources, flat, ins, outs, parts, hints, *, padded=True, take=None, give=None):
+    """Fields of the Layer. ins, outs: (blocks, values of each), perhaps padded to the next multiple of the blocks.
+
+    take, give: which of the padded inputs, which of the outputs stands where; None for each in its place.
+    """
     (k, p), (l, s), bias = ins, outs, parts.get("bias")  # noqa: E741
     inputs = hints.size("inputs", k * p, least=k * p - padded * (k - 1))
     outputs = hints.size("outputs", l * s, least=l * s - padded * (l - 1)) if bias is None else bias.size
     if not (1 if padded else l * s) <= outputs <= l * s:
         raise ValueError(f"bias has {outputs} entries, the layer {l * s} outputs")
-    return {"chain": cut(1, inputs, outputs, sources).chain(flat), "bias": bias_of(parts, outputs)}
+    if take is not None or inputs < k * p:
+        take = np.arange(k * p) if take is None else take
+        take = np.where(take < inputs, take, ZERO)
+    if give is not None or outputs < l * s:
+        give = (np.arange(l * s) if give is None else give)[:outputs]
+    return {"chain": plan(sources, take, give, inputs).chain(flat), "bias": bias_of(parts, outputs)}
 
 
 def _single(parts, hints):
     """BlockdiagLinear: weight (k, q, p), as a convolution of kernel p has it too, of k outputs and q inputs."""
     (k, q, p), (entry,) = parts["weight"].shape, entries(parts["weight"].shape)
-    if hints.format is None and ("bias" not in parts or q == 1):
+    shuffle = hints.choice("shuffle", ("no", "yes"))
+    if hints.format is None and shuffle is None and ("bias" not in parts or q == 1):
         raise ValueError(
             f"weight {(k, q, p)}: may be {k} blocks on a diagonal or a convolution of kernel {p}, which is not read: "
             "--format monarch says the former"
         )
-    hints.note(f"weight taken as {k} blocks on a diagonal, as a BlockdiagLinear without shuffle has it")
-    return _fields([entry[..., None]], parts["weight"].ravel(), (k, p), (k, q), parts, hints)
+    how = "with" if shuffle == "yes" else "without"
+    hints.note(f"weight taken as {k} blocks on a diagonal, as a BlockdiagLinear {how} shuffle has it")
+    # with it, inputs go to the blocks as ShuffleNet's channels do: one of each in turn
+    take = np.arange(k * p).reshape(k, p).T.ravel() if shuffle == "yes" else None
+    return _fields([entry[..., None]], parts["weight"].ravel(), (k, p), (k, q), parts, hints, take=take)
 
 
 def knows(parts):

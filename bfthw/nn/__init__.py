@@ -1,9 +1,19 @@
 """Butterfly layers for torch: train, fold a batch norm, hand over to `Network`; needs torch, as `bfthw.qat` does."""
 
+try:
+    import torch  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    text = "bfthw.nn and bfthw.qat need torch, which is not installed: pip install 'bfthw[torch]'"
+    raise ModuleNotFoundError(text, name="torch") from None
+
 from .butterfly import Butterfly, ButterflyPointwise, Structured, parameter_groups
 from .convert import fold, to_layer, to_network
+from .extract import Extracted, extract
 from .multiply import apply
 from .released import ReleasedBFT
+from .replace import Replaced, replace
 from .structures import (
     Circulant,
     CyclicSupport,
@@ -22,6 +32,7 @@ __all__ = [
     "Circulant",
     "CyclicSupport",
     "Deformable",
+    "Extracted",
     "FixedButterfly",
     "Grouped",
     "Invertible",
@@ -29,10 +40,13 @@ __all__ = [
     "Monarch",
     "Pointwise",
     "ReleasedBFT",
+    "Replaced",
     "Structured",
     "apply",
+    "extract",
     "fold",
     "parameter_groups",
+    "replace",
     "to_layer",
     "to_network",
 ]

@@ -4,28 +4,29 @@ import torch
 from torch import nn
 
 from .. import chain as chains
-from ..structures import ways
+from ..structures import way
 from .multiply import apply_chain
 
 
 class Butterfly(nn.Module):
     """y = relu(scale * (B x + x) + bias) over the last dimension, B a chain of factors (Alizadeh et al., CVPR 2020).
 
-    shape: n, for the base-k Butterfly Transform over n = base^L values, or a chain of patterns (a, b, c, d), first
-    applied first. x (..., inputs) -> (..., outputs); the dense matrix is never formed.
+    shape, outputs: n and m, n where it is left out, for the chain of `structures.way`: any n and m, never dense from 16
+    on. Exactly chosen: with base=k the base-k Butterfly Transform over n = k^L values; as shape a chain of patterns
+    (a, b, c, d), first applied first. x (..., inputs) -> (..., outputs); the dense matrix is never formed.
     residual: first-to-last, before scale and bias; None means: wherever there are as many outputs as inputs.
     Parameters `factors.<m>` of shape (a, b, c, d), started as in section 3.4 of the paper; `bias` (outputs,) or None;
     `scale` (outputs,), None until `fold` puts a batch norm there. Buffers: `index.<m>` of Indexed patterns; `flags` =
     (1, residual, relu), or with such patterns (2, residual, relu, inputs), lets a state_dict describe itself; loading
     one with another index or other flags is an error.
-    Raises ValueError where the patterns do not chain or a residual has unequal sizes.
+    Raises ValueError where the patterns do not chain, n is no power of base, or a residual has unequal sizes.
     """
 
     over = "the last axis"
 
-    def __init__(self, shape, *, base=4, residual=None, bias=False, relu=False):
+    def __init__(self, shape, outputs=None, *, base=None, residual=None, bias=False, relu=False):
         super().__init__()
-        self.patterns = chains.bft(shape, base) if isinstance(shape, int) else chains.patterns(shape)
+        self.patterns = _patterns(type(self).__name__, shape, outputs, base)
         self.inputs, self.outputs = self.patterns[0].inputs, self.patterns[-1].outputs
         self._residual = self.inputs == self.outputs if residual is None else bool(residual)
         self._relu = bool(relu)
@@ -85,37 +86,51 @@ class Butterfly(nn.Module):
         return torch.relu(y) if self.relu else y
 
     def extra_repr(self):
-        stages = ", ".join(map(str, self.patterns))
-        return f"{self.inputs} -> {self.outputs}, [{stages}], residual={self.residual}, relu={self.relu}"
+        stages, dense = ", ".join(map(str, self.patterns)), self.inputs * self.outputs
+        weights = sum(p.weights for p in self.patterns)
+        cost = f"{weights} weights = {100 * weights / dense:.3g} % of dense"
+        parts = f"residual={self.residual}, bias={self.bias is not None}, relu={self.relu}"
+        return f"{self.inputs} -> {self.outputs}, {cost}, [{stages}], {parts}"
+
+
+def _patterns(owner, shape, outputs, base):
+    """The chain that a layer's arguments name."""
+    if not isinstance(shape, int):
+        shape = chains.patterns(shape)
+        if base is not None:
+            raise ValueError(f"{owner}: base= is for a number of values, not for a chain of patterns")
+        if outputs not in (None, shape[-1].outputs):
+            raise ValueError(f"{owner}: the patterns give {shape[-1].outputs} values, not {outputs}")
+        return shape
+    if base is None:
+        return way(shape, outputs).patterns
+    if outputs not in (None, shape) or any(r != base for r in chains.factorise(shape, base)):
+        raise ValueError(
+            f"{owner}: with base={base} there must be a power of {base} of values and as many outputs, got {shape} -> "
+            f"{shape if outputs is None else outputs}; without base= it takes {way(shape, outputs)} weights"
+        )
+    return chains.bft(shape, base)
 
 
 class ButterflyPointwise(Butterfly):
-    """A butterfly over the channels of NCHW or CHW, in the place of nn.Conv2d(n, m, 1, bias=False).
+    """A butterfly over the channels of NCHW or CHW, in the place of nn.Conv2d(n, m, 1, bias=False), any n and m.
 
-    (N, n, H, W) -> (N, m, H, W), the memory format kept. patterns: the chain, needed where n != m or n is no power of
-    `base` (`structures.ways` lists some). The rest, the state_dict too, is `Butterfly`'s. Raises ValueError where
-    patterns are missing or do not fit.
+    (N, n, H, W) -> (N, m, H, W), the memory format kept. patterns: a chain instead of the chosen one. The rest, the
+    state_dict too, is `Butterfly`'s. Raises ValueError where patterns do not fit.
     """
 
     over = "channels"
 
-    def __init__(self, n, m=None, *, base=4, patterns=None, residual=None, bias=False, relu=False):
-        m = n if m is None else m
-        if patterns is None and n != m:
-            raise ValueError(
-                f"ButterflyPointwise: {n} -> {m} channels need a chain of their own, for example "
-                f"patterns=chain.monarch({m}, {n}, blocks=...), or any (a, b, c, d) that chain"
-            )
-        if patterns is None and any(r != base for r in chains.factorise(n, base)):
-            raise ValueError(
-                f"ButterflyPointwise: {n} channels are no power of base {base}; name the chain as patterns=, from "
-                f"bfthw.structures (with its multiplications a pixel): {'; '.join(map(str, ways(n, base=base)))}"
-            )
-        super().__init__(n if patterns is None else patterns, base=base, residual=residual, bias=bias, relu=relu)
-        if (self.inputs, self.outputs) != (n, m):
-            raise ValueError(
-                f"ButterflyPointwise: the patterns map {self.inputs} -> {self.outputs}, the channels are {n} -> {m}"
-            )
+    def __init__(self, n, m=None, *, base=None, patterns=None, residual=None, bias=False, relu=False):
+        if patterns is not None:
+            patterns, m = chains.patterns(patterns), n if m is None else m
+            if (patterns[0].inputs, patterns[-1].outputs) != (n, m):
+                raise ValueError(
+                    f"ButterflyPointwise: the patterns map {patterns[0].inputs} -> {patterns[-1].outputs}, the "
+                    f"channels are {n} -> {m}"
+                )
+        shape, outputs = (n, m) if patterns is None else (patterns, None)
+        super().__init__(shape, outputs, base=base, residual=residual, bias=bias, relu=relu)
 
     def forward(self, x):
         if x.ndim not in (3, 4) or x.shape[-3] != self.inputs:

@@ -10,10 +10,15 @@ from .. import chain as chains
 from ..chain import Chain, Factor
 from ..line import Line
 from ..network import Layer, Network
+from . import foreign
 from .butterfly import Butterfly, ButterflyPointwise, Structured
+from .foreign import CHANNELS, LAST, POINTS
 from .hooks import evaluated, is_plain, refresh, refuse_hooks, unwrapped
 
-LAST, CHANNELS = Butterfly.over, ButterflyPointwise.over
+# what vectors may lie along in torch's own modules
+OVER = {nn.Linear: (LAST,), nn.BatchNorm1d: (LAST, POINTS), nn.Conv1d: (POINTS,)}
+OVER |= {nn.Conv2d: (CHANNELS,), nn.BatchNorm2d: (CHANNELS,)}
+
 
 def fold(butterfly, norm):
     """A copy of `butterfly` that does what `norm` in eval mode does after it.
@@ -45,13 +50,18 @@ def gain_and_shift(norm):
     if norm.running_mean is None:
         raise ValueError("fold: the norm has no running statistics (track_running_stats=False)")
     refresh(norm)
+    return affine(norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)
+
+
+def affine(mean, var, weight, bias, eps):
+    """x * gain + shift of the numbers of a batch norm, weight and bias perhaps None: two tensors in float64."""
     with torch.no_grad():
-        gain = torch.rsqrt(norm.running_var.double() + norm.eps)
-        if norm.weight is not None:
-            gain = gain * norm.weight.double()
-        shift = -norm.running_mean.double() * gain
-        if norm.bias is not None:
-            shift = shift + norm.bias.double()
+        gain = torch.rsqrt(var.double() + eps)
+        if weight is not None:
+            gain = gain * weight.double()
+        shift = -mean.double() * gain
+        if bias is not None:
+            shift = shift + bias.double()
     return gain, shift
 
 
@@ -79,7 +89,7 @@ def _at(path):
 
 
 def _linear(module):
-    """A Butterfly, a Structured layer, Linear or 1x1 Conv2d -> an equal Butterfly in float64; None for others."""
+    """A Butterfly, a Structured layer, Linear or Conv of kernel 1 -> an equal Butterfly in float64; None for others."""
     if isinstance(module, Structured):
         if not all(_agrees(one) for one in module.modules() if isinstance(one, Structured)):
             return None
@@ -90,8 +100,9 @@ def _linear(module):
     elif is_plain(module, nn.Linear):
         result = Butterfly(chains.dense(module.out_features, module.in_features), residual=False).double()
         values, scale = [module.weight[None, ..., None]], None
-    elif is_plain(module, nn.Conv2d):
-        if module.kernel_size != (1, 1) or module.stride != (1, 1) or module.padding not in ((0, 0), "same", "valid"):
+    elif is_plain(module, nn.Conv1d, nn.Conv2d):
+        padded = module.padding not in ("same", "valid") and any(module.padding)
+        if {*module.kernel_size, *module.stride} != {1} or padded:
             raise ValueError(
                 f"only pointwise convolutions (kernel 1x1, stride 1, no padding) are supported, got {module}"
             )
@@ -116,24 +127,25 @@ def _agrees(module):
     return first <= second and "forward" not in vars(module)
 
 
-def _over(module, before):
-    """What vectors lie along behind a module, None for unknown; ValueError where it is not what they lie along before.
+def _over(module, before, own=None):
+    """What vectors may lie along behind a module, () for unknown; ValueError where it isn't what they lie along before.
 
-    A Flatten makes them lie along the last axis: with as many values behind it as channels, an image has one pixel.
+    own: that of the module, where it is known. A Flatten makes them lie along the last axis: with as many values behind
+    it as channels, an image has one pixel.
     """
-    own = {nn.Linear: LAST, nn.BatchNorm1d: LAST, nn.Conv2d: CHANNELS, nn.BatchNorm2d: CHANNELS}
     if isinstance(module, nn.Flatten):
-        return LAST
+        return (LAST,)
     if isinstance(module, Butterfly | Structured):
-        over = module.over
-    else:
-        over = next((over for kind, over in own.items() if isinstance(module, kind)), None)
-    if None not in (before, over) and before != over:
+        own = module.over and (module.over,)
+    elif own is None:
+        own = next((over for kind, over in OVER.items() if isinstance(module, kind)), None)
+    common = tuple(over for over in own if over in before) if own and before else own or before
+    if own and not common:
         raise ValueError(
-            f"works along {over}, what stands before it along {before}; a Flatten between them makes vectors of the "
-            "channels of an image of one pixel"
+            f"works along {' or '.join(own)}, what stands before it along {' or '.join(before)}; a Flatten between "
+            "them makes vectors of the channels of an image of one pixel"
         )
-    return over or before
+    return common
 
 
 def to_layer(butterfly, name):
@@ -155,8 +167,9 @@ def to_layer(butterfly, name):
 def to_network(model):
     """A torch model to the `Network` that it computes in eval mode, on vectors (channels of a pixel for a convolution).
 
-    Takes Butterfly, ButterflyPointwise, nn.Linear, nn.Conv2d 1x1 (grouped too) or a Sequential, nested too, of those
-    and BatchNorm1d/2d, ReLU, Flatten(1), Identity and Dropout, also inside torch.compile's and DataParallel's wrappers.
+    Takes Butterfly, ButterflyPointwise, nn.Linear, nn.Conv1d and nn.Conv2d of kernel 1 (grouped too), layers of other
+    projects (`foreign.KINDS`), or a Sequential, nested too, of those and BatchNorm1d/2d, ReLU, Flatten(1), Identity and
+    Dropout, also inside torch.compile's and DataParallel's wrappers.
     Layers of channels and of the last axis do not mix, but for a Flatten of images of one pixel between them.
     ReLUs go into the layer before them, and so do batch norms; behind a ReLU or in front of all layers they go into the
     layer behind. Weights that torch's own hooks make (weight_norm, spectral_norm, pruning) are made afresh. A layer has
@@ -164,14 +177,20 @@ def to_network(model):
     Raises TypeError for any other module, ValueError for a use of these that a Network cannot express and for hooks of
     unknown effect, with the path.
     """
-    line, over = Line(), None
+    line, over = Line(), ()
     for path, module in _leaves(model, ""):
         with _at(path), torch.no_grad():
+            own = None
             refresh(module)
             with evaluated(module):
                 butterfly = _linear(module)
+                other = foreign.read(module, path or "0") if butterfly is None else None
             if butterfly is not None:
                 line.layer(to_layer(butterfly, path or "0"))
+            elif other is not None:
+                layer, along = other
+                own = (along,)
+                line.layer(layer)
             elif is_plain(module, nn.BatchNorm1d, nn.BatchNorm2d):
                 line.norm(path, *(v.cpu().numpy() for v in gain_and_shift(module)))
             elif is_plain(module, nn.ReLU):
@@ -182,10 +201,11 @@ def to_network(model):
             elif not is_plain(module, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d):
                 raise TypeError(
                     f"to_network: module {path or '0'!r} is a {type(module).__name__}; supported are Butterfly and the "
-                    "other layers of bfthw.nn, Linear, Conv2d 1x1, BatchNorm1d/2d, ReLU, Flatten, Identity, Dropout "
-                    "and Sequential of them, with the forward that torch or bfthw gave them"
+                    "other layers of bfthw.nn, Linear, Conv1d and Conv2d of kernel 1, BatchNorm1d/2d, ReLU, Flatten, "
+                    "Identity, Dropout and Sequential of them, with the forward that torch or bfthw gave them, and "
+                    f"{', '.join(dict.fromkeys(kind.name for kind in foreign.KINDS))} of other projects"
                 )
-            over = _over(module, over)
+            over = _over(module, over, own)
     try:
         layers = line.end()
     except ValueError as error:
