@@ -66,7 +66,6 @@ def replace(
     if how and not project:
         raise ValueError(f"replace: {next(iter(how))} goes with project=True")
     model = deepcopy(unwrapped(model))
-    before = _parameters(model)
     rows, layers, shapes = [], {}, {}
     for name, module, why in _candidates(model, linear, leave):
         row = _row(name, module, why)
@@ -82,7 +81,7 @@ def replace(
     if not layers:
         kinds = "no 1x1 convolution" + (" or Linear" if linear else "; linear=True takes Linear too")
         raise ValueError(f"replace: there is nothing to replace: {kinds}")
-    how = {"seed": seed, **how}
+    how, before = {"seed": seed, **how}, _parameters(model)
     vectors = {} if x is None else _vectors(model, layers, x, seed)
     new = {}
     with progress("replacing") as bar:
