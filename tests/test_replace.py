@@ -1,6 +1,7 @@
 """Networks whose pointwise layers become butterflies, and the butterflies of networks as checkpoints of their own."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -124,7 +125,8 @@ def test_everything_but_the_matrix_stays(conv):
 
 def test_projected_to_outputs(net, x):
     """Both errors are those of the layer's outputs, on samples that were fitted and on those held out."""
-    new = replace(net, x, project=True, method="als", sweeps=4, leave=["stem", "shared"], show=False, chain={"wide": "lowrank:4"})
+    how = {"project": True, "method": "als", "sweeps": 4, "show": False}
+    new = replace(net, x, leave=["stem", "shared"], chain={"wide": "lowrank:4"}, **how)
     rows = {row.name: row for row in new.replaced if not row.why}
     assert set(rows) == {"wide", "down", "same.0"}
     assert rows["wide"].patterns == chain.low_rank(24, 16, 4) and not new.same[0].residual
@@ -135,7 +137,7 @@ def test_projected_to_outputs(net, x):
         wanted, got = (one.wide(inputs).detach().double() for one in (net, new))
         found[len(part)] = float((wanted - got).norm() / wanted.norm())
     assert rows["wide"].errors == pytest.approx((found[16], found[4]), abs=1e-4)
-    weights = replace(net, project=True, method="als", sweeps=4, leave=["stem"], show=False)
+    weights = replace(net, leave=["stem"], **how)
     assert all(len(row.errors) == 1 for row in weights.replaced if not row.why)
 
 
@@ -172,13 +174,13 @@ def hooked():
             lambda: replace(nn.Conv2d(16, 16, 1, padding=1, padding_mode="reflect")),
             "padding_mode='reflect', only zeros can be kept",
         ),
-        (lambda: replace(nn.LazyConv2d(16, 1)), "'weight' has no values"),
+        (lambda: replace(nn.Conv2d(16, 16, 1, device="meta")), "layer '0': 'weight' has no values"),
         (lambda: replace(nn.Linear(16, 16)), "nothing to replace: no 1x1 convolution; linear=True takes Linear too"),
         (lambda: replace(nn.Conv2d(3, 4, 1)), "nothing to replace: no 1x1 convolution"),
         (lambda: replace(Net(), leave=["wid"]), "leave: there is no 'wid'; did you mean 'wide'"),
         (lambda: replace(Net(), chain={"stem": "bft4"}), "chain: there is no 'stem'"),
         (lambda: replace(Net(), chain="monarch:999"), "layer 'wide': monarch:999: blocks must be 2 to 16"),
-        (lambda: replace(Net(), chain=chain.dense(9, 16)), "layer 'wide': the patterns map 16 -> 9, the layer 16 -> 24"),
+        (lambda: replace(Net(), chain=chain.dense(9, 16)), "'wide': the patterns map 16 -> 9, the layer 16 -> 24"),
         (lambda: replace(Net(), torch.zeros(1, 3, 7, 7)), "x goes with project=True"),
         (lambda: replace(Net(), sweeps=3), "sweeps goes with project=True"),
         (lambda: replace(Net(), torch.zeros(0, 3, 7, 7), project=True), "one at least, got .0."),
@@ -211,7 +213,8 @@ def test_extract(net, x, tmp_path):
         "shared": ["residual", "bias"],  # a ReLU is behind the first call alone
         "head": ["bias"],
     }
-    assert {path.name for path in tmp_path.iterdir()} == {f"{o.name}{end}" for o in found for end in (".safetensors", ".npy")}
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {f"{one.name}{end}" for one in found for end in (".safetensors", ".npy")}
     new.eval()
     for one in found:
         inputs = np.load(one.path.with_suffix(".npy"))
@@ -282,11 +285,12 @@ def test_only_what_alone_follows_is_folded(tmp_path, how, parts):
 
 
 def test_layers_of_all_kinds(tmp_path):
-    model = nn.Sequential(ReleasedBFT(16, 32), Pointwise(LowRank(32, 8, 4)), Pointwise(Circulant(8)), nn.Flatten(), nn.ReLU())
+    model = nn.Sequential(ReleasedBFT(16, 32), Pointwise(LowRank(32, 8, 4)), Pointwise(Circulant(8)), nn.ReLU())
     found = extract(model, torch.randn(4, 16, 1, 1), tmp_path)
     assert [one.name for one in found] == ["0", "1", "2"]
     (single,) = extract(Butterfly(16), torch.randn(4, 16), tmp_path / "new")
-    assert single.name == "" and single.path.name == "0.safetensors" and "chain + residual, 16 -> 16, 4 inputs" in str(single)
+    assert single.name == "" and single.path.name == "0.safetensors"
+    assert str(single).endswith("0.safetensors: chain + residual, 16 -> 16, 4 inputs")
 
 
 class Unused(nn.Module):
@@ -323,3 +327,19 @@ def test_network_of_the_whole_equals_its_parts(tmp_path):
     for one in extract(model, x, tmp_path):
         y = bfthw.load(one.path).network(y)
     np.testing.assert_allclose(y, to_network(model)(x.double().numpy()), atol=1e-5)
+
+
+def test_a_saved_state_dict_leads_to_the_end(net, tmp_path):
+    """Whoever follows the messages gets the layer with its norm, as extract writes it; the module is not needed."""
+    new = replace(net, leave=["stem", "tiny"], show=False)
+    torch.save(new.state_dict(), tmp_path / "net.pt")
+    with pytest.raises(bfthw.checkpoint.CheckpointError, match="--order takes single layers, of 'wide', .*extract") as told:
+        bfthw.load(tmp_path / "net.pt")
+    name = re.search("of '([^']*)'", str(told.value))[1]
+    (alone,) = bfthw.load(tmp_path / "net.pt", order=[name]).network.layers
+    assert alone.chain.patterns == new.wide.patterns and alone.parts == []
+    (folded,) = bfthw.load(tmp_path / "net.pt", order=[name, "norm"], options={"relu": "all"}).network.layers
+    (wanted,) = (one.layer for one in extract(new, torch.randn(2, 3, 7, 7), tmp_path / "own") if one.name == name)
+    np.testing.assert_allclose(folded.scale, wanted.scale, rtol=1e-6)
+    np.testing.assert_allclose(folded.bias, wanted.bias, rtol=1e-5, atol=1e-7)
+    assert folded.relu and np.array_equal(folded.chain.dense(), wanted.chain.dense())

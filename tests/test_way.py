@@ -1,4 +1,8 @@
-"""A butterfly for any numbers of inputs and outputs: never dense, near the cost of the next power, equal to its matrix."""
+"""A butterfly for any two sizes: never dense, near the cost of the next power, equal to its matrix."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,8 +58,8 @@ def test_cost_of_larger_sizes():
 
 def test_pointwise_layers_of_mobilenet():
     assert len(MOBILENET) == 13
-    dense = sum(n * m for n, m in MOBILENET)
-    assert sum(cost(way(n, m).patterns) for n, m in MOBILENET) < 0.04 * dense
+    assert sum(cost(way(n, m).patterns) for n, m in MOBILENET) == 90_624
+    assert "90,624 weights" in (Path(__file__).parent.parent / "docs" / "layers.md").read_text(encoding="utf-8")
     for n, m in sorted(set(MOBILENET)):
         layer = ButterflyPointwise(n, m).double()
         x = torch.randn(2, n, 1, 2, dtype=torch.float64)
@@ -113,3 +117,21 @@ def test_side_by_side():
 
 def test_cost_is_shown():
     assert "58 -> 58, 744 weights = 22.1 % of dense" in repr(ButterflyPointwise(58))
+
+
+def test_torch_is_loaded_when_it_is_asked_for():
+    code = """
+import sys, bfthw
+assert "torch" not in sys.modules and "bfthw.nn" not in sys.modules
+sys.modules["torch"] = None
+for name in ("nn", "qat"):
+    try:
+        getattr(bfthw, name)
+    except ImportError as error:
+        print(error)
+del sys.modules["torch"]
+print(bfthw.qat.QuantisedNetwork, bfthw.nn.Butterfly(16, 32).outputs)
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert told[:2] == ["bfthw.nn and bfthw.qat need torch, which is not installed: pip install 'bfthw[torch]'"] * 2
+    assert told[2] == "<class 'bfthw.qat.QuantisedNetwork'> 32"

@@ -134,7 +134,7 @@ def _normed(_input, mean, var, weight=None, bias=None, training=False, momentum=
 
 
 def followers(model, modules, x):
-    """{name: steps} behind modules {name: module}: [("norm", (gain, shift)) ..., ("relu", None)], what alone happens
+    """{name: [("norm", (gain, shift)) ..., ("relu", None)]} behind modules {name: module}: what alone happens
 
     to their outputs when the model sees the first two samples of x. None where it differs from call to call; a module that
     sees nothing is left out. A norm of another axis than the vectors' ends the steps.
