@@ -252,7 +252,7 @@ class Odd(nn.Module):
         self.batch = nn.BatchNorm1d(16, track_running_stats=False)
 
     def forward(self, x):
-        y = self.layer(x)
+        y = self.layer(x[:, None].expand(-1, 16, -1) if self.how == "other axis" else x)
         match self.how:
             case "shortcut":
                 return self.norm(y) + y
@@ -261,7 +261,7 @@ class Odd(nn.Module):
             case "relu, norm":
                 return self.norm(F.relu(y))
             case "other axis":
-                return self.norm(self.layer(x[:, None].expand(-1, 16, -1)))
+                return self.norm(y)
             case "arithmetic":
                 return F.relu(y - 1)
             case "shape":
