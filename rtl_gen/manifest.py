@@ -145,6 +145,8 @@ class Manifest(_Strict):
     target: Literal["plain", "ecp5", "ice40", "gowin"]
     vectors: Annotated[int, Field(ge=1, le=1 << 12)]
     paired: bool
+    roms: Literal["initial", "case", "readmemh"] = "initial"
+    count_beats: bool = False
     latency: Positive
     interval: Positive
     stages: Annotated[list[Stage], Field(max_length=MOST)]

@@ -15,7 +15,7 @@ KINDS = {"bytes": "u1", "flags": "u1", "accepted": "<i8", "seen": "<i8", "errors
 
 
 def write_job(folder, manifest, scenarios, watched=()):
-    """Write a job for a core; returns the cycles that it should take. watched: (instance, bytes of its payload)."""
+    """Write a job for a core; returns the cycles that it should take. watched: (path of a link up to its o__, bytes of its payload)."""
     m, rows, total = manifest, [], 0
     ports = [m.vectors * side.lanes * side.lane_bytes for side in (m.input, m.output)]
     np.array(ports, "<u8").tofile(folder / "ports")

@@ -93,8 +93,8 @@ def play(
     """`simulate` for a manifest that is not held against its integers, `network`; path: where it lies.
 
     inputs: (N, inputs), floats or integers, beside which `vectors` random ones are used in the other scenarios: random
-    stalls on both sides with probability `stall`, frames of wrong length, a reset in flight. Where vectors are side by
-    side in a frame, zeros fill the last one. simulator: "verilator" or "icarus", played by cocotb, or "compiled",
+    stalls on both sides with probability `stall`, frames of wrong length (TLAST on any beat, where beats are counted),
+    a reset in flight. Where vectors are side by side in a frame, zeros fill the last one. simulator: "verilator" or "icarus", played by cocotb, or "compiled",
     Verilator with a driver in C++: the same cycles, many times faster, no waves. progress(fraction) is called now and
     then. netlist: Verilog files that take the place of the core's own, such as a mapped netlist and the models of its
     cells; the caller answers for what is in them. core: text of the core's own, read from beside the manifest where it
@@ -120,6 +120,10 @@ def play(
         whole(some, together, name="cut by a reset", cut=manifest.latency + manifest.interval + manifest.interval // 2),
         whole(some, together, name="after the reset", stall=stall / 2, seed=seed + 4),
     ]
+    if manifest.count_beats:
+        # TLAST is low throughout, but for one scenario, and has no meaning
+        scenarios[2] = whole(some, together, name="TLAST on any beat", stall=stall / 2, seed=seed + 3)
+        scenarios = [replace(scenario, tlast=0.4 if n == 2 else 0) for n, scenario in enumerate(scenarios)]
     bench = _Bench(path, manifest, network, simulator, waves, progress, sources, bool(netlist))
     return bench.run(scenarios)
 
@@ -228,15 +232,17 @@ class _Bench:
     def _locate(self, scenario):
         """Play a scenario again in cocotb with every engine watched; names the first one and the index that differ."""
         m, network = self.manifest, self.network
-        if self.netlist or m.target != "plain":
-            return f"the stages are no longer apart in {'a netlist' if self.netlist else 'flat Verilog'}"
+        if self.netlist:
+            return "the stages are no longer apart in a netlist"
         if absent := system.missing("verilator" if self.simulator == "compiled" else self.simulator):
             return f"cocotb would name the first stage that differs: {system.install(absent)}"
         cocotb = replace(self, simulator={"compiled": "verilator"}.get(self.simulator, self.simulator), waves=False)
         widths = {stage.name: stage.output.width for stage in m.stages}
         widths = [widths[engine.stages[-1]] for engine in m.engines]
         bits = [m.vectors * engine.lanes * width for engine, width in zip(m.engines, widths)]
-        watched = [(engine.instance, (n + 7) // 8) for engine, n in zip(m.engines, bits)]
+        # an engine is an instance, or the beginning of names in flat Verilog
+        stems = [f"{e.instance}." if m.target == "plain" else f"{e.instance.replace('.', '_')}_" for e in m.engines]
+        watched = [(stem, (n + 7) // 8) for stem, n in zip(stems, bits)]
         with cache.scratch() as job:
             result = cocotb._play(cocotb._build(), job, [scenario], watched)
         taps = dict(zip(network.names, network.taps(scenario.vectors)))
