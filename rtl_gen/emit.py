@@ -12,7 +12,7 @@ from bfthw.files import replacing, settled
 from bfthw.golden import short_stage
 
 from . import manifest as mf
-from . import yosys
+from . import memories, yosys
 from .header import header
 from .names import check_name
 from .netspec import NetworkSpec
@@ -76,8 +76,16 @@ def check_lut(given, owner="settings: "):
 
 def to_verilog(spec, name):
     """Verilog text of the AXI4-Stream top, by `yosys.verilog`; one flat module where there are primitives in it."""
+    return to_files(spec, name)[f"{name}.v"]
+
+
+def to_files(spec, name):
+    """File name → text of the Verilog and of what it reads, `readmemh`'s files alone."""
     check_name(name)
-    return header(spec, name) + yosys.verilog(AxiStream(spec), name, flat=spec.target != "plain")
+    text, files = yosys.verilog(AxiStream(spec), name, flat=spec.target != "plain"), {}
+    if spec.roms == "readmemh":
+        text, files = memories.to_files(text, name)
+    return {f"{name}.v": header(spec, name) + text, **files}
 
 
 def to_rtlil(spec, name):
@@ -113,12 +121,14 @@ def write_spec(spec, directory, *, name, with_rtlil=False):
     network, directory = spec.network, Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     # RTLIL of another core of that name would be taken for this one's
-    with replacing(directory, gone=[f"{name}.il"]) as (_, made):
-        (made / f"{name}.v").write_text(to_verilog(spec, name), encoding="utf-8")
+    with replacing(directory, gone=[f"{name}.il", *memories.left(directory, name)]) as (_, made):
+        texts = to_files(spec, name)
+        for file, text in texts.items():
+            (made / file).write_text(text, encoding="utf-8")
         if with_rtlil:
             (made / f"{name}.il").write_text(to_rtlil(spec, name), encoding="utf-8")
         save_integers(network, made / f"{name}.npz")
-        manifest = make_manifest(spec, name, mf.Files.of(made, name))
+        manifest = make_manifest(spec, name, mf.Files.of(made, name, memories=sorted(texts.keys() - {f"{name}.v"})))
         (made / f"{name}.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return Design(spec=spec, manifest=manifest, path=directory / f"{name}.json")
 

@@ -44,8 +44,8 @@ def plain_names(text, top):
             name = f"{wanted}_{n}"
         names[escaped] = name
         taken.add(name)
-    # a space ends an escaped identifier, nothing is needed before punctuation
-    return re.sub(r"\\(\S+) ([;,)[]?)", lambda found: names[found[1]] + (found[2] or " "), text)
+    # a space ends an escaped identifier, which is not needed before another one and punctuation
+    return re.sub(r"\\(\S+)( (?=[ ;,)([]))?", lambda found: names[found[1]], text)
 
 
 def _plain(escaped, top):

@@ -20,7 +20,7 @@ def lane_bytes(width):
 class Framer(wiring.Component):
     """Frames to vectors: what is missing becomes zeros, what is too much is dropped up to the next TLAST.
 
-    `wrong` says at `end`, once a vector, whether its frame had the wrong length.
+    `wrong` says at `done`, once a vector, whether its frame had the wrong length.
     """
 
     def __init__(self, shape, beats):
@@ -30,7 +30,7 @@ class Framer(wiring.Component):
                 "i": In(stream.Signature(shape)),
                 "i_last": In(1),
                 "o": Out(stream.Signature(shape)),
-                "end": Out(1),
+                "done": Out(1),
                 "wrong": Out(1),
             }
         )
@@ -45,7 +45,7 @@ class Framer(wiring.Component):
             self.o.valid.eq((self.i.valid | padding) & ~dropping),
             self.o.payload.as_value().eq(Mux(padding, 0, self.i.payload.as_value())),
             self.i.ready.eq((self.o.ready & ~padding) | dropping),
-            self.end.eq(moved & ~padding & (full | self.i_last)),
+            self.done.eq(moved & ~padding & (full | self.i_last)),
             self.wrong.eq(full != self.i_last),
         ]
         with m.If(padding):
@@ -156,7 +156,7 @@ class AxiStream(wiring.Component):
         depth = 1 << (2 * self.spec.frames_in_flight - 1).bit_length()
         m.submodules.wrong = wrong = memory.Memory(shape=1, depth=depth, init=[])
         write, read = wrong.write_port(), wrong.read_port(domain="comb")
-        ended, was_wrong = delay(m, framer.end, 1, "ended", reset=True), delay(m, framer.wrong, 1, "was_wrong")
+        ended, was_wrong = delay(m, framer.done, 1, "ended", reset=True), delay(m, framer.wrong, 1, "was_wrong")
         m.d.comb += [
             write.addr.eq(counter(m, depth, ended, "wrong_write")[0]),
             write.en.eq(ended),

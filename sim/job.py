@@ -1,7 +1,7 @@
 """What a simulator is given and gives back: a folder of plain little-endian arrays, for bench.py and driver.cpp alike.
 
 In: `ports`, bytes of TDATA on either side; `scenarios`, a row of ROW each; for scenario n `data_n`, TDATA of its beats,
-and `last_n`, their TLAST; `watch.json`, the links that only cocotb can watch, with the bytes of their payloads.
+and `last_n`, their TLAST; `*.mem` that the core reads, under their own names; `watch.json`, the links that only cocotb can watch, with the bytes of their payloads.
 Out: for scenario n what KINDS lists, `watch_n_m` for link m; `cycles`, at last. `progress` has the cycle, in digits.
 """
 

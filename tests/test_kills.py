@@ -61,13 +61,13 @@ def run(folder, tmp_path, monkeypatch):
     """run(words, seed): a function that runs a command on the files of that seed, in this process."""
     texts = {}
 
-    def to_verilog(spec, name, convert=emit.to_verilog):  # Yosys takes a second
+    def to_files(spec, name, convert=emit.to_files):  # Yosys takes a second
         key = spec.network.factors[0].values.tobytes()
         if key not in texts:
             texts[key] = convert(spec, name)
         return texts[key]
 
-    monkeypatch.setattr(emit, "to_verilog", to_verilog)
+    monkeypatch.setattr(emit, "to_files", to_files)
 
     def make(words, seed):
         names = {key: tmp_path / f"{key}{seed}.npz" for key in ("ckpt", "dense")} | {"x": tmp_path / f"x{seed}.npy"}
