@@ -84,8 +84,9 @@ def choose(network, *, interval=None, multipliers=None, room=None, target="plain
 
     interval: cycles a vector, at most (with E vectors side by side a frame may take E times as many). multipliers: at
     most. room: resource (LUT, FF, DSP, RAM) → number, at most, by estimate. vectors: side by side; as many as fit best
-    where not given. target, kept (lut, roms, count_beats): as in NetworkSpec. Cheapest is by multipliers, then by estimated LUT, then by block
-    RAMs; adders in place of multipliers (spatial) are taken only where nothing else will do.
+    where not given. target, kept (lut, roms, count_beats): as in NetworkSpec. Cheapest is by multipliers, then by
+    estimated LUT, then by block RAMs; adders in place of multipliers (spatial) are taken only where nothing else will
+    do.
     Raises ValueError where there is no wish; Impossible where not all can be met: it names the nearest that can.
     """
     if interval is None and multipliers is None and room is None:

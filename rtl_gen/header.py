@@ -45,8 +45,8 @@ def header(spec, name):
         each = f"{lanes} element{'s' * (lanes > 1)}" + (f" of each of {e} vectors" if e > 1 else "")
         size = lane_bytes(form.width)
         text = (
-            f"vectors {way}: {elements} elements in {elements // lanes} beats, two's complement, {form}; a beat: {each}, "
-            f"the lowest index in the low bits, {size} byte{'s' * (size > 1)} an element, "
+            f"vectors {way}: {elements} elements in {elements // lanes} beats, two's complement, {form}; "
+            f"a beat: {each}, the lowest index in the low bits, {size} byte{'s' * (size > 1)} an element, "
         )
         lines += _item(f"{prefix}_*", text + ("upper bits ignored" if way == "in" else "sign-extended"))
     lines += [*_frames(spec), *_item("saturated", "values that some stage clipped, some cycles ago; may stay open")]
@@ -72,8 +72,8 @@ def _stages(spec):
 
 
 def _harmless(name):
-    """A stage's name, which may be a stranger's, without what tools read in comments or readers of cores refuse."""
-    return re.sub(r"(?i)[^\w.:-]|verilator|import", "_", short_stage(name), flags=re.ASCII)[:60]
+    """A stage's name, which may be a stranger's, without the words that tools read in comments."""
+    return re.sub(r"(?i)verilator|import", "_", short_stage(name))[-60:]
 
 
 def _target(spec):
@@ -87,8 +87,8 @@ def _frames(spec):
         text = "beats are counted: s_axis_tlast is ignored; TUSER, frame_error and frame_errors stay 0"
         return _item("frames", text)
     text = (
-        "TLAST ends a vector; where it comes early the rest is zeros, where it is late the surplus is dropped up to it; "
-        "what comes out has the right length, and TUSER on its last beat"
+        "TLAST ends a vector; where it comes early the rest is zeros, where it is late the surplus is dropped; what "
+        "comes out has the right length, and TUSER on its last beat"
     )
     return [
         *_item("frames", text),

@@ -45,11 +45,11 @@ def plain_names(text, top):
         names[escaped] = name
         taken.add(name)
     # a space ends an escaped identifier, which is not needed before another one and punctuation
-    return re.sub(r"\\(\S+)( (?=[ ;,)([]))?", lambda found: names[found[1]], text)
+    return re.sub(r"\\(\S+)( (?=[] ;,)([]))?", lambda found: names[found[1]], text)
 
 
 def _plain(escaped, top):
-    """A plain name for an escaped one, as Yosys writes them: $flatten\\a.\\b.$12, $auto$FILE:LINE:FUNCTION$3, a.b[0]."""
+    """A plain name for an escaped one, as Yosys has them: $flatten\\a.\\b.$12, $auto$FILE:LINE:FUNCTION$3, a.b[0]."""
     if escaped.startswith(f"{top}."):
         escaped = escaped.replace(".", "__")
     name = re.sub(r"\$auto\$\S*\$(\d+)$", r"start_\1", escaped.removeprefix("$flatten"))

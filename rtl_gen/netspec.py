@@ -63,8 +63,8 @@ class NetworkSpec:
             raise ValueError(f"roms must be one of {', '.join(ROMS)}, got {self.roms!r}")
         if self.roms != "initial" and self.target != "plain":
             raise ValueError(
-                f"roms = {self.roms!r}: of target 'plain' alone; ROMs of {self.target} are primitives, whose contents no "
-                "synthesis ignores"
+                f"roms = {self.roms!r}: of target 'plain' alone; ROMs of {self.target} are primitives, whose contents "
+                "no synthesis ignores"
             )
         lanes = list(given["lanes"])
         for n, (name, engine, f, simd) in enumerate(zip(names, given["engines"], factors, given["simd"])):

@@ -154,7 +154,7 @@ def test_the_files_of_a_core_are_read_as_one(where, second, read, folder, monkey
     monkeypatch.setattr(files, "WAIT", 0.1)
     path, kept_out = write(bfthw.compile(network(1)), folder, name="core").path, []
 
-    def between(path):
+    def between(path, **_):
         kept_out.append(not ended_well(forked(lambda: files.write(path, b"another one"))))
         raise InterruptedError("seen")
 
