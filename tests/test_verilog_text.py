@@ -9,9 +9,11 @@ import pytest
 from engine_cases import ENGINES, spec_of
 from sim_bench import needs_icarus, play_as_signed, sign
 from test_emit import example
+from test_verilog_2012 import looked_at
 
 import bfthw
 from bfthw import IntLayer, IntNetwork, Settings
+from boards.build import _Flow
 from rtl_gen import load_design, to_verilog, write
 from rtl_gen.header import header
 from rtl_gen.memories import to_files
@@ -37,10 +39,10 @@ def test_every_name_stays_another():
 
 
 def test_signals_have_the_names_of_their_engines():
-    text = to_verilog(spec_of(*ENGINES["banked"], target="ecp5"), "core")
+    text = looked_at(to_verilog(spec_of(*ENGINES["banked"], target="ecp5"), "core"))
     for name in ("network_stage_0_o__valid", "network_stage_1_buffer_wr_0", "exit_queue_store", "network_stage_0_n1"):
         assert re.search(rf"^  (wire|reg) (\[\d+:0\] )?{name}\b", text, re.M), name
-    text = to_verilog(spec_of(*ENGINES["banked"]), "core")
+    text = looked_at(to_verilog(spec_of(*ENGINES["banked"]), "core"))
     assert "\n  core__network network (" in text and "\nmodule core__network__stage_0__buffer(" in text
 
 
@@ -108,6 +110,11 @@ def test_files_of_roms(tmp_path):
     assert np.array_equal(weights, stage.in_order_of_use().reshape(weights.shape) & (1 << w) - 1)
     result = simulate(design, vectors=7, stall=0.2, simulator="compiled")
     assert result.ok and result.checks[2] == "TLAST on any beat", result.problems
+    # a build takes them along
+    (tmp_path / "work").mkdir()
+    flow = _Flow(board=None, design=design, work=tmp_path / "work", kind="yowasp", progress=None, check=False)
+    flow.bring_core()
+    assert {f"core.{name}" for name in names} <= {path.name for path in flow.work.iterdir()} == flow.products.keys()
     file = tmp_path / names[0]
     before = file.read_text()
     file.write_text(before.replace("1", "2", 1))
@@ -117,6 +124,15 @@ def test_files_of_roms(tmp_path):
     (tmp_path / "core2.x.mem").write_text("0\n")  # another core's
     write(example(), tmp_path, name="core")
     assert sorted(path.name for path in tmp_path.glob("*.mem")) == ["core2.x.mem"]
+
+
+@needs_icarus
+def test_a_core_that_minds_tlast_is_no_core_that_counts_beats(tmp_path):
+    design = write(example(4), tmp_path, name="core")
+    sign(design.path, count_beats=True)
+    result = play_as_signed(design.path, vectors=4, simulator="icarus")
+    assert any(problem.startswith("TLAST on any beat: ") for problem in result.problems), result.problems
+    assert any(problem.startswith("back to back: ") for problem in result.problems)
 
 
 def test_words_in_decimal_are_read_and_buffers_stay():
