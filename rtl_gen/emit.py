@@ -12,8 +12,8 @@ from bfthw import IntNetwork, Settings, load_integers, save_integers
 from bfthw.files import replacing, settled
 from bfthw.golden import short_stage
 
+from . import handover, yosys
 from . import manifest as mf
-from . import yosys
 from .netspec import NetworkSpec
 from .resources import estimate
 from .size import check_size
@@ -118,7 +118,7 @@ class Design:
 def write(network, directory, *, name, settings=None, with_rtlil=False):
     """Write NAME.v, NAME.json and NAME.npz (and NAME.il) for an IntNetwork; returns the Design.
 
-    They replace what was there together, or not at all (bfthw.files).
+    They, and what `handover` writes beside them, replace what was there together, or not at all (bfthw.files).
     Raises ValueError for a bad name or parallelism.
     """
     if not isinstance(network, IntNetwork):
@@ -127,18 +127,20 @@ def write(network, directory, *, name, settings=None, with_rtlil=False):
     return write_spec(make_spec(network, settings), directory, name=name, with_rtlil=with_rtlil)
 
 
-def write_spec(spec, directory, *, name, with_rtlil=False):
-    """`write` for a specification that is there already."""
+def write_spec(spec, directory, *, name, with_rtlil=False, clock_mhz=handover.MHZ):
+    """`write` for a specification that is there already. clock_mhz: of the constraints beside the core."""
     check_name(name)
+    handover.check_clock(clock_mhz)
     check_size(spec)
     network, directory = spec.network, Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    # RTLIL of another core of that name would be taken for this one's
-    with replacing(directory, gone=[f"{name}.il"]) as (_, made):
+    # RTLIL or models of another core of that name would be taken for this one's
+    with replacing(directory, gone=[f"{name}.il", *handover.names(name)]) as (_, made):
         (made / f"{name}.v").write_text(to_verilog(spec, name), encoding="utf-8")
         if with_rtlil:
             (made / f"{name}.il").write_text(to_rtlil(spec, name), encoding="utf-8")
         save_integers(network, made / f"{name}.npz")
+        handover.write(spec, made, name, clock_mhz)
         manifest = make_manifest(spec, name, mf.Files.of(made, name))
         (made / f"{name}.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return Design(spec=spec, manifest=manifest, path=directory / f"{name}.json")
