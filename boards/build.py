@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bfthw.files import replacing, undisturbed
 from bfthw.reading import read_json, read_text
-from rtl_gen import load_design, read_manifest
+from rtl_gen import handover, load_design, read_manifest
 
 from . import roms, synth, tools
 from .report import MARKED, Clock, Report, Resource
@@ -66,8 +66,10 @@ def build(
     directory.mkdir(parents=True, exist_ok=True)
     name = design.manifest.name
     earlier = [f"{name}.{ending}" for ending in _endings()]
-    if not directory.samefile(design.path.parent):
-        earlier.append(f"{name}.il")  # of the core that was here
+    with undisturbed(directory):
+        another = (directory / f"{name}.json").exists() and not directory.samefile(design.path.parent)
+    if another:
+        earlier += [f"{name}.il", *handover.names(name)]  # of the core that was here
     with replacing(directory, gone=earlier) as (work, new):
         flow = _Flow(board=board, design=design, work=work, kind=tools, progress=progress, check=check)
         flow.find_tools()

@@ -119,7 +119,7 @@ def write(network, directory, *, name, settings=None, with_rtlil=False):
     """Write NAME.v, NAME.json and NAME.npz (and NAME.il) for an IntNetwork; returns the Design.
 
     They, and what `handover` writes beside them, replace what was there together, or not at all (bfthw.files).
-    Raises ValueError for a bad name or parallelism.
+    Raises ValueError for a bad name or parallelism, FileExistsError for files of other origin in their places.
     """
     if not isinstance(network, IntNetwork):
         raise TypeError(f"write takes an IntNetwork, got {type(network).__name__}; bfthw.compile makes one")
@@ -136,6 +136,7 @@ def write_spec(spec, directory, *, name, with_rtlil=False, clock_mhz=handover.MH
     directory.mkdir(parents=True, exist_ok=True)
     # RTLIL or models of another core of that name would be taken for this one's
     with replacing(directory, gone=[f"{name}.il", *handover.names(name)]) as (_, made):
+        handover.check_free(directory, name)
         (made / f"{name}.v").write_text(to_verilog(spec, name), encoding="utf-8")
         if with_rtlil:
             (made / f"{name}.il").write_text(to_rtlil(spec, name), encoding="utf-8")

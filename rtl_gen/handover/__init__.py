@@ -1,5 +1,6 @@
 """What stands beside a core's Verilog, so that it can be used without this project; one module for a kind of file."""
 
+import os
 import re
 
 from .. import tech
@@ -13,12 +14,22 @@ from .template import template
 ENDINGS = "_inst.v", "_models.v", "_nextpnr.py", "_tb.v", ".core", ".h", ".sdc", ".vlt", ".xdc"
 OF_WEIGHTS = "_tb.v", ".h"  # those that new weights change
 
-__all__ = ["ENDINGS", "MHZ", "OF_WEIGHTS", "check_clock", "names", "write"]
+__all__ = ["ENDINGS", "MHZ", "OF_WEIGHTS", "check_clock", "check_free", "names", "write"]
 
 
 def names(name, endings=ENDINGS):
     """Those that there may be beside NAME.v."""
     return [f"{name}{ending}" for ending in endings]
+
+
+def check_free(folder, name):
+    """FileExistsError where files have these names, but there is no core that they would be of: somebody's own."""
+    found = [] if (folder / f"{name}.json").exists() else [f for f in names(name) if os.path.lexists(folder / f)]
+    if found:
+        raise FileExistsError(
+            f"{folder / found[0]}: would be overwritten, and there is no core {name} in this folder that it could be "
+            f"of; take another folder or name, or move it"
+        )
 
 
 def write(spec, folder, name, mhz=MHZ):

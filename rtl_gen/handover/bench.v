@@ -1,4 +1,4 @@
-// A testbench of @NAME@ that checks itself, in plain Verilog (IEEE 1364-2005); needed are the files named here, no more.
+// A testbench of @NAME@ that checks itself, in plain Verilog (IEEE 1364-2005); it needs the files named here alone.
 //
 //   $ iverilog -g2005 -s @NAME@_tb -o @NAME@_tb.vvp @SOURCES@
 //   $ vvp -n @NAME@_tb.vvp
@@ -6,15 +6,16 @@
 //   $ verilator --binary --timing -CFLAGS -std=c++20 --top-module @NAME@_tb @NAME@.vlt @SOURCES@
 //   $ obj_dir/V@NAME@_tb
 //
-// It prints PASS or FAIL. At a FAIL vvp ends with status 1 ($fatal); $stop, which other simulators get, ends Verilator's
-// program with an abort (134). Others stop there: look for the word.
-// Played are frames of all that are the corners of the input's range, then random ones (seed @SEED@): back to back; with
-// stalls on both sides, chosen by an LFSR, behind a long one that fills the core; of a wrong length; cut by a reset.
-// Expected is what bfthw's golden model gave. After new weights this file is generated with the core again.
+// It prints PASS or FAIL. At a FAIL vvp ends with status 1, by $fatal. Other simulators get a $stop, which ends
+// Verilator's program with an abort (134); in others, look for the word.
+// Played are vectors at the corners of the input's range, then random ones (seed @SEED@): back to back; with stalls on
+// both sides, chosen by an LFSR, behind a long one that fills the core; frames of a wrong length; a reset in flight.
+// What must come out is from bfthw's golden model: new weights need a new testbench, which comes with them.
 `timescale 1ns / 1ps
 
 module @NAME@_tb;
 @PARAMETERS@
+    localparam HOLD = LATENCY + 4 * INTERVAL + 32; // cycles in which nothing is taken where there are stalls
 
 @SIGNALS@
 
@@ -45,7 +46,7 @@ module @NAME@_tb;
         y_beat = y[at / PER_OUT][at % PER_OUT * WIDE_OUT +: WIDE_OUT];
     endfunction
 
-    // where some frames have a wrong length: of 5, the second is too short (if it has beats to lose), the fourth too long
+    // with some wrong ones, the second is too short, if there are beats to lose, and the fourth too long
     function integer length(input integer frame, input wrong);
         length = !wrong || frame % 2 == 0 ? BEATS_IN : frame == 1 && SHORT > 0 ? SHORT : BEATS_IN + BEATS_IN / 2 + 1;
     endfunction
@@ -95,7 +96,7 @@ module @NAME@_tb;
                     s_axis_tdata = x_beat(sent % FRAMES * BEATS_IN + beat % BEATS_IN);
                     s_axis_tlast = FRAMING && beat == length(sent, wrong) - 1;
                 end
-                m_axis_tready = !stalls || cycle - begun > LATENCY + 3 * INTERVAL && noise[8];
+                m_axis_tready = !stalls || cycle - begun > HOLD && noise[8];
                 @(posedge aclk);
                 sent_it = s_axis_tvalid && s_axis_tready === 1;
                 if (sent_it) begin
@@ -107,6 +108,8 @@ module @NAME@_tb;
                     end
                 end
                 if (^{s_axis_tready, m_axis_tvalid} === 1'bx) fail(phase, "TREADY or TVALID is unknown");
+                if (stalls && cycle - begun == HOLD && m_axis_tvalid !== 1)
+                    fail(phase, "m_axis_tvalid waits for TREADY");
                 if (waiting && m_axis_tvalid !== 1) fail(phase, "m_axis_tvalid fell before TREADY");
                 // compared in every cycle of a beat: it has to stay as it is
                 if (m_axis_tvalid === 1) begin

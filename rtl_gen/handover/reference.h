@@ -3,9 +3,9 @@
  *     @NAME@_value x[@UPPER@_INPUTS], y[@UPPER@_OUTPUTS];
  *     @NAME@_compute(x, y);
  *
- * All are integers: x[n] stands for x[n] * 2^-@UPPER@_INPUT_FRAC and must fit @UPPER@_INPUT_WIDTH bits of two's
- * complement, y[n] stands for y[n] * 2^-@UPPER@_OUTPUT_FRAC. A number r goes in as floor(r * 2^@UPPER@_INPUT_FRAC + 1/2),
- * clipped to that width. x and y must not overlap; @STACK@
+ * All are integers. x[n] is a number times 2^@UPPER@_INPUT_FRAC, rounded with halves up, and must fit
+ * @UPPER@_INPUT_WIDTH bits of two's complement; y[n] stands for y[n] * 2^-@UPPER@_OUTPUT_FRAC.
+ * x and y must not overlap. @STACK@
  */
 #ifndef BFTHW_@UPPER@_H
 #define BFTHW_@UPPER@_H
@@ -20,7 +20,7 @@
 #define @UPPER@_OUTPUT_FRAC (@OUTFRAC@)
 
 typedef @VALUE@ @NAME@_value; /* an element of a vector */
-typedef @SUM@ @NAME@_sum;     /* holds every sum of products, aligned */
+typedef @SUM@ @NAME@_sum; /* holds every sum of products, aligned */
 
 @ARRAYS@
 

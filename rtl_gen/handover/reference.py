@@ -33,7 +33,7 @@ def header(network, name):
         TEMPLATE,
         NAME=name,
         UPPER=name.upper(),
-        STACK=f"{len(buffers) * most} elements lie on the stack meanwhile." if buffers else "nothing else is needed.",
+        STACK=f"On the stack are {len(buffers) * most} elements." if buffers else "Nothing lies on the stack.",
         INPUTS=str(q.inputs),
         INWIDTH=str(q.input.width),
         INFRAC=str(q.input.frac),
