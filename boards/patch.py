@@ -11,7 +11,7 @@ import rtl_gen
 from bfthw import quantize
 from bfthw.files import replacing, undisturbed
 from bfthw.reading import TEXT, sha256
-from rtl_gen import handover
+from rtl_gen import handover, memories
 
 from . import roms
 from .build import fill_products, gateware, pack
@@ -107,6 +107,7 @@ def patch(directory, weights, *, progress=None):
         endings = suffix, roms.TEXT_SUFFIX[family], "netlist.v", "v", "npz", "json"
         # a testbench beside the core here is of its weights
         beside = [file for file in handover.names(name, handover.OF_WEIGHTS) if (directory / file).exists()]
+        beside += memories.left(work, name)
         for file in (*(f"{name}.{ending}" for ending in endings), *beside, "report.json"):
             (work / file).rename(made / file)
     return rtl_gen.load_design(directory / f"{name}.json")

@@ -141,17 +141,13 @@ class _Need:
 
     def network(self, spec):
         width = spec.network.input.width * spec.lanes_in * spec.vectors
-        # Pad: the wires' registers, a queue; Framer: its payload's AND, its counter, the states
-        self.add(4, (ENTER - FIFO_LATENCY) * (width + 2) + 1)
-        self.queue(Pad.DEPTH, width + 1)
-        self.add(width + 10, 2)
-        self.counter(spec.beats_in)
-        # wrong frames: a bit a frame, two counters of frames, the counter of errors
-        depth = 1 << (2 * spec.frames_in_flight - 1).bit_length()
-        self.counter(depth, 2)
+        # Pad: the wires' registers, a queue
+        last = not spec.count_beats
+        self.add(4, (ENTER - FIFO_LATENCY) * (width + 1 + last) + 1)
+        self.queue(Pad.DEPTH, width + last)
         self.counter(spec.beats_out)
-        self.adder(ERRORS_BITS, ERRORS_BITS + 4)
-        self.add(8 + (self.family.row if self.family.rows else depth * 2), 0 if self.family.rows else depth)
+        if last:
+            self.frames(spec, width)
         # FromStream, the engines, what is between and beside them
         self.add(2, width + 1)
         clipped = 0
@@ -172,7 +168,18 @@ class _Need:
                 self.queue(depth, lanes * bits)
                 if lanes != out:
                     self.gearbox(lanes, out, bits)
-        self.queue(spec.exit_depth, spec.network.output.width * spec.lanes_out * spec.vectors + 2)
+        self.queue(spec.exit_depth, spec.network.output.width * spec.lanes_out * spec.vectors + 1 + last)
+
+    def frames(self, spec, width):
+        """Framer: its payload's AND, its counter, the states; wrong frames: a bit a frame, two counters of frames, the
+        counter of errors.
+        """
+        self.add(width + 10, 2)
+        self.counter(spec.beats_in)
+        depth = 1 << (2 * spec.frames_in_flight - 1).bit_length()
+        self.counter(depth, 2)
+        self.adder(ERRORS_BITS, ERRORS_BITS + 4)
+        self.add(8 + (self.family.row if self.family.rows else depth * 2), 0 if self.family.rows else depth)
 
     def converter(self, spec, n, queue):
         """What is in front of an engine, where lanes change or beats must wait: a queue, a gearbox, a FromStream."""

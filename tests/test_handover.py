@@ -52,6 +52,7 @@ SPECS = {target: lambda target=target: spec_of(*MIXED, target=target) for target
     "short": lambda: spec_of("spatial", vectors=2),
     "indexed": lambda: NetworkSpec(network=network_of([INDEX], **ALL), lanes=(2,)),
     "tables": lambda: spec_of("spatial", target="gowin"),
+    "counted": lambda: spec_of("gathered", "banked", count_beats=True, roms="readmemh"),
 }
 
 
@@ -187,6 +188,11 @@ def test_fusesoc_runs_the_testbench(cores, tmp_path):
         shutil.copy(file, tmp_path)
     env = {"XDG_CONFIG_HOME": str(tmp_path / "no config"), "HOME": str(tmp_path)}
     assert command[0] == "fusesoc" and "PASS: ecp5, " in said(*command, cwd=tmp_path, **env)
+    (command,) = commands(cores / "counted.core")  # whose ROMs are in files
+    assert list(cores.glob("counted.*.mem"))
+    command[command.index(".")] = str(cores)
+    assert "PASS: counted, " in said(*command, cwd=tmp_path, **env)
+    (command,) = commands(cores / "ecp5.core")
     broken(cores, tmp_path, "ecp5", "m_axis_tdata", "it ^ 1")
     assert "FAIL: ecp5, " in said(*command, cwd=tmp_path, status=1, **env)
 

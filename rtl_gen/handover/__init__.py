@@ -3,7 +3,7 @@
 import os
 import re
 
-from .. import tech
+from .. import memories, tech
 from .bench import bench
 from .clock import MHZ, check_clock, constraints
 from .fusesoc import core
@@ -40,12 +40,11 @@ def write(spec, folder, name, mhz=MHZ):
     models = [path.read_text(encoding="utf-8") for path in tech.models(spec.target)]
     cells = set(re.findall(r"^module (\w+)", "".join(models), re.MULTILINE))
     primitives = not cells.isdisjoint(re.findall(r"\w+", (folder / f"{name}.v").read_text(encoding="utf-8")))
-    memories = sorted(path.name for path in folder.glob(f"{name}_*.mem"))
     texts = {
         "_inst.v": template(spec, name),
         "_tb.v": bench(spec, name, primitives),
         ".vlt": waivers(name, primitives),
-        ".core": core(name, primitives, memories),
+        ".core": core(name, primitives, memories.left(folder, name)),
         ".h": header(spec.network, name),
         **constraints(name, mhz),
     }

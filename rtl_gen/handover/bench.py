@@ -36,7 +36,7 @@ def bench(spec, name, primitives):
         "PER_IN": (max(1, ROW // wide_in), "beats of a row of vectors"),
         "PER_OUT": (max(1, ROW // wide_out), ""),
         "SHORT": (short, "beats of a frame that is cut short, 0: of one beat nothing can be cut"),
-        "FRAMING": (int(not getattr(spec, "count_beats", False)), "whether TLAST ends a frame, and it may be wrong"),
+        "FRAMING": (int(not spec.count_beats), "whether TLAST ends a frame, and it may be wrong"),
         "LATENCY": (spec.latency, "cycles from the first beat in to the first beat out"),
         "INTERVAL": (spec.interval, "cycles from frame to frame"),
     }

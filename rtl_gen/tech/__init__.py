@@ -52,10 +52,17 @@ class Technology:
         raise NotImplementedError
 
 
-def technology(target):
-    """The Technology of a target's name; ValueError for a name that is none."""
+def check_target(target):
     if target not in TARGETS:
         raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
+
+
+def technology(target):
+    """The Technology of a target's name, or of "cases", plain HDL without contents of memories; ValueError for a name
+    that is none.
+    """
+    if target != "cases":
+        check_target(target)
     return import_module(f".{target}", __name__).TECHNOLOGY
 
 
