@@ -29,10 +29,11 @@ WORK = ".bfthw-work-"  # of a folder that a living process holds locked
 GONE = ".gone"  # NAME.gone in a journal: NAME was of the old set alone and is removed
 WAIT = 10  # seconds for a lock that others hold for milliseconds
 MOST = 2500  # files of a set
-# a journal may have come from elsewhere: it can place what sets are made of, and no script, hidden or other file
+# a journal may have come from elsewhere: it can place what sets are made of, and no hidden file, nor a script, but for
+# the one whose name no other program would run
 _NAME = re.compile(
-    r"[A-Za-z]\w{0,63}((\.(marked|netlist|yosys|nextpnr))?\.(asc|bin|bit|config|fs|il|json|log|npz|v)|\.\w{1,99}\.mem)"
-    r"(\.gone)?",
+    r"[A-Za-z]\w{0,79}((\.(marked|netlist|yosys|nextpnr))?\.(asc|bin|bit|config|core|fs|h|il|json|log|npz|sdc|v|vlt|xdc)"
+    r"|\.\w{1,99}\.mem|_nextpnr\.py)(\.gone)?",
     re.ASCII,
 )
 _LAYER = re.compile(r"\w+(\.\w+)*\.(npy|safetensors)(\.gone)?", re.ASCII)  # and what it is calibrated by

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bfthw.files import replacing, undisturbed
 from bfthw.reading import read_json, read_text
-from rtl_gen import load_design, memories, read_manifest
+from rtl_gen import handover, load_design, memories, read_manifest
 from rtl_gen.manifest import FILES
 
 from . import roms, synth, tools
@@ -67,8 +67,10 @@ def build(
     directory.mkdir(parents=True, exist_ok=True)
     name = design.manifest.name
     earlier = [f"{name}.{ending}" for ending in _endings()]
-    if not directory.samefile(design.path.parent):
-        earlier += [f"{name}.il", *memories.left(directory, name)]  # of the core that was here
+    with undisturbed(directory):
+        if (directory / f"{name}.json").exists() and not directory.samefile(design.path.parent):
+            # of the core that was here
+            earlier += [f"{name}.il", *memories.left(directory, name), *handover.names(name)]
     with replacing(directory, gone=earlier) as (work, new):
         flow = _Flow(board=board, design=design, work=work, kind=tools, progress=progress, check=check)
         flow.find_tools()

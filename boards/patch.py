@@ -11,7 +11,7 @@ import rtl_gen
 from bfthw import quantize
 from bfthw.files import replacing, undisturbed
 from bfthw.reading import TEXT, sha256
-from rtl_gen import memories
+from rtl_gen import handover, memories
 
 from . import roms
 from .build import fill_products, gateware, pack
@@ -67,9 +67,9 @@ def check_marked(directory, marked):
 def patch(directory, weights, *, progress=None):
     """Put the weights of a checkpoint into the bitstream that `build` left in `directory`; returns the new Design.
 
-    Bitstream, netlist, manifest, Verilog, integers and report.json are replaced together, or not at all (bfthw.files).
-    progress(step) is told what begins. Raises ValueError for weights of other shapes, that do not fit the old formats,
-    or for a bitstream that was built without marks (Gowin).
+    Bitstream, netlist, manifest, Verilog, integers, report.json, and testbench and C header where they are there, are
+    replaced together, or not at all (bfthw.files). progress(step) is told what begins. Raises ValueError for weights of
+    other shapes, that do not fit the old formats, or for a bitstream that was built without marks (Gowin).
     """
     directory = Path(directory)
     with undisturbed(directory):
@@ -105,6 +105,9 @@ def patch(directory, weights, *, progress=None):
         }
         (work / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         endings = suffix, roms.TEXT_SUFFIX[family], "netlist.v", "v", "npz", "json"
-        for file in (*(f"{name}.{ending}" for ending in endings), *memories.left(work, name), "report.json"):
+        # a testbench beside the core here is of its weights
+        beside = [file for file in handover.names(name, handover.OF_WEIGHTS) if (directory / file).exists()]
+        beside += memories.left(work, name)
+        for file in (*(f"{name}.{ending}" for ending in endings), *beside, "report.json"):
             (work / file).rename(made / file)
     return rtl_gen.load_design(directory / f"{name}.json")

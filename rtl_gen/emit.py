@@ -11,8 +11,8 @@ from bfthw import IntNetwork, Settings, load_integers, save_integers
 from bfthw.files import replacing, settled
 from bfthw.golden import short_stage
 
+from . import handover, memories, yosys
 from . import manifest as mf
-from . import memories, yosys
 from .header import header
 from .names import check_name
 from .netspec import NetworkSpec
@@ -105,8 +105,8 @@ class Design:
 def write(network, directory, *, name, settings=None, with_rtlil=False):
     """Write NAME.v, NAME.json and NAME.npz (and NAME.il) for an IntNetwork; returns the Design.
 
-    They replace what was there together, or not at all (bfthw.files).
-    Raises ValueError for a bad name or parallelism.
+    They, and what `handover` writes beside them, replace what was there together, or not at all (bfthw.files).
+    Raises ValueError for a bad name or parallelism, FileExistsError for files of other origin in their places.
     """
     if not isinstance(network, IntNetwork):
         raise TypeError(f"write takes an IntNetwork, got {type(network).__name__}; bfthw.compile makes one")
@@ -114,20 +114,24 @@ def write(network, directory, *, name, settings=None, with_rtlil=False):
     return write_spec(make_spec(network, settings), directory, name=name, with_rtlil=with_rtlil)
 
 
-def write_spec(spec, directory, *, name, with_rtlil=False):
-    """`write` for a specification that is there already."""
+def write_spec(spec, directory, *, name, with_rtlil=False, clock_mhz=handover.MHZ):
+    """`write` for a specification that is there already. clock_mhz: of the constraints beside the core."""
     check_name(name)
+    handover.check_clock(clock_mhz)
     check_size(spec)
     network, directory = spec.network, Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    # RTLIL of another core of that name would be taken for this one's
-    with replacing(directory, gone=[f"{name}.il", *memories.left(directory, name)]) as (_, made):
+    # RTLIL or models of another core of that name would be taken for this one's
+    gone = [f"{name}.il", *memories.left(directory, name), *handover.names(name)]
+    with replacing(directory, gone=gone) as (_, made):
+        handover.check_free(directory, name)
         texts = to_files(spec, name)
         for file, text in texts.items():
             (made / file).write_text(text, encoding="utf-8")
         if with_rtlil:
             (made / f"{name}.il").write_text(to_rtlil(spec, name), encoding="utf-8")
         save_integers(network, made / f"{name}.npz")
+        handover.write(spec, made, name, clock_mhz)
         manifest = make_manifest(spec, name, mf.Files.of(made, name, memories=sorted(texts.keys() - {f"{name}.v"})))
         (made / f"{name}.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return Design(spec=spec, manifest=manifest, path=directory / f"{name}.json")

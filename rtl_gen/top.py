@@ -57,6 +57,25 @@ class Framer(wiring.Component):
         return m
 
 
+def ports(spec, *, clock=True):
+    """The ports of an AxiStream, in order."""
+    q = spec.network
+    return ({"aclk": In(1), "aresetn": In(1)} if clock else {}) | {
+        "s_axis_tdata": In(8 * lane_bytes(q.input.width) * spec.lanes_in * spec.vectors),
+        "s_axis_tlast": In(1),
+        "s_axis_tvalid": In(1),
+        "s_axis_tready": Out(1),
+        "m_axis_tdata": Out(8 * lane_bytes(q.output.width) * spec.lanes_out * spec.vectors),
+        "m_axis_tlast": Out(1),
+        "m_axis_tuser": Out(1),
+        "m_axis_tvalid": Out(1),
+        "m_axis_tready": In(1),
+        "frame_error": Out(1),
+        "frame_errors": Out(ERRORS_BITS),
+        "saturated": Out(range(sum(stage.lanes_out for stage in spec.stages) * spec.vectors + 1)),
+    }
+
+
 class AxiStream(wiring.Component):
     """A network between `s_axis_*` and `m_axis_*` on `aclk`, with a synchronous active-low `aresetn`.
 
@@ -72,25 +91,8 @@ class AxiStream(wiring.Component):
 
     def __init__(self, spec: NetworkSpec, *, clock=True):
         self.spec, self.clock = spec, clock
-        q = spec.network
-        self.bytes_in, self.bytes_out = lane_bytes(q.input.width), lane_bytes(q.output.width)
-        super().__init__(
-            ({"aclk": In(1), "aresetn": In(1)} if clock else {})
-            | {
-                "s_axis_tdata": In(8 * self.bytes_in * spec.lanes_in * spec.vectors),
-                "s_axis_tlast": In(1),
-                "s_axis_tvalid": In(1),
-                "s_axis_tready": Out(1),
-                "m_axis_tdata": Out(8 * self.bytes_out * spec.lanes_out * spec.vectors),
-                "m_axis_tlast": Out(1),
-                "m_axis_tuser": Out(1),
-                "m_axis_tvalid": Out(1),
-                "m_axis_tready": In(1),
-                "frame_error": Out(1),
-                "frame_errors": Out(ERRORS_BITS),
-                "saturated": Out(range(sum(stage.lanes_out for stage in spec.stages) * spec.vectors + 1)),
-            }
-        )
+        self.bytes_in, self.bytes_out = (lane_bytes(q.width) for q in (spec.network.input, spec.network.output))
+        super().__init__(ports(spec, clock=clock))
 
     def elaborate(self, platform):
         m = Module()

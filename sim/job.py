@@ -10,6 +10,8 @@ import json
 
 import numpy as np
 
+from rtl_gen.vectors import pack
+
 ROW = "beats", "frames", "stall", "seed", "reset", "cycles"  # uint64; stall in 1/2^32
 # TDATA received; (TLAST, TUSER) of each beat; cycles of beats accepted and first seen; (frame_error, frame_errors)
 KINDS = {"bytes": "u1", "flags": "u1", "accepted": "<i8", "seen": "<i8", "errors": "<i8"}
@@ -48,16 +50,3 @@ def read_results(folder, count):
         for w, (_, width) in enumerate(json.loads((folder / "watch.json").read_text())):
             results[f"watch_{n}_{w}"] = np.fromfile(folder / f"watch_{n}_{w}", np.uint8).reshape(-1, width)
     return results
-
-
-def pack(values, lane_bytes):
-    """int64 to the low `lane_bytes` bytes of each, uint8 (values, lane_bytes)."""
-    return np.ascontiguousarray(values, "<i8").view(np.uint8).reshape(-1, 8)[:, :lane_bytes]
-
-
-def unpack(raw, lane_bytes):
-    """The inverse of `pack`, of bytes in one dimension: sign-extended to int64."""
-    wide = np.zeros((len(raw) // lane_bytes, 8), np.uint8)
-    wide[:, :lane_bytes] = raw.reshape(-1, lane_bytes)
-    shift = 64 - 8 * lane_bytes
-    return wide.view("<i8").ravel() << shift >> shift

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rtl_gen.vectors import interleave, separate
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
@@ -33,23 +35,6 @@ class Scenario:
         return data, np.concatenate(last).astype(np.uint8)
 
 
-def interleave(vectors, together):
-    """Vectors (N, n) to frames (ceil(N/E), n * E), E = `together`: element i of vector e of a frame is i * E + e.
-
-    Zeros fill the last frame.
-    """
-    count, size = vectors.shape
-    padded = np.zeros((-(-count // together) * together, size), vectors.dtype)
-    padded[:count] = vectors
-    return padded.reshape(-1, together, size).swapaxes(1, 2).reshape(-1, size * together)
-
-
-def separate(frames, together):
-    """The inverse: vectors (N, n), those that filled the last frame among them."""
-    count, size = frames.shape
-    return frames.reshape(count, size // together, together).swapaxes(1, 2).reshape(-1, size // together)
-
-
 def whole(vectors, together, **rest):
     """A scenario of right frames, so many vectors together in each."""
     frames = interleave(vectors, together)
@@ -75,14 +60,6 @@ def wrong_frames(vectors, together, lanes, rng, **rest):
         wrong.append(bool(kind))
     vectors_seen = separate(np.array(seen), together)
     return Scenario(frames=frames, vectors=vectors_seen, count=len(vectors), wrong=np.array(wrong), **rest)
-
-
-def random_vectors(network, count, seed):
-    """Integers (count, inputs) over the whole input range: its corners first, then random ones."""
-    rng = np.random.default_rng(seed)
-    lo, hi, n = network.input.lo, network.input.hi, network.inputs
-    corners = np.array([np.full(n, hi), np.full(n, lo), np.zeros(n, int), np.resize([lo, hi], n)])
-    return np.concatenate([corners, rng.integers(lo, hi + 1, (count, n))])[:count]
 
 
 def to_integers(network, x):

@@ -15,10 +15,11 @@ from bfthw.reading import read_bytes
 from rtl_gen import load_design
 from rtl_gen.manifest import FILE
 from rtl_gen.memories import SUFFIX, read_words, without_reads
+from rtl_gen.vectors import interleave, random_vectors, separate, unpack
 
 from . import simulators
-from .job import read_results, unpack, write_job
-from .scenarios import interleave, random_vectors, separate, to_integers, whole, wrong_frames
+from .job import read_results, write_job
+from .scenarios import to_integers, whole, wrong_frames
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from bfthw import cache, child, system
+from rtl_gen.handover.lint import WAIVERS
 
-WAIVERS = Path(__file__).with_name("waivers.vlt")
 DRIVER = Path(__file__).with_name("driver.cpp")
 SIMULATORS = "verilator", "icarus", "compiled"
 

@@ -11,8 +11,7 @@ import numpy as np
 from rtl_gen.emit import to_files
 from rtl_gen.tech import models
 from rtl_gen.top import lane_bytes
-from sim.job import pack, unpack
-from sim.scenarios import interleave, separate
+from rtl_gen.vectors import interleave, pack, separate, unpack
 
 BENCH = """
 module bench_{name} (input clk, output done);

@@ -3,13 +3,14 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from rtl_bench import factor_of
 
 from bfthw import IntLayer, IntNetwork, QFormat, Settings, load_integers
 from bfthw.reading import sha256
-from rtl_gen import write
+from rtl_gen import handover, write
 from rtl_gen.manifest import FILE, Port, configuration, read_manifest
 from sim import simulate
 from sim.simulate import play
@@ -39,6 +40,11 @@ def make_core(place, simulator="verilator"):
     """Write `small_core` and simulate it, so that it is compiled; returns its folder."""
     assert simulate(small_core(place), vectors=12, simulator=simulator).ok
     return place
+
+
+def files_of(folder, name="core"):
+    """Names of the files in a core's folder, without what `rtl_gen.handover` writes beside the core."""
+    return {path.name for path in Path(folder).iterdir()} - set(handover.names(name))
 
 
 def copied(folder, place):

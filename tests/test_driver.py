@@ -13,9 +13,10 @@ from test_mistakes import test_a_wrong_weight_names_stage_and_index as judge_a_w
 from bfthw import IntLayer, IntNetwork, QFormat, Settings, load_integers
 from rtl_gen import write
 from rtl_gen.manifest import read_manifest
+from rtl_gen.vectors import random_vectors
 from sim import simulate, simulators
 from sim.job import KINDS, ROW, write_job
-from sim.scenarios import random_vectors, whole
+from sim.scenarios import whole
 
 slow = pytest.mark.slow
 play = importlib.import_module("sim.simulate")

@@ -19,6 +19,7 @@ from boards import gatelevel, roms
 from boards.build import build
 from boards.flash import bitstream
 from boards.patch import patch
+from rtl_gen import handover
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "digits"
@@ -98,7 +99,7 @@ def test_a_build_killed_at_any_step(built):
     folder, before, found = built
     check_states(found, before, visible(folder))
     assert not hidden(folder)
-    gone = {"tiny.bit", "tiny.config", "tiny.marked.config", "tiny.il"}
+    gone = {"tiny.bit", "tiny.config", "tiny.marked.config", "tiny.il", "tiny_tb.v", "tiny.h", "tiny.core"}
     assert gone <= set(before) and not gone & set(visible(folder))
 
 
@@ -132,6 +133,7 @@ def test_there_and_back(folder, tmp_path):
     """The whole netlist computes the new weights, the bitstream has the netlist's contents, and back all is as
     before.
     """
+    handover.write(rtl_gen.load_design(folder / "tiny.json").spec, folder, "tiny")
     before = content(folder)
     (folder / "tiny.il").write_bytes(b"of the old weights")
     old, cut = visible(folder), tmp_path / "cut off"
@@ -147,7 +149,11 @@ def test_there_and_back(folder, tmp_path):
     check_states(found, old, now)
     assert set(now) == set(before)
     same = {name for name in now if now[name] == before[name]}
-    assert same == {"tiny.marked.asc", "tiny.marked.json", "tiny.nextpnr.log", "tiny.yosys.log"}
+    of_weights = handover.names("tiny", handover.OF_WEIGHTS)
+    beside = set(handover.names("tiny")) - {"tiny_models.v", *of_weights}
+    assert same == {"tiny.marked.asc", "tiny.marked.json", "tiny.nextpnr.log", "tiny.yosys.log"} | beside
+    handover.write(design.spec, folder, "tiny")
+    assert all((folder / name).read_bytes() == now[name] != before[name] for name in of_weights)
     report = json.loads(now["report.json"])
     assert report["netlist"] == "netlist not simulated since new weights were patched in" and report["patched"]
     assert report["configuration"] == design.manifest.configuration

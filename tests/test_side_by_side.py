@@ -10,7 +10,8 @@ from sim_bench import edit, needs_icarus, play_as_signed, sign
 
 from bfthw import IntLayer, IntNetwork, QFormat, Settings
 from rtl_gen import write
-from sim.scenarios import interleave, separate, whole, wrong_frames
+from rtl_gen.vectors import interleave, separate
+from sim.scenarios import whole, wrong_frames
 
 VERILOG = Path(__file__).with_name("side_by_side.v")
 SIZE, LANES = 6, 2

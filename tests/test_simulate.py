@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from rtl_bench import extremes, random_network
-from sim_bench import TLAST, agrees, copied, edit, make_core, needs_icarus, play_as_signed, sign
+from sim_bench import TLAST, agrees, copied, edit, files_of, make_core, needs_icarus, play_as_signed, sign
 
 import rtl_gen
 from bfthw import Chain, Layer, Network, QFormat, Settings, chain, compile, load_integers
 from rtl_gen import fitting_lanes, write
+from rtl_gen.vectors import unpack
 from sim import simulate
-from sim.job import unpack
 
 slow = pytest.mark.slow
 CHECKS = ("back to back", "stalled, probability 0.3", "frames of wrong length", "after the reset")
@@ -129,7 +129,7 @@ def test_a_compiled_model_is_used_again_until_the_verilog_changes(core, children
     simulate(core, vectors=1)
     assert children[1:] == ["verilator", "make", "make", "core"]  # the first says what is to be made
     # nothing that is run lies beside the core
-    assert {path.name for path in core.parent.iterdir()} == {"core.json", "core.npz", "core.v"}
+    assert files_of(core.parent) == {"core.json", "core.npz", "core.v"}
 
 
 # simulators and errors

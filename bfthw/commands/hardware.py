@@ -30,12 +30,17 @@ def generate(
     rtlil: Annotated[
         bool, typer.Option("--rtlil", help="Write NAME.il, Yosys' own format, beside the Verilog")
     ] = False,
+    clock: Annotated[
+        float, typer.Option(metavar="MHZ", help="Clock in the constraints NAME.xdc, NAME.sdc, NAME_nextpnr.py")
+    ] = 100,
     *,
     file,
     hardware,
     bits,
 ):
-    """Generate a core with AXI4-Stream ports: NAME.v, the manifest NAME.json and the integers NAME.npz."""
+    """Generate a core with AXI4-Stream ports: NAME.v, the manifest NAME.json, the integers NAME.npz; beside them a
+    testbench, an instance to copy, constraints, a C header and what else a design around it needs.
+    """
     import bfthw
     import rtl_gen
 
@@ -56,7 +61,7 @@ def generate(
             choice = rtl_gen.choose_for(integers, settings, interval=interval, multipliers=multipliers, room=room)
             spec = choice.spec
             console.print(f"chosen: {choice.why}", markup=False, soft_wrap=True)
-        design = rtl_gen.write_spec(spec, output, name=name, with_rtlil=rtlil)
+        design = rtl_gen.write_spec(spec, output, name=name, with_rtlil=rtlil, clock_mhz=clock)
     console.print(tables.hardware(design.spec))
     m = design.manifest
     frame = "vector" if m.vectors == 1 else f"frame of {m.vectors} vectors"
@@ -69,7 +74,8 @@ def generate(
         console.print(f"estimated, without board and line: {needs}")
     stem = output / name
     console.print(
-        f"wrote {stem}.v, .json, .npz{', .il' if rtlil else ''}; next: bfthw simulate {stem}.json",
+        f"wrote {stem}.v, .json, .npz{', .il' if rtlil else ''} and what goes with them: testbench {name}_tb.v, "
+        f"{name}_inst.v, .vlt, .core, .xdc, .sdc, .h; next: bfthw simulate {stem}.json",
         markup=False,
         soft_wrap=True,
     )

@@ -1,0 +1,40 @@
+"""NAME_inst.v: an instance of the core to copy, with widths and formats as comments."""
+
+from ..top import lane_bytes
+from .ports import declarations, instance, ports
+
+
+def template(spec, name):
+    found, q, e = ports(spec), spec.network, spec.vectors
+    together = f"{e} vectors side by side: element i of vector v is number i * {e} + v" if e > 1 else "a vector"
+    said = {
+        "aclk": "rising edge",
+        "aresetn": "synchronous, active low",
+        "s_axis_tdata": _data(q.input, spec.lanes_in * e),
+        "s_axis_tlast": "with the last beat of a frame",
+        "m_axis_tdata": _data(q.output, spec.lanes_out * e),
+        "m_axis_tlast": "with the last beat of a frame",
+        "m_axis_tuser": "with it: the frame that went in had a wrong length",
+        "frame_error": "there was such a frame since the reset",
+        "frame_errors": "so many",
+        "saturated": "values that were clipped, counted in each cycle; may stay open",
+    }
+    return "\n".join(
+        [
+            f"// An instance of {name} to copy into a design. Into it go frames of {spec.beats_in} beats "
+            f"({q.inputs * e} elements),",
+            f"// out of it come frames of {spec.beats_out} beats ({q.outputs * e} elements), each {together}.",
+            f"// Latency {spec.latency} cycles, interval {spec.interval} cycles a frame.",
+            "",
+            *(f"{line};" for line in declarations(found, lambda port: "wire")),
+            "",
+            *instance(name, found, f"{name}_0", said),
+            "",
+        ]
+    )
+
+
+def _data(q, elements):
+    size = lane_bytes(q.width)
+    each = f"two's complement of {q.width} bits in {size} byte{'s' * (size > 1)}, times 2^{-q.frac}"
+    return each if elements == 1 else f"{elements} elements, the first in the low bits: {each}"
