@@ -27,7 +27,7 @@ _CELLS = {
 }
 # families whose cells carry their variant in the name: SB_DFFESR, SB_RAM40_4KNR, DFFRE, RAM16SDP4, pROMX9
 _PREFIXES = ("SB_DFF", "SB_RAM40_4K", "DFF", "RAM16SDP", "pROM")
-_GOWIN_FAMILIES = {"GW1N": "gw1n", "GW2A": "gw2a"}
+_GOWIN_FAMILIES = {"GW1N": "gw1n", "GW2A": "gw2a", "GW5A": "gw5a"}
 
 
 # synth_ice40 -dsp, but without its pass ice40_dsp, which packs registers and adders into SB_MAC16 and gets two cases
