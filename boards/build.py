@@ -30,8 +30,6 @@ _UTILISATION = {
 _PNR = {"ice40": "nextpnr-ice40", "ecp5": "nextpnr-ecp5", "gowin": "nextpnr-gowin"}
 _PACK = {"ice40": "icepack", "ecp5": "ecppack", "gowin": "gowin_pack"}
 _CONSTRAINTS = {"ice40": "pcf", "ecp5": "lpf", "gowin": "cst"}
-# the bitstream before it is packed
-_TEXT = roms.TEXT_SUFFIX | {"gowin": "pnr.json"}
 
 
 def build(
@@ -159,7 +157,7 @@ class _Flow:
         # the slowest clock against what it has to run at
         best = max(found, key=lambda seed: min(c.maximum / c.used for c in found[seed].values()))
         self.check_timing(found[best], found)
-        text = _TEXT[self.device.family]
+        text = roms.TEXT_SUFFIX[self.device.family]
         if self.contents is None:
             os.replace(self.work / f"{best}.{text}", self.work / f"{name}.{text}")
         else:
@@ -332,7 +330,7 @@ def gateware(board, shell, name, clock_mhz=None):
 def pack(board, name, directory, kind="yowasp"):
     """NAME.asc, .config or .pnr.json in `directory` to the bitstream, NAME.bin, .bit or .fs."""
     family = board.device.family
-    source, target = f"{name}.{_TEXT[family]}", f"{name}.{board.suffix}"
+    source, target = f"{name}.{roms.TEXT_SUFFIX[family]}", f"{name}.{board.suffix}"
     if family == "ice40":
         arguments = [*board.pack, source, target]
     elif family == "ecp5":
@@ -346,7 +344,7 @@ def fill_products(source, target, name, family, contents, kind="yowasp"):
     """Contents of ROMs into the marked text and netlist in `source`: NAME.asc or .config and NAME.netlist.v in
     `target`.
     """
-    ram, text = roms.RAMS[family], _TEXT[family]
+    ram, text = roms.RAMS[family], roms.TEXT_SUFFIX[family]
     netlist = read_json(source / f"{name}.marked.json", MARKED, values=MARKED)
     rams = roms.read_rams(netlist, ram)
     marks = roms.marks([roms.Rom(name=rom, bits=bits) for rom, bits in contents.items()])

@@ -8,6 +8,7 @@ its whole content. So what is patched follows from the kind of cell alone, not f
 """
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 
@@ -163,14 +164,24 @@ def replace_roms(rtlil, contents):
     return _MODULE.sub(ask, text)
 
 
+def _hardware(rtlil):
+    """An RTLIL text without the contents of its ROMs."""
+    parts, at = [], 0
+    for _, place in sorted(find_roms(rtlil), key=lambda item: item[1].start):
+        parts.append(rtlil[at : place.start])
+        at = place.stop
+    return "".join([*parts, rtlil[at:]])
+
+
 def structure(rtlil):
     """A hash of an RTLIL text without the contents of its ROMs: equal for designs that differ in those alone."""
-    digest, at = hashlib.sha256(), 0
-    for _, place in sorted(find_roms(rtlil), key=lambda item: item[1].start):
-        digest.update(rtlil[at : place.start].encode())
-        at = place.stop
-    digest.update(rtlil[at:].encode())
-    return digest.hexdigest()
+    return hashlib.sha256(_hardware(rtlil).encode()).hexdigest()
+
+
+def differing(one, other):
+    """Names of the modules of two RTLIL texts that differ in more than the contents of ROMs."""
+    texts = [{module[1]: module[2] for module in _MODULE.finditer(_hardware(rtlil))} for rtlil in (one, other)]
+    return [name for name in {**texts[0], **texts[1]} if texts[0].get(name) != texts[1].get(name)]
 
 
 def marks(roms):
@@ -202,7 +213,9 @@ def read_rams(netlist, ram):
 
 def _cells(netlist, ram):
     (top,) = (m for m in netlist["modules"].values() if int(m["attributes"].get("top", "0"), 2))
-    return [(name, cell) for name, cell in top["cells"].items() if cell["type"].startswith(ram.cells)]
+    # a placer may call them otherwise, their contents it does not
+    first = ram.parameters[0]
+    return [(name, cell) for name, cell in top["cells"].items() if first in cell.get("parameters", ())]
 
 
 def locate(rams, contents, ram, top):
@@ -310,25 +323,39 @@ _TEXTS = {"ice40": (_ASC, _asc_rows, _asc_text), "ecp5": (_CONFIG, _config_rows,
 
 
 def fill_text(text, family, before, after):
-    """Replace contents in a bitstream's text (icestorm's .asc, prjtrellis' .config): cell → contents before and after.
+    """Replace contents in a placed design's text: cell → contents before and after.
 
+    That is icestorm's .asc, prjtrellis' .config, or nextpnr's JSON for Gowin.
     Raises ValueError unless each content of `before` stands there exactly once.
     """
-    pattern, read, write = _TEXTS[family]
     wanted = {before[cell].tobytes(): cell for cell in after}
     found = []
 
-    def one(block):
-        cell = wanted.get(read(block[2]).tobytes())
-        if cell is None:
-            return block[0]
-        found.append(cell)
-        return block[1] + write(after[cell])
+    def other(content):
+        """What takes its place, or None."""
+        cell = wanted.get(content.tobytes())
+        if cell is not None:
+            found.append(cell)
+        return after.get(cell)
 
-    text = pattern.sub(one, text)
+    if family == "gowin":
+        design, ram = json.loads(text), RAMS[family]
+        for _, cell in _cells(design, ram):
+            new = other(ram.read(cell["parameters"]))
+            if new is not None:
+                cell["parameters"] |= ram.write(new)
+        text = json.dumps(design)
+    else:
+        pattern, read, write = _TEXTS[family]
+
+        def one(block):
+            new = other(read(block[2]))
+            return block[0] if new is None else block[1] + write(new)
+
+        text = pattern.sub(one, text)
     if sorted(found) != sorted(after):
         raise ValueError(f"{len(found)} of {len(after)} block RAMs with ROMs were found in the placed design")
     return text
 
 
-TEXT_SUFFIX = {"ice40": "asc", "ecp5": "config"}
+TEXT_SUFFIX = {"ice40": "asc", "ecp5": "config", "gowin": "pnr.json"}
