@@ -31,7 +31,8 @@ WAIT = 10  # seconds for a lock that others hold for milliseconds
 MOST = 64  # files of a set
 # a journal may have come from elsewhere: it can place what sets are made of, and no script, hidden or other file
 _NAME = re.compile(
-    r"[A-Za-z]\w{0,63}(\.(marked|netlist|yosys|nextpnr))?\.(asc|bin|bit|config|fs|il|json|log|npz|v)(\.gone)?", re.ASCII
+    r"[A-Za-z]\w{0,63}(\.(marked|netlist|yosys|nextpnr|pnr)){0,2}\.(asc|bin|bit|config|fs|il|json|log|npz|v)(\.gone)?",
+    re.ASCII,
 )
 
 

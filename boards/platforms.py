@@ -19,12 +19,12 @@ class TangNano20k(GowinPlatform):
     family = "GW2AR-18C"
     _chipdb_device = "GW2A-18C"  # the same die, beside a memory
     default_clk = "clk27"
-    resources = [
+    resources = (
         Resource("clk27", 0, Pins("4", dir="i"), Clock(27e6), _CMOS33),
         UARTResource(0, rx="70", tx="69", attrs=Attrs(PULL_MODE="UP", IO_TYPE="LVCMOS33")),
         *LEDResources(pins="15 16 17 18 19 20", invert=True, attrs=_CMOS33),
-    ]
-    connectors = []
+    )
+    connectors = ()
 
 
 class TangPrimer25k(GowinPlatform):
@@ -32,11 +32,11 @@ class TangPrimer25k(GowinPlatform):
     family = "GW5A-25A"
     _chipdb_device = "GW5A-25A"
     default_clk = "clk50"
-    resources = [
+    resources = (
         Resource("clk50", 0, Pins("E2", dir="i"), Clock(50e6), _CMOS33),
         UARTResource(0, rx="B3", tx="C3", attrs=Attrs(PULL_MODE="UP", IO_TYPE="LVCMOS33")),
-    ]
-    connectors = []
+    )
+    connectors = ()
 
     def parse_part(self):
         """Amaranth knows no GW5A; nothing here asks for the parts of its name."""
@@ -44,13 +44,13 @@ class TangPrimer25k(GowinPlatform):
 
 class ICEBreakerBitsy(ICEBreakerBitsyPlatform):
     # P0 and P1 of the edge connector
-    resources = [*ICEBreakerBitsyPlatform.resources, UARTResource(0, rx="44", tx="47", attrs=_ICE40)]
+    resources = (*ICEBreakerBitsyPlatform.resources, UARTResource(0, rx="44", tx="47", attrs=_ICE40))
 
 
 class UPduino3(UpduinoV3Platform):
     default_clk = "clk12"
-    resources = [
+    resources = (
         *UpduinoV3Platform.resources,
         *LEDResources(pins="39", invert=True, attrs=_ICE40),
         UARTResource(0, rx="38", tx="28", attrs=_ICE40),
-    ]
+    )

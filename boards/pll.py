@@ -1,6 +1,7 @@
 """PLLs: their parameters from two frequencies, checked against the ranges of the data sheets, and their instances."""
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 from amaranth.hdl import Const, Instance
@@ -10,7 +11,9 @@ TOLERANCE = 0.005  # of the frequency asked for
 
 @dataclass(frozen=True, kw_only=True)
 class Pll:
-    """A PLL that makes `output_hz` of `input_hz`. parameters: the family's own names; vco_hz: its oscillator."""
+    """A PLL that makes `output_hz` of `input_hz`. family: of RANGES; parameters: its own names; vco_hz: its
+    oscillator.
+    """
 
     family: str
     input_hz: float
@@ -70,16 +73,18 @@ def _gowin(f):
 
 def _gw5a(f):
     """UG306, feedback inside: vco = f / IDIV_SEL * FBDIV_SEL * MDIV_SEL, output = vco / ODIV0_SEL."""
-    for idiv, mdiv, odiv in product(range(1, 65), range(2, 129), range(1, 129)):
+    for idiv, mdiv in product(range(1, 65), range(2, 129)):
         vco = f / idiv * mdiv
-        yield f / idiv, vco, vco / odiv, {"IDIV_SEL": idiv, "FBDIV_SEL": 1, "MDIV_SEL": mdiv, "ODIV0_SEL": odiv}
+        for odiv in range(1, 129) if _within(vco, RANGES["gw5a"].vco) else ():
+            yield f / idiv, vco, vco / odiv, {"IDIV_SEL": idiv, "FBDIV_SEL": 1, "MDIV_SEL": mdiv, "ODIV0_SEL": odiv}
 
 
 _CANDIDATES = {"ice40": _ice40, "ecp5": _ecp5, "gowin": _gowin, "gw5a": _gw5a}
 
 
+@cache
 def plan(family, input_hz, output_hz):
-    """The Pll nearest to `output_hz`, the one with the fastest comparison (least jitter) of equals.
+    """The Pll (of RANGES) nearest to `output_hz`, the one with the fastest comparison (least jitter) of equals.
 
     Raises ValueError, which names the nearest frequency there is, where none within 0.5 % is in the device's ranges.
     """

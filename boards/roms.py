@@ -116,8 +116,8 @@ def _stride(width):
 
 
 def find_roms(rtlil):
-    """The memories of an RTLIL text that nothing writes, deep enough to be marked, and the block RAMs that it instances:
-    [(Rom, slice of its contents in the text)].
+    """The memories of an RTLIL text that nothing writes, deep enough to be marked, and the block RAMs that it
+    instances: [(Rom, slice of its contents in the text)].
     """
     found = []
     for module in _MODULE.finditer(rtlil):

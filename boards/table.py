@@ -33,9 +33,14 @@ class Device:
             raise ValueError(f"Device.family must be one of {', '.join(FAMILIES)}, got {self.family!r}")
 
     @property
-    def pll(self):
-        """The kind of its PLL, as boards.pll.RANGES names it."""
+    def kind(self):
+        """Its family, but "gw5a" for a GW5A: PLL, multipliers and block RAMs are not those of other Gowin FPGAs."""
         return "gw5a" if self.name.startswith("GW5A") else self.family
+
+    @property
+    def target(self):
+        """The target of cores made of its own parts, or "plain" where there is none."""
+        return "plain" if self.kind == "gw5a" else self.family
 
     @property
     def available(self):
@@ -91,11 +96,11 @@ class Programmer:
 class Board:
     """A board of the table.
 
-    platform: "module:class" in amaranth_boards, ":class" in boards.platforms. clock, clock_hz: oscillator resource and its frequency. pll: how its
-    PLL is fed, "pad" or "core" (iCE40: only some pins reach the PLL as a pad), True elsewhere, or None for none.
-    clock_mhz: of the core, where nothing else is asked for; it closes timing with room to spare. uart: its resource.
-    led: resource of a light for the line's activity, or None. programmers: "sram" and "flash", the first one is the
-    default. pack: options of the program that packs the bitstream.
+    platform: "module:class" in amaranth_boards, ":class" in boards.platforms. clock, clock_hz: oscillator resource and
+    its frequency. pll: how its PLL is fed, "pad" or "core" (iCE40: only some pins reach the PLL as a pad), True
+    elsewhere, or None for none. clock_mhz: of the core, where nothing else is asked for; it closes timing with room to
+    spare. uart: its resource. led: resource of a light for the line's activity, or None. programmers: "sram" and
+    "flash", the first one is the default. pack: options of the program that packs the bitstream.
     """
 
     key: str
