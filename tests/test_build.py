@@ -12,9 +12,10 @@ from test_boards import Echo
 
 import bfthw
 import rtl_gen
+from bfthw import files
 from bfthw.chain import bft
 from boards import synth, tools
-from boards.build import build, check_fit, others_that_fit
+from boards.build import _endings, build, check_fit, others_that_fit
 from boards.table import BOARDS, HX8K
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -160,6 +161,11 @@ def test_what_would_fit(tiny):
     # block RAMs count by their bits: 60 of 4096 are 14 of 18432
     assert "tang-nano-9k" in others_that_fit(board, {"LUT": 1, "FF": 1, "DSP": 0, "RAM": 60})
     assert "tang-nano-9k" not in others_that_fit(board, {"LUT": 1, "FF": 1, "DSP": 0, "RAM": 130})
+
+
+def test_a_journal_places_every_file_of_a_build():
+    """What one cannot place ends a build when all is done."""
+    assert [e for e in _endings() if not files._NAME.fullmatch(f"tiny.{e}")] == []
 
 
 def test_a_failing_tool_shows_the_end_of_its_log(tiny, tmp_path, monkeypatch):
