@@ -94,6 +94,17 @@ def test_an_icebreaker_feeds_its_pll_from_the_pad():
     assert "SB_PLL40_CORE" in constraints(BOARDS["hx8k-b-evn"], clock_mhz=24)[0]
 
 
+@pytest.mark.parametrize("key, clock, rx, tx", [
+    # schematics of Sipeed; the edge connector of the bitsy (P1, P0); printed beside the pins of the UPduino
+    ("tang-nano-20k", "4", "70", "69"), ("tang-primer-25k", "E2", "B3", "C3"),
+    ("icebreaker-bitsy", "35", "44", "47"), ("upduino-3", "20", "38", "28"),
+])
+def test_uart_pins_of_our_own_platforms(key, clock, rx, tx):
+    _, text = constraints(BOARDS[key])
+    for pin, name in ((clock, f"{BOARDS[key].clock}_0__io"), (rx, "uart_0__rx__io"), (tx, "uart_0__tx__io")):
+        assert re.search(rf'"?{name}"? {pin};?$', text, re.MULTILINE), name
+
+
 def test_a_gw5a_has_a_pll_of_its_own():
     """That of UG306; rPLL, which the other Gowin boards have, is not in it."""
     rtlil, _ = constraints(BOARDS["tang-primer-25k"], clock_mhz=25)
