@@ -138,6 +138,8 @@ def find_roms(rtlil):
             if ram is None:
                 continue
             parameters = [p for p in _PARAMETER.finditer(cell[0]) if p[1] in ram.parameters]
+            if len(parameters) < len(ram.parameters):
+                continue  # of somebody's own shell; ours give all
             rom = Rom(name=f"{module[1]}{cell[2]}", bits=ram.read({p[1]: p[2] for p in parameters}), ram=ram)
             place = slice(start + cell.start() + parameters[0].start(), start + cell.start() + parameters[-1].end())
             assert rtlil[place] == rom.text(rom.bits), rom.name
