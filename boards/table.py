@@ -50,8 +50,8 @@ class Device:
 
 FAMILIES = ("ice40", "ecp5", "gowin")
 
-# sizes: FPGA-DS-02008 (UltraPlus), FPGA-DS-02029 (LP/HX), FPGA-DS-02012 (ECP5), DS117 (GW1NR), DS226 (GW2A, GW2AR),
-# DS1103 (GW5A); a test holds those of the boards it builds for against what nextpnr counts
+# sizes: FPGA-DS-02008 (UltraPlus), FPGA-DS-02029 (LP/HX), FPGA-DS-02012 (ECP5), DS117 (GW1NR), DS102 (GW2A), DS226
+# (GW2AR), DS1103 (GW5A); a test holds those of the boards it builds for against what nextpnr counts
 UP5K = Device(
     name="iCE40UP5K", family="ice40", lut=5280, ff=5280, dsp=8, ram=30, ram_bits=4096,
     # the datasheet's typical figures (table "Register-to-Register Performance")
