@@ -32,7 +32,8 @@ MOST = 2500  # files of a set
 # a journal may have come from elsewhere: it can place what sets are made of, and no hidden file, nor a script, but for
 # the one whose name no other program would run
 _NAME = re.compile(
-    r"[A-Za-z]\w{0,79}((\.(marked|netlist|yosys|nextpnr))?\.(asc|bin|bit|config|core|fs|h|il|json|log|npz|sdc|v|vlt|xdc)"
+    r"[A-Za-z]\w{0,79}"
+    r"((\.(marked|netlist|yosys|nextpnr|pnr)){0,2}\.(asc|bin|bit|config|core|fs|h|il|json|log|npz|sdc|v|vlt|xdc)"
     r"|\.\w{1,99}\.mem|_nextpnr\.py)(\.gone)?",
     re.ASCII,
 )

@@ -31,8 +31,6 @@ _UTILISATION = {
 _PNR = {"ice40": "nextpnr-ice40", "ecp5": "nextpnr-ecp5", "gowin": "nextpnr-gowin"}
 _PACK = {"ice40": "icepack", "ecp5": "ecppack", "gowin": "gowin_pack"}
 _CONSTRAINTS = {"ice40": "pcf", "ecp5": "lpf", "gowin": "cst"}
-# the bitstream before it is packed
-_TEXT = roms.TEXT_SUFFIX | {"gowin": "pnr.json"}
 
 
 def build(
@@ -46,9 +44,9 @@ def build(
     or the core's alone where a PLL or another shell is in the way, and compare it with the golden model, where Yosys
     models the family's cells (iCE40; needs a C++ compiler); the report says which. shell: called with clock_hz and
     baud, makes what stands between line and core; boards.shell.Shell.
-    Writes into `directory` NAME.bin, .bit or .fs, NAME.asc or .config, NAME.netlist.v, the logs, the core's own files
-    and report.json; they replace those of an earlier build together, or not at all (bfthw.files). Where the family has
-    it, ROMs are placed with marks in them and filled afterwards; NAME.marked.* are kept for boards.patch.
+    Writes into `directory` NAME.bin, .bit or .fs, NAME.asc, .config or .pnr.json, NAME.netlist.v, the logs, the core's
+    own files and report.json; they replace those of an earlier build together, or not at all (bfthw.files). ROMs are
+    placed with marks in them and filled afterwards; NAME.marked.* are kept for boards.patch.
     Raises ValueError for what does not fit (before place and route), a clock that cannot be made or misses its timing,
     and missing tools; RuntimeError with the end of its log for a tool that fails, or where the netlist differs.
     """
@@ -89,11 +87,12 @@ def _endings():
 
 def check_design(design, board):
     """ValueError for a core that was made for another family, or that the link cannot feed."""
-    manifest, family = design.manifest, board.device.family
-    if manifest.target not in ("plain", family):
+    manifest, device = design.manifest, board.device
+    if manifest.target not in ("plain", device.target):
+        cure = "without a target" if device.target == "plain" else f"with --target {device.target}, or without"
         raise ValueError(
-            f"{manifest.name} was generated with --target {manifest.target}; {board.key} is of the family {family}: "
-            f"generate it with --target {family}, or without"
+            f"{manifest.name} was generated with --target {manifest.target}; {board.key} is of the family "
+            f"{device.kind}: generate it {cure}"
         )
     if manifest.vectors > 1:
         raise ValueError(
@@ -112,7 +111,7 @@ class _Flow:
     check: bool
     steps: list = field(default_factory=list)
     products: dict = field(default_factory=dict)
-    contents: dict | None = None  # of the marked ROMs; None where nothing is marked
+    contents: dict | None = None  # of the marked ROMs
     structure: str | None = None
 
     @property
@@ -162,15 +161,12 @@ class _Flow:
         # the slowest clock against what it has to run at
         best = max(found, key=lambda seed: min(c.maximum / c.used for c in found[seed].values()))
         self.check_timing(found[best], found)
-        text = _TEXT[self.device.family]
-        if self.contents is None:
-            os.replace(self.work / f"{best}.{text}", self.work / f"{name}.{text}")
-        else:
-            os.replace(self.work / f"{best}.{text}", self.work / f"{name}.marked.{text}")
-            os.replace(self.work / f"{name}.json", self.work / f"{name}.marked.json")
-            fill = partial(fill_products, self.work, self.work, name, self.device.family, self.contents, self.kind)
-            self.step("contents of ROMs", fill)
-            self.keep(f"{name}.marked.{text}", f"{name}.marked.json", f"{name}.{text}")
+        text = roms.TEXT_SUFFIX[self.device.family]
+        os.replace(self.work / f"{best}.{text}", self.work / f"{name}.marked.{text}")
+        os.replace(self.work / f"{name}.json", self.work / f"{name}.marked.json")
+        fill = partial(fill_products, self.work, self.work, name, self.device.family, self.contents, self.kind)
+        self.step("contents of ROMs", fill)
+        self.keep(f"{name}.marked.{text}", f"{name}.marked.json", f"{name}.{text}")
         self.step(f"bitstream ({_PACK[self.device.family]})", pack, board, name, self.work, self.kind)
         netlist = self.simulate(top)
         self.keep(f"{name}.{board.suffix}", f"{name}.netlist.v")
@@ -202,13 +198,12 @@ class _Flow:
                 self.products[f"core.{target}"] = target
 
     def generate(self, shell, clock_mhz):
-        """NAME.il, its ROMs marked where they can be, and the constraints."""
+        """NAME.il, its ROMs marked, and the constraints."""
         top, rtlil, constraints = gateware(self.board, shell, self.name, clock_mhz)
-        if self.device.family in roms.RAMS:
-            found = [rom for rom, _ in roms.find_roms(rtlil)]
-            self.contents = {rom.name: rom.bits for rom in found}
-            self.structure = roms.structure(rtlil)
-            rtlil = roms.replace_roms(rtlil, roms.marks(found))
+        found = [rom for rom, _ in roms.find_roms(rtlil)]
+        self.contents = {rom.name: rom.bits for rom in found}
+        self.structure = roms.structure(rtlil)
+        rtlil = roms.replace_roms(rtlil, roms.marks(found))
         (self.work / f"{self.name}.il").write_text(rtlil, encoding="utf-8")
         (self.work / f"{self.name}.{_CONSTRAINTS[self.device.family]}").write_text(constraints, encoding="utf-8")
         return top
@@ -307,6 +302,7 @@ class _Flow:
             notes.append("LUT, routed, counts logic cells (a table and a flip-flop each)")
         if self.device.family == "gowin":
             notes.append("LUT counts tables and ALU cells")
+        if self.device.family == "gowin" and self.device.dsp:
             notes.append("nextpnr has no timing of Gowin's multipliers: with them, the clock is an upper bound")
         if top.pll:
             notes.append(f"PLL: {top.pll.output_hz / 1e6:.6g} MHz of {top.pll.input_hz / 1e6:g} MHz")
@@ -335,7 +331,7 @@ def gateware(board, shell, name, clock_mhz=None):
 def pack(board, name, directory, kind="yowasp"):
     """NAME.asc, .config or .pnr.json in `directory` to the bitstream, NAME.bin, .bit or .fs."""
     family = board.device.family
-    source, target = f"{name}.{_TEXT[family]}", f"{name}.{board.suffix}"
+    source, target = f"{name}.{roms.TEXT_SUFFIX[family]}", f"{name}.{board.suffix}"
     if family == "ice40":
         arguments = [*board.pack, source, target]
     elif family == "ecp5":
@@ -346,10 +342,10 @@ def pack(board, name, directory, kind="yowasp"):
 
 
 def fill_products(source, target, name, family, contents, kind="yowasp"):
-    """Contents of ROMs into the marked text and netlist in `source`: NAME.asc or .config and NAME.netlist.v in
-    `target`.
+    """Contents of ROMs into the marked text and netlist in `source`: NAME.asc, .config or .pnr.json and NAME.netlist.v
+    in `target`.
     """
-    ram, text = roms.RAMS[family], _TEXT[family]
+    ram, text = roms.RAMS[family], roms.TEXT_SUFFIX[family]
     netlist = read_json(source / f"{name}.marked.json", MARKED, values=MARKED)
     rams = roms.read_rams(netlist, ram)
     marks = roms.marks([roms.Rom(name=rom, bits=bits) for rom, bits in contents.items()])

@@ -10,8 +10,7 @@ from rtl_gen import Impossible, choose
 
 from .table import find_board
 
-_RAM = {"ice40": 2, "ecp5": 3, "gowin": 2}
-SHELL = {family: {"LUT": 1350, "FF": 600, "DSP": 0, "RAM": ram} for family, ram in _RAM.items()}
+SHELL = {"LUT": 1350, "FF": 600, "DSP": 0, "RAM": 3}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,21 +30,29 @@ class Fit:
 
 def needs(core, board):
     """Resource → number of core and shell, from rtl_gen.estimate's."""
-    return {resource: n + SHELL[board.device.family][resource] for resource, n in core.items()}
+    return {resource: n + SHELL[resource] for resource, n in core.items()}
 
 
 def room(board):
     """Resource → number that a board leaves to the core."""
-    return {resource: n - SHELL[board.device.family][resource] for resource, n in board.device.available.items()}
+    return {resource: n - SHELL[resource] for resource, n in board.device.available.items()}
+
+
+def check_estimated(board):
+    """ValueError for a board that takes plain cores alone, whose needs nobody knows before synthesis."""
+    if board.device.target == "plain":
+        raise ValueError(f"{board.title} takes cores without a target, whose needs are not estimated; build one to see")
 
 
 def on_board(key, settings):
     """Settings with a board's target, one vector and products that it has blocks for, and its room.
 
-    Raises ValueError for an unknown board and for settings of another target or of several vectors.
+    Raises ValueError for an unknown board, one that takes plain cores alone, and for settings of another target or of
+    several vectors.
     """
     board = find_board(key)
-    wanted = {"target": board.device.family, "vectors": 1} | ({} if board.device.dsp else {"products": "lut"})
+    check_estimated(board)
+    wanted = {"target": board.device.target, "vectors": 1} | ({} if board.device.dsp else {"products": "lut"})
     for name, value in wanted.items():
         if name in settings.given and getattr(settings, name) != value:
             raise ValueError(f"{name} = {getattr(settings, name)!r}: on {board.title} it is {value!r}")
@@ -55,9 +62,13 @@ def on_board(key, settings):
 def fit(network, board):
     """The Fit of an IntNetwork to a Board; where nothing fits, the needs of the folding that comes nearest."""
     device = board.device
+    try:
+        check_estimated(board)
+    except ValueError as error:
+        return Fit(board=board, spec=None, needs={}, how=str(error))
     lut = None if device.dsp else (True,) * len(network.factors)
     try:
-        choice, problem = choose(network, room=room(board), target=device.family, vectors=1, lut=lut), None
+        choice, problem = choose(network, room=room(board), target=device.target, vectors=1, lut=lut), None
     except Impossible as error:
         choice, problem = error.nearest, error
     taken = needs(choice.needs, board) if choice else {}

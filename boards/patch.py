@@ -52,6 +52,15 @@ def _line(patterns):
     return ", ".join(map(str, patterns))
 
 
+def in_logic(modules, manifest):
+    """Words for an error: which factors' numbers are in the logic of modules of the RTLIL."""
+    held = [e for e in manifest.engines if any(f".{e.instance}." in f"{module}." for module in modules)]
+    if not held:
+        return ""
+    why = "no ROM holds them" if all(e.rom_bits == 0 for e in held) else "a ROM of few words is no block RAM"
+    return f": numbers of {', '.join(stage for e in held for stage in e.stages)} are in its logic ({why})"
+
+
 def check_marked(directory, marked):
     """ValueError unless the marked files (name → sha256) are in a directory as `build` left them."""
     if not marked:
@@ -69,15 +78,16 @@ def patch(directory, weights, *, progress=None):
 
     Bitstream, netlist, manifest, Verilog, integers, report.json, and testbench and C header where they are there, are
     replaced together, or not at all (bfthw.files). progress(step) is told what begins. Raises ValueError for weights of
-    other shapes, that do not fit the old formats, or for a bitstream that was built without marks (Gowin).
+    other shapes, that do not fit the old formats, for a bitstream that was built without marks, and for weights that
+    are in its logic, naming the factors.
     """
     directory = Path(directory)
     with undisturbed(directory):
         _, board = bitstream(directory, None)
         report = read_report(directory / "report.json")
         name, family = report["name"], board.device.family
-        if family not in roms.RAMS or not report.get("structure"):
-            raise ValueError(f"{directory}: a bitstream for {board.key} cannot be patched; only iCE40 and ECP5 can")
+        if not report.get("structure"):
+            raise ValueError(f"{directory / 'report.json'}: this bitstream was built without marks; build anew")
         check_marked(directory, report.get("marked"))
         old = rtl_gen.load_design(directory / f"{name}.json")
         built = {"report.json": sha256(directory / "report.json", TEXT)}
@@ -89,9 +99,9 @@ def patch(directory, weights, *, progress=None):
         design = rtl_gen.write_spec(replace(old.spec, network=new), work, name=name)
         _, rtlil, _ = gateware(board, partial(Shell, design), name, report["clock_mhz"])
         if roms.structure(rtlil) != report["structure"]:
-            target = old.spec.target
-            why = "" if target == "plain" else f" (with --target {target} its weights are part of it)"
-            raise ValueError(f"{weights}: these weights need other hardware than the bitstream has{why}; build anew")
+            _, before, _ = gateware(board, partial(Shell, old), name, report["clock_mhz"])
+            where = in_logic(roms.differing(before, rtlil), design.manifest)
+            raise ValueError(f"{weights}: these weights need other hardware than the bitstream has{where}; build anew")
         contents = {rom.name: rom.bits for rom, _ in roms.find_roms(rtlil)}
         say("bitstream")
         fill_products(directory, work, name, family, contents, report["tools"]["from"])

@@ -1,16 +1,19 @@
 """PLLs: their parameters from two frequencies, checked against the ranges of the data sheets, and their instances."""
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
-from amaranth.hdl import Instance
+from amaranth.hdl import Const, Instance
 
 TOLERANCE = 0.005  # of the frequency asked for
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pll:
-    """A PLL that makes `output_hz` of `input_hz`. parameters: the family's own names; vco_hz: its oscillator."""
+    """A PLL that makes `output_hz` of `input_hz`. family: of RANGES; parameters: its own names; vco_hz: its
+    oscillator.
+    """
 
     family: str
     input_hz: float
@@ -36,6 +39,8 @@ RANGES = {
     "ecp5": Range(input=(8, 400), pfd=(10, 400), vco=(400, 800), output=(3.125, 400)),
     # DS117 (C6/I5) and DS102 (C8/I7), table "PLL Switching Characteristic"; the narrower of both
     "gowin": Range(input=(3, 400), pfd=(3, 400), vco=(500, 1200), output=(3.90625, 600)),
+    # DS1103, the same table
+    "gw5a": Range(input=(19, 800), pfd=(19, 800), vco=(800, 1600), output=(6.25, 1600)),
 }
 
 
@@ -66,11 +71,20 @@ def _gowin(f):
         yield pfd, out * odiv, out, {"IDIV_SEL": idiv, "FBDIV_SEL": fbdiv, "ODIV_SEL": odiv}
 
 
-_CANDIDATES = {"ice40": _ice40, "ecp5": _ecp5, "gowin": _gowin}
+def _gw5a(f):
+    """UG306, feedback inside: vco = f / IDIV_SEL * FBDIV_SEL * MDIV_SEL, output = vco / ODIV0_SEL."""
+    for idiv, mdiv in product(range(1, 65), range(2, 129)):
+        vco = f / idiv * mdiv
+        for odiv in range(1, 129) if _within(vco, RANGES["gw5a"].vco) else ():
+            yield f / idiv, vco, vco / odiv, {"IDIV_SEL": idiv, "FBDIV_SEL": 1, "MDIV_SEL": mdiv, "ODIV0_SEL": odiv}
 
 
+_CANDIDATES = {"ice40": _ice40, "ecp5": _ecp5, "gowin": _gowin, "gw5a": _gw5a}
+
+
+@cache
 def plan(family, input_hz, output_hz):
-    """The Pll nearest to `output_hz`, the one with the fastest comparison (least jitter) of equals.
+    """The Pll (of RANGES) nearest to `output_hz`, the one with the fastest comparison (least jitter) of equals.
 
     Raises ValueError, which names the nearest frequency there is, where none within 0.5 % is in the device's ranges.
     """
@@ -113,6 +127,17 @@ def instance(pll, *, source, clock, locked, pad=False, device=""):
             a_ICP_CURRENT="12", a_LPF_RESISTOR="8", a_MFG_ENABLE_FILTEROPAMP="1", a_MFG_GMCREF_SEL="2",
             i_RST=0, i_STDBY=0, i_CLKI=source, i_CLKFB=clock, i_PHASESEL0=0, i_PHASESEL1=0, i_PHASEDIR=1, i_PHASESTEP=1,
             i_PHASELOADREG=1, i_PLLWAKESYNC=0, i_ENCLKOP=0, o_CLKOP=clock, o_LOCK=locked,
+        )
+    if pll.family == "gw5a":
+        return Instance(
+            "PLLA", p_FCLKIN=f"{pll.input_hz / 1e6:g}", **{f"p_{name}": value for name, value in p.items()},
+            # gowin_pack reads no defaults of the outputs that stand still
+            **{f"p_ODIV{n}_SEL": 8 for n in range(1, 7)}, **{f"p_CLKOUT{n}_EN": "FALSE" for n in range(1, 7)},
+            p_CLKOUT0_EN="TRUE", p_CLKFB_SEL="INTERNAL", i_CLKIN=source, o_CLKOUT0=clock, o_LOCK=locked,
+            **{f"i_{port}": 0 for port in ("CLKFB", "RESET", "PLLPWD", "RESET_I", "RESET_O", "PSDIR", "PSPULSE")},
+            **{f"i_{port}": 0 for port in ("SSCPOL", "SSCON", "MDCLK", "MDAINC")},
+            i_PSSEL=Const(0, 3), i_SSCMDSEL=Const(0, 7), i_SSCMDSEL_FRAC=Const(0, 3), i_MDOPC=Const(0, 2),
+            i_MDWDI=Const(0, 8),
         )
     return Instance(
         "rPLL", p_FCLKIN=f"{pll.input_hz / 1e6:g}", p_DEVICE=device, p_IDIV_SEL=p["IDIV_SEL"],

@@ -2,10 +2,13 @@
 
 A design is synthesised and placed with *marks* in its ROMs, random contents in which every column of bits differs.
 Where a mark's column turns up in a block RAM of the result is where that column of the ROM went, and the real contents,
-or later ones, are written there. (The idea of icestorm's icebram; this one takes many ROMs at once and both families.)
+or later ones, are written there. (The idea of icestorm's icebram; this one takes many ROMs at once and three families.)
+A ROM is a memory that nothing writes, or any block RAM that the gateware instances itself: the cell keeps its name and
+its whole content. So what is patched follows from the kind of cell alone, not from anybody's names.
 """
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 
@@ -13,6 +16,7 @@ import numpy as np
 
 SHALLOWEST = 8  # words: a shallower ROM has too few different columns to be told apart, and stays as it is
 SHORTEST = 16  # words of a column that a narrow block RAM spreads over several of its own
+ROWS = 16  # of a block RAM's content in one of its parameters, in every family
 
 _MODULE = re.compile(r"^module (\S+)\n(.*?)^end$", re.DOTALL | re.MULTILINE)
 _MEMORY = re.compile(r"^  memory width (\d+) size (\d+) (\S+)$", re.MULTILINE)
@@ -21,14 +25,89 @@ _INIT = re.compile(
     r'^  cell \$meminit_v2 \S+\n(    parameter \\MEMID "\\(\S+?)"\n.*?)^    connect \\DATA \d+\'([01]+)$',
     re.DOTALL | re.MULTILINE,
 )
+_INSTANCE = re.compile(r"^  cell \\(\w+) (\\\S+)\n(?:    parameter .*\n)*", re.MULTILINE)
+_PARAMETER = re.compile(r"^    parameter \\(\w+) \d+'([01]+)\n", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ram:
+    """Block RAMs of a family as Yosys and nextpnr write them, seen as rows of bits.
+
+    cells: types, or their beginnings. parameters: names of those with ROWS rows of the content each. bits: of a row, at
+    most; pitch: how far rows are apart in a parameter, None where there is nothing between them. layouts: (spread,
+    stride) in which a column of a ROM may lie in a column of the block RAM: every `spread`-th row holds every
+    `stride`-th word.
+    """
+
+    cells: tuple
+    parameters: tuple
+    bits: int
+    pitch: int | None
+    layouts: tuple
+
+    def read(self, parameters):
+        """Cell parameters → bool (rows, bits)."""
+        texts = (np.frombuffer(parameters[name].encode(), np.uint8)[::-1] == ord("1") for name in self.parameters)
+        return np.concatenate([text.reshape(ROWS, -1)[:, : self.bits] for text in texts])
+
+    def write(self, content):
+        """The inverse of `read`: name → text of bits."""
+        padded = np.zeros((len(content), self.pitch or content.shape[1]), bool)
+        padded[:, : content.shape[1]] = content
+        groups = padded.reshape(len(self.parameters), -1)
+        return {name: _text(group) for name, group in zip(self.parameters, groups)}
+
+    def lines(self, content):
+        """The content as RTLIL has it in a cell."""
+        written = self.write(content).items()
+        return "".join(f"    parameter \\{name} {len(bits)}'{bits}\n" for name, bits in written)
+
+
+RAMS = {
+    # Lattice TN1250, Memory Usage Guide for iCE40: 16 parameters of 16 words of 16 bits; narrower words share a row
+    "ice40": Ram(
+        cells=("SB_RAM40_4K",),
+        parameters=tuple(f"INIT_{n:X}" for n in range(16)),
+        bits=16,
+        pitch=16,
+        layouts=((1, 1), (1, 2), (1, 4), (1, 8)),
+    ),
+    # Lattice FPGA-TN-02204, ECP5 Memory Usage Guide: 64 parameters of 16 words of 18 bits, 20 apart
+    "ecp5": Ram(
+        cells=("DP16KD", "PDPW16KD"),
+        parameters=tuple(f"INITVAL_{n:02X}" for n in range(64)),
+        bits=18,
+        pitch=20,
+        layouts=((1, 1), (1, 2), (2, 1), (1, 4), (1, 8), (1, 16)),
+    ),
+    # Gowin UG285: 64 parameters of 16 words of 16 bits, or of 18 in the cells of 9 bits a byte
+    "gowin": Ram(
+        cells=("pROM", "SDPB", "SDPX9B", "DPB", "DPX9B", "SP", "SPX9"),
+        parameters=tuple(f"INIT_RAM_{n:02X}" for n in range(64)),
+        bits=18,
+        pitch=None,
+        layouts=((1, 1), (1, 2), (2, 1), (1, 4), (1, 8), (1, 16)),
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rom:
-    """name: module and memory in the RTLIL. bits: bool (words, width), column n is bit n of a word."""
+    """name: module and memory, or cell, in the RTLIL. bits: bool (words, width), column n is bit n of a word; of a
+    block RAM that is instanced its whole content, and `ram` says of which family.
+    """
 
     name: str
     bits: np.ndarray
+    ram: Ram | None = None
+
+    def text(self, bits):
+        """Other contents, as RTLIL has them in the place of these."""
+        return self.ram.lines(bits) if self.ram else _text(bits)
+
+
+def _text(bits):
+    return "".join("01"[int(bit)] for bit in bits.reshape(-1)[::-1])
 
 
 def _stride(width):
@@ -37,7 +116,9 @@ def _stride(width):
 
 
 def find_roms(rtlil):
-    """The memories of an RTLIL text that nothing writes, deep enough to be marked: [(Rom, slice of its DATA bits)]."""
+    """The memories of an RTLIL text that nothing writes, deep enough to be marked, and the block RAMs that it
+    instances: [(Rom, slice of its contents in the text)].
+    """
     found = []
     for module in _MODULE.finditer(rtlil):
         body, start = module[2], module.start(2)
@@ -52,18 +133,25 @@ def find_roms(rtlil):
             bits = np.frombuffer(cell[3].encode(), np.uint8)[::-1] == ord("1")
             rom = Rom(name=f"{module[1]}{memory}", bits=bits.reshape(words, width))
             found.append((rom, slice(start + cell.start(3), start + cell.end(3))))
+        for cell in _INSTANCE.finditer(body):
+            ram = next((ram for ram in RAMS.values() if cell[1].startswith(ram.cells)), None)
+            if ram is None:
+                continue
+            parameters = [p for p in _PARAMETER.finditer(cell[0]) if p[1] in ram.parameters]
+            if len(parameters) < len(ram.parameters):
+                continue  # of somebody's own shell; ours give all
+            rom = Rom(name=f"{module[1]}{cell[2]}", bits=ram.read({p[1]: p[2] for p in parameters}), ram=ram)
+            place = slice(start + cell.start() + parameters[0].start(), start + cell.start() + parameters[-1].end())
+            assert rtlil[place] == rom.text(rom.bits), rom.name
+            found.append((rom, place))
     return found
-
-
-def _text(bits):
-    return "".join("01"[int(bit)] for bit in bits.reshape(-1)[::-1])
 
 
 def replace_roms(rtlil, contents):
     """The RTLIL with other contents, name → bits, and the request that these memories be block RAMs."""
     parts, at = [], 0
     for rom, place in sorted(find_roms(rtlil), key=lambda item: item[1].start):
-        parts += [rtlil[at : place.start], _text(contents[rom.name])]
+        parts += [rtlil[at : place.start], rom.text(contents[rom.name])]
         at = place.stop
     text = "".join([*parts, rtlil[at:]])
     names = {tuple(name.rsplit("\\", 1)) for name in contents}
@@ -78,14 +166,24 @@ def replace_roms(rtlil, contents):
     return _MODULE.sub(ask, text)
 
 
+def _hardware(rtlil):
+    """An RTLIL text without the contents of its ROMs."""
+    parts, at = [], 0
+    for _, place in sorted(find_roms(rtlil), key=lambda item: item[1].start):
+        parts.append(rtlil[at : place.start])
+        at = place.stop
+    return "".join([*parts, rtlil[at:]])
+
+
 def structure(rtlil):
     """A hash of an RTLIL text without the contents of its ROMs: equal for designs that differ in those alone."""
-    digest, at = hashlib.sha256(), 0
-    for _, place in sorted(find_roms(rtlil), key=lambda item: item[1].start):
-        digest.update(rtlil[at : place.start].encode())
-        at = place.stop
-    digest.update(rtlil[at:].encode())
-    return digest.hexdigest()
+    return hashlib.sha256(_hardware(rtlil).encode()).hexdigest()
+
+
+def differing(one, other):
+    """Names of the modules of two RTLIL texts that differ in more than the contents of ROMs."""
+    texts = [{module[1]: module[2] for module in _MODULE.finditer(_hardware(rtlil))} for rtlil in (one, other)]
+    return [name for name in {**texts[0], **texts[1]} if texts[0].get(name) != texts[1].get(name)]
 
 
 def marks(roms):
@@ -110,57 +208,6 @@ def marks(roms):
     return contents
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ram:
-    """Block RAMs of a family as Yosys and nextpnr write them, seen as rows of bits.
-
-    cell, init: the cell's type and its parameters' names. rows a parameter, bits a row and how far rows are apart in
-    it. layouts: (spread, stride) in which a column of a ROM may lie in a column of the block RAM: every `spread`-th row
-    holds every `stride`-th word.
-    """
-
-    cells: tuple
-    parameters: tuple
-    bits: int
-    pitch: int
-    layouts: tuple
-
-    def read(self, parameters):
-        """Cell parameters → bool (rows, bits)."""
-        rows = []
-        for name in self.parameters:
-            text = np.frombuffer(parameters[name].encode(), np.uint8)[::-1] == ord("1")
-            rows.append(text.reshape(-1, self.pitch)[:, : self.bits])
-        return np.concatenate(rows)
-
-    def write(self, content):
-        """The inverse of `read`: name → text of bits."""
-        padded = np.zeros((len(content), self.pitch), bool)
-        padded[:, : self.bits] = content
-        groups = padded.reshape(len(self.parameters), -1)
-        return {name: _text(group) for name, group in zip(self.parameters, groups)}
-
-
-RAMS = {
-    # Lattice TN1250, Memory Usage Guide for iCE40: 16 parameters of 16 words of 16 bits; narrower words share a row
-    "ice40": Ram(
-        cells=("SB_RAM40_4K",),
-        parameters=tuple(f"INIT_{n:X}" for n in range(16)),
-        bits=16,
-        pitch=16,
-        layouts=((1, 1), (1, 2), (1, 4), (1, 8)),
-    ),
-    # Lattice FPGA-TN-02204, ECP5 Memory Usage Guide: 64 parameters of 16 words of 18 bits, 20 apart
-    "ecp5": Ram(
-        cells=("DP16KD", "PDPW16KD"),
-        parameters=tuple(f"INITVAL_{n:02X}" for n in range(64)),
-        bits=18,
-        pitch=20,
-        layouts=((1, 1), (1, 2), (2, 1), (1, 4), (1, 8), (1, 16)),
-    ),
-}
-
-
 def read_rams(netlist, ram):
     """{cell: bool (rows, bits)} of the block RAMs of a mapped netlist (the table of Yosys' JSON)."""
     return {name: ram.read(cell["parameters"]) for name, cell in _cells(netlist, ram)}
@@ -168,7 +215,9 @@ def read_rams(netlist, ram):
 
 def _cells(netlist, ram):
     (top,) = (m for m in netlist["modules"].values() if int(m["attributes"].get("top", "0"), 2))
-    return [(name, cell) for name, cell in top["cells"].items() if cell["type"].startswith(ram.cells)]
+    # a placer may call them otherwise, their contents it does not
+    first = ram.parameters[0]
+    return [(name, cell) for name, cell in top["cells"].items() if first in cell.get("parameters", ())]
 
 
 def locate(rams, contents, ram, top):
@@ -178,11 +227,16 @@ def locate(rams, contents, ram, top):
     """
     places, left = {}, {name: np.ones(bits.shape, bool) for name, bits in contents.items()}
     for name, bits in contents.items():
-        module, memory = name.removeprefix(f"\\{top}.").rsplit("\\", 1)
+        path = name.removeprefix(f"\\{top}.").replace("\\", ".")
         for cell, content in rams.items():
-            if re.fullmatch(re.escape(f"{module}.{memory}") + r"\.\d+\.\d+", cell):
-                places[cell] = name, index = name, _match(content, bits, ram)
-                left[name].ravel()[index[index >= 0]] = False
+            if cell == path and np.array_equal(content, bits):
+                index = np.arange(bits.size).reshape(bits.shape)
+            elif re.fullmatch(re.escape(path) + r"\.\d+\.\d+", cell):
+                index = _match(content, bits, ram)
+            else:
+                continue
+            places[cell] = name, index
+            left[name].ravel()[index[index >= 0]] = False
     lost = [name for name, missing in left.items() if missing.any()]
     if lost:
         raise ValueError(f"the contents of {lost[0]} were not found in any block RAM; build without marks")
@@ -271,25 +325,39 @@ _TEXTS = {"ice40": (_ASC, _asc_rows, _asc_text), "ecp5": (_CONFIG, _config_rows,
 
 
 def fill_text(text, family, before, after):
-    """Replace contents in a bitstream's text (icestorm's .asc, prjtrellis' .config): cell → contents before and after.
+    """Replace contents in a placed design's text: cell → contents before and after.
 
+    That is icestorm's .asc, prjtrellis' .config, or nextpnr's JSON for Gowin.
     Raises ValueError unless each content of `before` stands there exactly once.
     """
-    pattern, read, write = _TEXTS[family]
     wanted = {before[cell].tobytes(): cell for cell in after}
     found = []
 
-    def one(block):
-        cell = wanted.get(read(block[2]).tobytes())
-        if cell is None:
-            return block[0]
-        found.append(cell)
-        return block[1] + write(after[cell])
+    def other(content):
+        """What takes its place, or None."""
+        cell = wanted.get(content.tobytes())
+        if cell is not None:
+            found.append(cell)
+        return after.get(cell)
 
-    text = pattern.sub(one, text)
+    if family == "gowin":
+        design, ram = json.loads(text), RAMS[family]
+        for _, cell in _cells(design, ram):
+            new = other(ram.read(cell["parameters"]))
+            if new is not None:
+                cell["parameters"] |= ram.write(new)
+        text = json.dumps(design)
+    else:
+        pattern, read, write = _TEXTS[family]
+
+        def one(block):
+            new = other(read(block[2]))
+            return block[0] if new is None else block[1] + write(new)
+
+        text = pattern.sub(one, text)
     if sorted(found) != sorted(after):
         raise ValueError(f"{len(found)} of {len(after)} block RAMs with ROMs were found in the placed design")
     return text
 
 
-TEXT_SUFFIX = {"ice40": "asc", "ecp5": "config"}
+TEXT_SUFFIX = {"ice40": "asc", "ecp5": "config", "gowin": "pnr.json"}

@@ -27,7 +27,8 @@ _CELLS = {
 }
 # families whose cells carry their variant in the name: SB_DFFESR, SB_RAM40_4KNR, DFFRE, RAM16SDP4, pROMX9
 _PREFIXES = ("SB_DFF", "SB_RAM40_4K", "DFF", "RAM16SDP", "pROM")
-_GOWIN_FAMILIES = {"GW1N": "gw1n", "GW2A": "gw2a"}
+# GW5A: nextpnr-himbaechel 0.11 knows neither its shadow RAM, nor what Yosys multiplies with
+_GOWIN_FAMILIES = {"GW1N": "gw1n", "GW2A": "gw2a", "GW5A": "gw5a -nolutram -nodsp"}
 
 
 # synth_ice40 -dsp, but without its pass ice40_dsp, which packs registers and adders into SB_MAC16 and gets two cases

@@ -1,11 +1,12 @@
 """The boards: what is on each, which part of it is used, how it is programmed. docs/boards.md says how to add one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
 
 ICEPROG = "iceprog is missing; on Debian: apt-get install fpga-icestorm"
 OPENFPGALOADER = "openFPGALoader is missing; on Debian: apt-get install openfpgaloader"
+DFU_UTIL = "dfu-util is missing; on Debian: apt-get install dfu-util"
 ICESPROG = "icesprog is missing: it is in the tools folder of https://github.com/wuxx/icesugar"
 
 
@@ -32,6 +33,16 @@ class Device:
             raise ValueError(f"Device.family must be one of {', '.join(FAMILIES)}, got {self.family!r}")
 
     @property
+    def kind(self):
+        """Its family, but "gw5a" for a GW5A: PLL, multipliers and block RAMs are not those of other Gowin FPGAs."""
+        return "gw5a" if self.name.startswith("GW5A") else self.family
+
+    @property
+    def target(self):
+        """The target of cores made of its own parts, or "plain" where there is none."""
+        return "plain" if self.kind == "gw5a" else self.family
+
+    @property
     def available(self):
         """Resource name → number."""
         return {"LUT": self.lut, "FF": self.ff, "DSP": self.dsp, "RAM": self.ram}
@@ -39,8 +50,8 @@ class Device:
 
 FAMILIES = ("ice40", "ecp5", "gowin")
 
-# sizes: FPGA-DS-02008 (UltraPlus), FPGA-DS-02029 (LP/HX), FPGA-DS-02012 (ECP5), DS117 (GW1NR), DS102 (GW2A); a test
-# holds those of the boards it builds for against what nextpnr counts
+# sizes: FPGA-DS-02008 (UltraPlus), FPGA-DS-02029 (LP/HX), FPGA-DS-02012 (ECP5), DS117 (GW1NR), DS102 (GW2A), DS226
+# (GW2AR), DS1103 (GW5A); a test holds those of the boards it builds for against what nextpnr counts
 UP5K = Device(
     name="iCE40UP5K", family="ice40", lut=5280, ff=5280, dsp=8, ram=30, ram_bits=4096,
     # the datasheet's typical figures (table "Register-to-Register Performance")
@@ -59,11 +70,17 @@ def _ecp5(name, lut, dsp, ram, speed):
     return Device(name=name, family="ecp5", lut=lut, ff=lut, dsp=dsp, ram=ram, ram_bits=18432, limits=limits)
 
 
+# nextpnr would give the whole of the 25F, whose die it is
+ECP5_12F = _ecp5("LFE5U-12F", 12144, 28, 32, 6)
 ECP5_25F = _ecp5("LFE5U-25F", 24288, 28, 56, 6)
+ECP5_45F = _ecp5("LFE5U-45F", 43848, 72, 108, 6)
 ECP5_85F = _ecp5("LFE5U-85F", 83640, 156, 208, 6)
 ECP5_5G_85F = _ecp5("LFE5UM5G-85F", 83640, 156, 208, 8)
 GW1NR9 = Device(name="GW1NR-9C", family="gowin", lut=8640, ff=6480, dsp=20, ram=26, ram_bits=18432)
 GW2A18 = Device(name="GW2A-18C", family="gowin", lut=20736, ff=15552, dsp=48, ram=46, ram_bits=18432)
+GW2AR18 = replace(GW2A18, name="GW2AR-18C")
+# its multipliers of 12×12 and 27×36 bits are used by neither Yosys nor our gateware
+GW5A25 = Device(name="GW5A-25A", family="gowin", lut=23040, ff=23040, dsp=0, ram=56, ram_bits=18432)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +96,11 @@ class Programmer:
 class Board:
     """A board of the table.
 
-    platform: "module:class" in amaranth_boards. clock, clock_hz: oscillator resource and its frequency. pll: how its
-    PLL is fed, "pad" or "core" (iCE40: only some pins reach the PLL as a pad), True elsewhere, or None for none.
-    clock_mhz: of the core, where nothing else is asked for; it closes timing with room to spare. uart: its resource.
-    led: resource of a light for the line's activity, or None. programmers: "sram" and "flash", the first one is the
-    default. pack: options of the program that packs the bitstream.
+    platform: "module:class" in amaranth_boards, ":class" in boards.platforms. clock, clock_hz: oscillator resource and
+    its frequency. pll: how its PLL is fed, "pad" or "core" (iCE40: only some pins reach the PLL as a pad), True
+    elsewhere, or None for none. clock_mhz: of the core, where nothing else is asked for; it closes timing with room to
+    spare. uart: its resource. led: resource of a light for the line's activity, or None. programmers: "sram" and
+    "flash", the first one is the default. pack: options of the program that packs the bitstream.
     """
 
     key: str
@@ -115,7 +132,8 @@ class Board:
     def make_platform(self):
         """A fresh Amaranth platform; each serves one build."""
         module, name = self.platform.split(":")
-        platform = getattr(import_module(f"amaranth_boards.{module}"), name)
+        module = f"amaranth_boards.{module}" if module else "boards.platforms"
+        platform = getattr(import_module(module), name)
         # open tools, where a platform has the choice
         return platform(toolchain={"ice40": "IceStorm", "ecp5": "Trellis", "gowin": "Apicula"}[self.device.family])
 
@@ -137,17 +155,23 @@ def _iceprog(jumpers):
 COMPRESS = ("--compress",)
 SPI_PINS = ("--sspi_as_gpio", "--mspi_as_gpio")  # what amaranth-boards gives for these boards
 
+
+def _ulx3s(device):
+    size = device.name.removeprefix("LFE5U-")
+    return Board(
+        key=f"ulx3s-{size.lower()}", title=f"ULX3S with {device.name}", platform=f"ulx3s:ULX3S_{size}_Platform",
+        device=device, clock="clk25", clock_hz=25_000_000, clock_mhz=25.0, baud=1_000_000,
+        programmers=_openfpgaloader("-b", "ulx3s"), pack=COMPRESS,
+    )
+
+
 _BOARDS = (
     Board(
         key="icebreaker", title="iCEBreaker", platform="icebreaker:ICEBreakerPlatform", device=UP5K,
         clock="clk12", clock_hz=12_000_000, clock_mhz=12.0, pll="pad", baud=1_000_000,
         programmers=_iceprog("the board's jumpers must be set for SRAM programming"),
     ),
-    Board(
-        key="ulx3s-85f", title="ULX3S with LFE5U-85F", platform="ulx3s:ULX3S_85F_Platform", device=ECP5_85F,
-        clock="clk25", clock_hz=25_000_000, clock_mhz=25.0, baud=1_000_000, programmers=_openfpgaloader("-b", "ulx3s"),
-        pack=COMPRESS,
-    ),
+    _ulx3s(ECP5_85F),
     Board(
         key="tang-nano-9k", title="Tang Nano 9K", platform="tang_nano_9k:TangNano9kPlatform", device=GW1NR9,
         clock="clk27", clock_hz=27_000_000, clock_mhz=27.0, baud=115_200,
@@ -188,6 +212,34 @@ _BOARDS = (
         device=ECP5_5G_85F, clock="clk12", clock_hz=12_000_000, clock_mhz=48.0, baud=1_000_000,
         programmers=_openfpgaloader("-b", "ecp5_evn"), pack=COMPRESS,
         note="the UART works only after two resistors are moved and the FTDI chip is set up again (user manual, 6.2)",
+    ),
+    *map(_ulx3s, (ECP5_12F, ECP5_25F, ECP5_45F)),
+    Board(
+        key="tang-nano-20k", title="Tang Nano 20K", platform=":TangNano20k", device=GW2AR18,
+        clock="clk27", clock_hz=27_000_000, clock_mhz=27.0, baud=115_200,
+        programmers=_openfpgaloader("-b", "tangnano20k"), pack=SPI_PINS,
+    ),
+    Board(
+        key="tang-primer-25k", title="Tang Primer 25K with dock", platform=":TangPrimer25k", device=GW5A25,
+        clock="clk50", clock_hz=50_000_000, clock_mhz=50.0, baud=115_200, led=None,
+        programmers=_openfpgaloader("-b", "tangprimer25k"), pack=("--sspi_as_gpio", "--cpu_as_gpio"),
+        note="no multipliers: products are made of LUTs",
+    ),
+    Board(
+        key="icebreaker-bitsy", title="iCEBreaker bitsy", platform=":ICEBreakerBitsy", device=UP5K,
+        clock="clk12", clock_hz=12_000_000, clock_mhz=12.0, pll="pad", baud=115_200,
+        programmers={"flash": Programmer(
+            command=("dfu-util", "-d", ",1d50:6146", "-a", "0", "-R", "-D", "{file}"), cure=DFU_UTIL,
+            note="the board must be in its bootloader: hold its button while it is plugged in",
+        )},
+        note="its USB is no serial port: a serial adapter of 3.3 V is needed; P0 transmits, P1 receives",
+    ),
+    Board(
+        key="upduino-3", title="UPduino 3.0, 3.1", platform=":UPduino3", device=UP5K,
+        clock="clk12", clock_hz=12_000_000, clock_mhz=12.0, pll="core", baud=115_200,
+        programmers={"flash": Programmer(command=("iceprog", "{file}"), cure=ICEPROG)},
+        note="R16 (OSC) must be closed for its clock, and a serial adapter of 3.3 V is needed: pin 28 transmits, 38 "
+        "receives; the lines of its own USB chip are those of the flash",
     ),
 )
 BOARDS = {board.key: board for board in _BOARDS}

@@ -12,9 +12,10 @@ from test_boards import Echo
 
 import bfthw
 import rtl_gen
+from bfthw import files
 from bfthw.chain import bft
 from boards import synth, tools
-from boards.build import build, check_fit, others_that_fit
+from boards.build import _endings, build, check_fit, others_that_fit
 from boards.table import BOARDS, HX8K
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -147,8 +148,11 @@ def test_what_does_not_fit_is_said_before_place_and_route(tiny, tmp_path):
 def test_what_would_fit(tiny):
     board = BOARDS["icebreaker"]
     made = {"LUT": 1000, "FF": 1000, "DSP": 30, "RAM": 10}
-    # HX8K has no multipliers, the Colorlight 28, the Tang Nano 20
-    assert others_that_fit(board, made) == ["ulx3s-85f", "ecpix-5-85", "tang-primer-20k", "ecp5-5g-evn"]
+    # HX8K has no multipliers, the Colorlight 28, the Tang Nano 9K 20
+    others = ["ulx3s-85f", "ecpix-5-85", "tang-primer-20k", "ecp5-5g-evn", "ulx3s-45f", "tang-nano-20k"]
+    assert others_that_fit(board, made) == others
+    # the half of the 25F that is sold as a 12F
+    assert set(others_that_fit(board, {**made, "LUT": 20000, "DSP": 28})) & {"ulx3s-12f", "ulx3s-25f"} == {"ulx3s-25f"}
     with pytest.raises(ValueError, match="30 DSP of 8. It would fit ulx3s-85f"):
         check_fit(board, made, tiny.spec)
     with pytest.raises(ValueError, match="No board of the table has that much"):
@@ -157,6 +161,11 @@ def test_what_would_fit(tiny):
     # block RAMs count by their bits: 60 of 4096 are 14 of 18432
     assert "tang-nano-9k" in others_that_fit(board, {"LUT": 1, "FF": 1, "DSP": 0, "RAM": 60})
     assert "tang-nano-9k" not in others_that_fit(board, {"LUT": 1, "FF": 1, "DSP": 0, "RAM": 130})
+
+
+def test_a_journal_places_every_file_of_a_build():
+    """What one cannot place ends a build when all is done."""
+    assert [e for e in _endings() if not files._NAME.fullmatch(f"tiny.{e}")] == []
 
 
 def test_a_failing_tool_shows_the_end_of_its_log(tiny, tmp_path, monkeypatch):
@@ -201,14 +210,15 @@ def test_cells_are_counted():
     assert synth.commands(HX8K, "t") == ["synth_ice40 -top t"]
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"target": "ice40"}, "generated with --target ice40; ulx3s-85f is of the family ecp5"),
-    ({"vectors": 2}, "takes 2 vectors side by side"),
+@pytest.mark.parametrize("change, board, message", [
+    ({"target": "ice40"}, "ulx3s-85f", "target ice40; ulx3s-85f is of the family ecp5: .* with --target ecp5, or"),
+    ({"target": "gowin"}, "tang-primer-25k", "is of the family gw5a: generate it without a target"),
+    ({"vectors": 2}, "ulx3s-85f", "takes 2 vectors side by side"),
 ])
-def test_a_core_for_something_else(change, message, tiny, tmp_path):
+def test_a_core_for_something_else(change, board, message, tiny, tmp_path):
     design = rtl_gen.write_spec(replace(tiny.spec, **change), tmp_path / "core", name="tiny")
     with pytest.raises(ValueError, match=message):
-        build(design, "ulx3s-85f", tmp_path / "out")
+        build(design, board, tmp_path / "out")
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 

@@ -18,6 +18,11 @@ from boards.table import BOARDS
     ("tang-nano-9k", "sram", "openFPGALoader -b tangnano9k -m a.bin"),
     ("colorlight-5a-75b", "flash", "openFPGALoader -b colorlight -c ft232 -f a.bin"),
     ("icesugar", None, "icesprog a.bin"),
+    ("ulx3s-12f", None, "openFPGALoader -b ulx3s -m a.bin"),
+    ("tang-nano-20k", "flash", "openFPGALoader -b tangnano20k -f a.bin"),
+    ("tang-primer-25k", None, "openFPGALoader -b tangprimer25k -m a.bin"),
+    ("icebreaker-bitsy", None, "dfu-util -d ,1d50:6146 -a 0 -R -D a.bin"),
+    ("upduino-3", None, "iceprog a.bin"),
 ])
 def test_commands(key, target, words):
     assert flash.command(key, "a.bin", target) == words.split()
