@@ -1,0 +1,142 @@
+"""The examples of docs/integration.md: the core in designs of others, each played against the golden model."""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engine_cases import ENGINES, spec_of
+from rtl_bench import play
+
+import rtl_gen
+from rtl_gen.top import lane_bytes
+from sim.job import pack, unpack
+from sim.scenarios import random_vectors, separate, wrong_frames
+
+ROOT = Path(__file__).resolve().parents[1]
+needs_icarus = pytest.mark.skipif(not shutil.which("iverilog"), reason="Icarus Verilog is not installed")
+
+
+def example(name):
+    """A program of examples/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def frames_of(spec, count=12, seed=0):
+    """(beats as (TDATA, TLAST), the golden model's outputs, which frames are wrong): every other frame is."""
+    q = spec.network
+    x = random_vectors(q, count * spec.vectors, seed)
+    rng = np.random.default_rng(seed)
+    scenario = wrong_frames(x, spec.vectors, spec.lanes_in, rng, name="frames")
+    values, last = scenario.beats(spec.lanes_in * spec.vectors)
+    raw = pack(values, lane_bytes(q.input.width)).reshape(len(last), -1)
+    words = [int.from_bytes(row.tobytes(), "little") for row in raw]
+    return list(zip(words, last.tolist())), q(scenario.vectors), scenario.wrong.tolist()
+
+
+def check(spec, got, wanted, wrong):
+    """Beats that came, (TDATA, TLAST, TUSER), are the golden model's; TUSER on the last beat of a wrong frame alone."""
+    beats, size = spec.beats_out, lane_bytes(spec.network.output.width)
+    raw = b"".join(data.to_bytes(size * spec.lanes_out * spec.vectors, "little") for data, _, _ in got)
+    values = unpack(np.frombuffer(raw, np.uint8), size).reshape(len(wrong), -1)
+    assert np.array_equal(separate(values, spec.vectors), wanted)
+    ends = [n % beats == beats - 1 for n in range(len(got))]
+    assert [last for _, last, _ in got] == ends
+    assert [user for _, _, user in got] == [end and wrong[n // beats] for n, end in enumerate(ends)]
+
+
+@pytest.mark.parametrize("period", [0.31e-6, 2.3e-6])
+def test_amaranth_with_a_clock_of_its_own(period):
+    """Between FIFOs to a faster and to a slower clock, with stalls on both sides."""
+    spec = spec_of(*ENGINES["direct"])
+    top = example("amaranth_core").OwnClock(spec)
+    top.clocks = {"core": period}
+    beats, wanted, wrong = frames_of(spec)
+    bits, bits_out = len(top.core.s_axis_tdata), len(top.core.m_axis_tdata)
+    words = [data | last << bits for data, last in beats]
+    _, out = play(top, [(top.i, words)], [(top.o, len(wrong) * spec.beats_out)], stall=0.3, seed=1)
+    got = [(word % (1 << bits_out), word >> bits_out & 1, word >> bits_out + 1) for word in out.beats]
+    check(spec, got, wanted, wrong)
+
+
+LITEX_BENCH = """
+module bench #(parameter SYS = 1, CORE = 1, NAME = "out") (output done);
+    reg sys = 0, core = 0, rst = 1, valid = 0, ready = 0;
+    reg [{bits_in}:0] beats [0:{count_in} - 1];
+    reg [15:0] noise = 16'hACE1;
+    wire taken, given, last, wrong;
+    wire [{bits_out} - 1:0] data;
+    integer at = 0, came = 0, file;
+    assign done = came == {count_out};
+    always #SYS sys = ~sys;
+    always #CORE core = ~core;
+    initial begin
+        $readmemh("beats", beats);
+        file = $fopen(NAME, "w");
+        #100 rst = 0;
+    end
+    always @(posedge sys) begin
+        if (valid && taken) at <= at + 1;
+        if (given && ready) begin
+            $fdisplay(file, "%h %b %b", data, last, wrong);
+            came <= came + 1;
+        end
+    end
+    always @(negedge sys) begin
+        noise <= {{noise[14:0], noise[15] ^ noise[13] ^ noise[12] ^ noise[10]}};
+        valid <= !rst && at < {count_in} && ((valid && !taken) || noise[1:0] != 0);
+        ready <= noise[3:2] != 0 && came < {count_out};
+    end
+    core_litex dut (
+        .sys_clk(sys), .sys_rst(rst), .core_clk(core), .core_rst(rst), .sink_payload_data(beats[at][{bits_in} - 1:0]),
+        .sink_last(beats[at][{bits_in}]), .sink_first(1'b0), .sink_valid(valid), .sink_ready(taken),
+        .source_payload_data(data), .source_payload_wrong(wrong), .source_last(last), .source_valid(given),
+        .source_ready(ready)
+    );
+endmodule
+module both;
+    wire fast, slow;
+    bench #(.SYS(3), .CORE(1), .NAME("fast")) of_fast(fast);
+    bench #(.SYS(3), .CORE(7), .NAME("slow")) of_slow(slow);
+    always @(fast or slow) if (fast && slow) $finish;
+    initial #200000 $finish;
+endmodule
+"""
+
+
+@needs_icarus
+def test_litex_with_a_clock_of_its_own(tmp_path):
+    """What the program writes, played in Icarus, the core's clock faster and slower than the system's."""
+    spec = spec_of(*ENGINES["direct"])
+    design = rtl_gen.write_spec(spec, tmp_path, name="core")
+    command = [sys.executable, ROOT / "examples" / "litex_core.py", design.path, "-o", tmp_path / "litex"]
+    subprocess.run(command, check=True, cwd=ROOT)
+    beats, wanted, wrong = frames_of(spec)
+    port = design.manifest.input
+    bits, count = 8 * port.lanes * port.lane_bytes * spec.vectors, len(wrong) * spec.beats_out
+    bits_out = 8 * spec.lanes_out * lane_bytes(spec.network.output.width) * spec.vectors
+    bench = LITEX_BENCH.format(bits_in=bits, bits_out=bits_out, count_in=len(beats), count_out=count)
+    (tmp_path / "bench.v").write_text(bench, encoding="utf-8")
+    lines = [f"{data | last << bits:x}" for data, last in beats]
+    (tmp_path / "beats").write_text("\n".join(lines), encoding="utf-8")
+    compiled = ["iverilog", "-g2005", "-s", "both", "-o", "all.vvp", "bench.v", "litex/core_litex.v", "core.v"]
+    for command in (compiled, ["vvp", "-n", "all.vvp"]):
+        subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    for name in ("fast", "slow"):
+        rows = [line.split() for line in (tmp_path / name).read_text(encoding="utf-8").splitlines()]
+        check(spec, [(int(data, 16), int(last), int(user)) for data, last, user in rows], wanted, wrong)
+
+
+def test_the_waveform_is_this_core_s():
+    """docs/waveform.svg is what `make figures` draws of the core as it is today."""
+    drawn = example("waveform").picture()
+    assert drawn == (ROOT / "docs" / "waveform.svg").read_text(encoding="utf-8"), "make figures draws it again"
+    spec, _ = example("waveform").example()
+    assert f"latency: {spec.latency} cycles" in drawn and len(re.findall("its input was too", drawn)) == 2
