@@ -66,6 +66,19 @@ def test_amaranth_with_a_clock_of_its_own(period):
     check(spec, got, wanted, wrong)
 
 
+def test_fifos_between_clocks_pass_a_beat_a_cycle():
+    """With the core's clock a little faster: none is missing in the steady state."""
+    spec, module = spec_of(*ENGINES["direct"]), example("amaranth_core")
+    top = module.OwnClock(spec)
+    top.clocks = {"core": 0.93e-6}
+    assert spec.interval == spec.beats_in == spec.beats_out
+    bits = len(top.core.s_axis_tdata)
+    words = [(n % spec.beats_in == spec.beats_in - 1) << bits for n in range(60)]
+    taken, given = play(top, [(top.i, words)], [(top.o, len(words))])
+    assert all(flow.moved[-1] - flow.moved[20] == 39 for flow in (taken, given)), (taken.moved, given.moved)
+    assert module.DEPTH == example("litex_core").DEPTH == 16
+
+
 LITEX_BENCH = """
 module bench #(parameter SYS = 1, CORE = 1, NAME = "out") (output done);
     reg sys = 0, core = 0, rst = 1, valid = 0, ready = 0;
@@ -114,6 +127,8 @@ endmodule
 @needs_icarus
 def test_litex_with_a_clock_of_its_own(tmp_path):
     """What the program writes, played in Icarus, the core's clock faster and slower than the system's."""
+    from litex.build.sim import SimPlatform
+
     spec = spec_of(*ENGINES["direct"])
     design = rtl_gen.write_spec(spec, tmp_path, name="core")
     command = [sys.executable, ROOT / "examples" / "litex_core.py", design.path, "-o", tmp_path / "litex"]
@@ -129,6 +144,9 @@ def test_litex_with_a_clock_of_its_own(tmp_path):
     compiled = ["iverilog", "-g2005", "-s", "both", "-o", "all.vvp", "bench.v", "litex/core_litex.v", "core.v"]
     for command in (compiled, ["vvp", "-n", "all.vvp"]):
         subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    platform = SimPlatform("SIM", [])
+    example("litex_core").Core(design.path, platform)
+    assert [Path(source[0]) for source in platform.sources] == [tmp_path / "core.v"]
     for name in ("fast", "slow"):
         rows = [line.split() for line in (tmp_path / name).read_text(encoding="utf-8").splitlines()]
         check(spec, [(int(data, 16), int(last), int(user)) for data, last, user in rows], wanted, wrong)
@@ -140,3 +158,46 @@ def test_the_waveform_is_this_core_s():
     assert drawn == (ROOT / "docs" / "waveform.svg").read_text(encoding="utf-8"), "make figures draws it again"
     spec, _ = example("waveform").example()
     assert f"latency: {spec.latency} cycles" in drawn and len(re.findall("its input was too", drawn)) == 2
+    page = " ".join((ROOT / "docs" / "integration.md").read_text(encoding="utf-8").split())
+    assert f"a frame of {spec.beats_in} beats every {spec.interval} cycles" in page
+
+
+VIVADO = """
+set argv [list {core} xc7a35ticsg324-1L {folder}]
+proc read_xdc {{file}} {{ puts "read_xdc $file"; source $file }}
+proc get_ports {{name}} {{ puts "get_ports $name"; return $name }}
+proc get_property {{args}} {{ puts "get_property $args"; return 0.25 }}
+proc unknown {{args}} {{ puts $args }}
+source {script}
+"""
+COMMANDS = """read_verilog read_xdc create_clock get_ports synth_design opt_design place_design route_design
+    report_utilization report_timing_summary write_checkpoint all_registers get_timing_paths get_property""".split()
+
+
+def test_vivado_script_names_what_is_there(tmp_path):
+    """Its files and ports exist; where there is a Tcl interpreter it runs, with Vivado's own commands replaced."""
+    script = ROOT / "examples" / "vivado.tcl"
+    text = script.read_text(encoding="utf-8")
+    rtl_gen.write_spec(spec_of(*ENGINES["direct"]), tmp_path, name="core")
+    named = [tmp_path / f"core{ending}" for ending in re.findall(r"\$core(\.\w+)", text)]
+    assert len(named) == 2 and all(path.exists() for path in named), named
+    ports = re.findall(r"get_ports (\w+)", text + named[1].read_text(encoding="utf-8"))
+    assert ports and all(re.search(rf"^ *input (wire )?{port};", named[0].read_text(), re.MULTILINE) for port in ports)
+    assert all(text.count(a) == text.count(b) for a, b in ("{}", "[]"))
+    if tclsh := shutil.which("tclsh"):
+        stub = VIVADO.format(core=tmp_path / "core", folder=tmp_path / "made", script=script)
+        (tmp_path / "stub.tcl").write_text(stub, encoding="utf-8")
+        done = subprocess.run([tclsh, tmp_path / "stub.tcl"], capture_output=True, text=True)
+        assert done.returncode == 0 and "core on xc7a35ticsg324-1L: slack 0.250 ns" in done.stdout, done
+        *lines, _ = done.stdout.splitlines()
+        assert {line.split()[0] for line in lines} == set(COMMANDS)
+        assert f"read_verilog {named[0]}" in lines
+        assert "synth_design -top core -part xc7a35ticsg324-1L -mode out_of_context" in lines
+
+
+def test_cocotb_with_its_axi_extension(tmp_path):
+    """The bench passes, and it has seen every frame: its exit status is that of the comparison."""
+    pytest.importorskip("cocotbext.axi")
+    design = rtl_gen.write_spec(spec_of(*ENGINES["direct"]), tmp_path, name="core")
+    command = [sys.executable, ROOT / "examples" / "cocotb_core.py", design.path]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

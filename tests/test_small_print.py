@@ -146,9 +146,10 @@ def test_saturated_counts_what_the_golden_model_clips(name):
 
 
 def test_no_other_ports():
-    """No TKEEP, TSTRB, TID, TDEST; TUSER on the way out alone."""
+    """No TKEEP, TSTRB, TID, TDEST; TUSER on the way out alone; one edge of one clock, and nothing asynchronous."""
     text = to_verilog(spec_of(*ENGINES["direct"]), "core")
     declared = r"^ *(?:in|out)put (?:wire |reg )?(?:\[\d+:0\] )?(\w+)"
     names = set(re.findall(declared, text.split("endmodule")[0], re.MULTILINE))
     axi = {f"{side}_axis_t{name}" for side in "sm" for name in ("data", "last", "valid", "ready")} | {"m_axis_tuser"}
     assert names == axi | {"aclk", "aresetn", "frame_error", "frame_errors", "saturated"}
+    assert set(re.findall(r"always @ *\((.*?)\)|always @(\*)", text)) == {("posedge aclk", ""), ("", "*")}
