@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engine_cases import ENGINES, spec_of
-from rtl_bench import play
+from rtl_bench import extremes, one_by_one, play
+from test_top import lanes_of, tdata
 
 import rtl_gen
 from rtl_gen.top import lane_bytes
-from sim.job import pack, unpack
-from sim.scenarios import random_vectors, separate, wrong_frames
+from sim.scenarios import wrong_frames
 
 ROOT = Path(__file__).resolve().parents[1]
 needs_icarus = pytest.mark.skipif(not shutil.which("iverilog"), reason="Icarus Verilog is not installed")
@@ -31,22 +31,18 @@ def example(name):
 
 def frames_of(spec, count=12, seed=0):
     """(beats as (TDATA, TLAST), the golden model's outputs, which frames are wrong): every other frame is."""
-    q = spec.network
-    x = random_vectors(q, count * spec.vectors, seed)
-    rng = np.random.default_rng(seed)
+    q, rng = spec.network, np.random.default_rng(seed)
+    x = extremes(rng, q.input, (count * spec.vectors, q.inputs))
     scenario = wrong_frames(x, spec.vectors, spec.lanes_in, rng, name="frames")
     values, last = scenario.beats(spec.lanes_in * spec.vectors)
-    raw = pack(values, lane_bytes(q.input.width)).reshape(len(last), -1)
-    words = [int.from_bytes(row.tobytes(), "little") for row in raw]
-    return list(zip(words, last.tolist())), q(scenario.vectors), scenario.wrong.tolist()
+    return list(zip(tdata(values, q.input.width), last.tolist())), q(scenario.vectors), scenario.wrong.tolist()
 
 
 def check(spec, got, wanted, wrong):
     """Beats that came, (TDATA, TLAST, TUSER), are the golden model's; TUSER on the last beat of a wrong frame alone."""
-    beats, size = spec.beats_out, lane_bytes(spec.network.output.width)
-    raw = b"".join(data.to_bytes(size * spec.lanes_out * spec.vectors, "little") for data, _, _ in got)
-    values = unpack(np.frombuffer(raw, np.uint8), size).reshape(len(wrong), -1)
-    assert np.array_equal(separate(values, spec.vectors), wanted)
+    beats, lanes = spec.beats_out, spec.lanes_out * spec.vectors
+    rows = [lanes_of(data, spec.network.output.width, lanes) for data, _, _ in got]
+    assert np.array_equal(one_by_one(np.reshape(rows, (len(wrong), -1)), spec.vectors), wanted)
     ends = [n % beats == beats - 1 for n in range(len(got))]
     assert [last for _, last, _ in got] == ends
     assert [user for _, _, user in got] == [end and wrong[n // beats] for n, end in enumerate(ends)]
