@@ -19,8 +19,8 @@ DEPTH = 16  # words of a FIFO between clocks: what it takes to pass one a cycle,
 class Core(LiteXModule):
     """A generated core between `sink` and `source`, in a clock domain.
 
-    manifest: path of its NAME.json, beside which lies NAME.v. `sink.last` ends a frame; `source.wrong` is TUSER, true on
-    the last beat of a frame whose input had the wrong length; `wrong_frames` counts those since the reset.
+    manifest: path of its NAME.json, beside which lies NAME.v. `sink.last` ends a frame; `source.wrong` is TUSER, true
+    on the last beat of a frame whose input had the wrong length; `wrong_frames` counts those since the reset.
     """
 
     def __init__(self, manifest, platform=None, domain="sys"):

@@ -15,7 +15,7 @@ CELL, ROW, LEFT, TOP = 20, 24, 128, 60  # pixels: a cycle, a port, where the cyc
 
 
 def example():
-    """(NetworkSpec, frames of TDATA) of the core in the picture: four inputs, an element a beat; two frames are wrong."""
+    """(NetworkSpec, frames of TDATA) of the core in the picture: four inputs, one a beat; two frames are wrong."""
     layer = bfthw.Layer(chain=bfthw.Chain.random(bft(4, 4), seed=0))
     x = np.random.default_rng(0).uniform(-1, 1, (16, 4))
     settings = bfthw.make_settings(activation_bits=8, simd=1)
@@ -66,7 +66,7 @@ def moved(seen, side):
 
 def bit(values, y):
     """The line of a port of one bit."""
-    steps = [f"{'M' if a == 0 else 'L'}{LEFT + a * CELL} {y + 16 - 12 * v}H{LEFT + b * CELL}" for v, a, b in runs(values)]
+    steps = [f"{'L' if a else 'M'}{LEFT + a * CELL} {y + 16 - 12 * v}H{LEFT + b * CELL}" for v, a, b in runs(values)]
     return f'<path d="{"".join(steps)}" fill="none" stroke="#1f4e79" stroke-width="1.5"/>'
 
 

@@ -1,7 +1,8 @@
 """A plain Verilog bench for any number of cores in one run of Icarus: no cocotb, nothing set before the first event.
 
 Reset is low from time 0 and by its declaration alone, which is no event in SystemVerilog; the clock runs. It stays low
-for `edges` rising edges of the clock; 0: it never is. Everything is driven at the falling edge and sampled at the rising one, with stalls on both sides.
+for `edges` rising edges of the clock; 0: it never is. Everything is driven at the falling edge and sampled at the
+rising one, with stalls on both sides.
 """
 
 import subprocess
