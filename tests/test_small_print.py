@@ -30,7 +30,7 @@ def test_one_edge_of_reset_is_enough_and_none_after_configuration(tmp_path):
     """With registers as an FPGA loads them no reset is needed; with registers of any value, one clock edge of it."""
     cores = {}
     for name in ("banked", "gathered", "indexed", "folded", "spatial"):
-        spec = spec_of(*ENGINES[name])
+        spec = spec_of(*ENGINES[name], target="ecp5" if name == "banked" else "plain")
         size = 3 * spec.vectors, spec.network.inputs
         cores[name] = spec, extremes(np.random.default_rng(0), spec.network.input, size)
     for edges, change in ((0, str), (1, random_start)):
