@@ -13,6 +13,7 @@ from engine_cases import ENGINES, spec_of
 from rtl_bench import extremes, one_by_one, play
 from test_top import lanes_of, tdata
 
+import bfthw
 import rtl_gen
 from rtl_gen.top import lane_bytes
 from sim.scenarios import wrong_frames
@@ -172,6 +173,9 @@ COMMANDS = """read_verilog read_xdc create_clock get_ports synth_design opt_desi
 
 def test_vivado_script_names_what_is_there(tmp_path):
     """Its files and ports exist; where there is a Tcl interpreter it runs, with Vivado's own commands replaced."""
+    integers = bfthw.compile(bfthw.load(ROOT / "examples/digits/digits.safetensors").network)
+    expected = rtl_gen.make_spec(integers, bfthw.make_settings(lanes=2)).multipliers
+    assert f"{expected} DSP48E1" in (ROOT / "docs" / "integration.md").read_text(encoding="utf-8")
     script = ROOT / "examples" / "vivado.tcl"
     text = script.read_text(encoding="utf-8")
     rtl_gen.write_spec(spec_of(*ENGINES["direct"]), tmp_path, name="core")
