@@ -149,7 +149,7 @@ def test_litex_with_a_clock_of_its_own(tmp_path):
         check(spec, [(int(data, 16), int(last), int(user)) for data, last, user in rows], wanted, wrong)
 
 
-def test_the_waveform_is_this_core_s():
+def test_the_waveform_is_of_this_core():
     """docs/waveform.svg is what `make figures` draws of the core as it is today."""
     drawn = example("waveform").picture()
     assert drawn == (ROOT / "docs" / "waveform.svg").read_text(encoding="utf-8"), "make figures draws it again"
