@@ -1,7 +1,8 @@
 """A plain Verilog bench for any number of cores in one run of Icarus: no cocotb, nothing set before the first event.
 
-Reset is low from time 0 and by its declaration alone, which is no event in SystemVerilog; the clock runs. Everything
-is driven at the falling edge and sampled at the rising one, with stalls on both sides.
+Reset is low from time 0 and by its declaration alone, which is no event in SystemVerilog; the clock runs. It stays low
+for `edges` rising edges of the clock; 0: it never is. Everything is driven at the falling edge and sampled at the
+rising one, with stalls on both sides.
 """
 
 import subprocess
@@ -15,7 +16,7 @@ from rtl_gen.vectors import interleave, pack, separate, unpack
 
 BENCH = """
 module bench_{name} (input clk, output done);
-    reg aresetn = 0, valid = 0, ready = 0;
+    reg aresetn = {edges} == 0, valid = 0, ready = 0;
     reg [{wide_in} - 1:0] beats [0:{count_in} - 1];
     reg [15:0] noise = 16'hACE1;
     wire [{wide_out} - 1:0] data;
@@ -37,7 +38,7 @@ module bench_{name} (input clk, output done);
     always @(negedge clk) begin
         cycle <= cycle + 1;
         noise <= {{noise[14:0], noise[15] ^ noise[13] ^ noise[12] ^ noise[10]}};
-        aresetn <= cycle >= 3;
+        aresetn <= cycle + 1 >= {edges};
         // a beat once offered stays
         valid <= cycle >= 4 && at < {count_in} && ((valid && taken !== 1) || noise[1:0] != 0);
         ready <= noise[3:2] != 0 && came < {count_out};
@@ -65,7 +66,7 @@ endmodule
 """
 
 
-def play_all(directory, cores, *, generation="2012", limit=4000, change=lambda text: text):
+def play_all(directory, cores, *, generation="2012", limit=4000, edges=4, change=lambda text: text):
     """Play vectors to the cores of NetworkSpecs in one run; name → (outputs (N, outputs), what was wrong or "").
 
     cores: name → (spec, integers (N, inputs), N a multiple of the spec's vectors). change: done to all Verilog. Where
@@ -79,8 +80,9 @@ def play_all(directory, cores, *, generation="2012", limit=4000, change=lambda t
         (directory / f"{name}.in").write_text("\n".join(lines) + "\n", encoding="utf-8")
         bits = (sum(stage.lanes_out for stage in spec.stages) * e).bit_length()
         files = to_files(spec, name)
+        last = "noise[4]" if spec.count_beats else f"at % {spec.beats_in} == {spec.beats_in - 1}"
         texts.append(change(files.pop(f"{name}.v")) + BENCH.format(
-            name=name, last="noise[4]" if spec.count_beats else f"at % {spec.beats_in} == {spec.beats_in - 1}", wide_in=8 * beats.shape[1], count_in=len(lines), clips=bits,
+            name=name, last=last, wide_in=8 * beats.shape[1], count_in=len(lines), clips=bits, edges=edges,
             wide_out=8 * lane_bytes(q.output.width) * spec.lanes_out * e, count_out=len(x) // e * spec.beats_out,
         ))
         for file, text in files.items():

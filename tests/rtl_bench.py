@@ -197,19 +197,26 @@ class Flow:
 
 
 def simulate(dut, testbench):
-    """Run testbench(ctx, domain) on a part as it is when switched on; the simulator is made once for each."""
+    """Run testbench(ctx, domain) on a part as it is when switched on; the simulator is made once for each.
+
+    The clock "sync" has a period of 1 µs; `clocks` of the part, name → period in s, are those it wants beside it.
+    """
     if hasattr(dut, "simulator"):
         dut.simulator.reset()
     else:
         m = Module()
         m.domains.sync = domain = ClockDomain("sync")
         m.submodules.dut = dut
+        clocks = getattr(dut, "clocks", {})
+        m.domains += [ClockDomain(name) for name in clocks]
         dut.simulator, dut.bench = Simulator(m), []
 
         async def run(ctx):
             await dut.bench[-1](ctx, domain)
 
         dut.simulator.add_clock(1e-6)
+        for name, period in clocks.items():
+            dut.simulator.add_clock(period, domain=name)
         dut.simulator.add_testbench(run)
     dut.bench.append(testbench)
     dut.simulator.run()
