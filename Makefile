@@ -42,7 +42,7 @@ fresh:
 
 needs-%:
 	@command -v $(PYTHON) >/dev/null || { echo "make $* needs $(PYTHON), not found here; on Debian, as root:"; \
-	  sed -n 's/^    apt-get install //p' README.md | xargs echo apt-get install; exit 1; }
+	  sed -n 's/^apt-get install //p' README.md | xargs echo apt-get install; exit 1; }
 	@$(PYTHON) -I bfthw/system.py $*
 
 .venv/demo: pyproject.toml

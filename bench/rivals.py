@@ -1,4 +1,4 @@
-"""What others make of the same layers: a dense engine, da4ml, torch on this computer."""
+"""What others make of the same layers: a dense engine, alkaid, torch on this computer."""
 
 import platform
 import time
@@ -9,7 +9,7 @@ from statistics import median
 import numpy as np
 from amaranth.back import rtlil
 
-from bfthw import IntFactor, QFormat
+from bfthw import IntFactor, QFormat, cache
 from rtl_gen.tech import ecp5
 
 from . import flow
@@ -39,50 +39,49 @@ module core(input clk, input [7:0] data, output folded);
   reg [{inputs}-1:0] x;
   wire [{outputs}-1:0] y;
   always @(posedge clk) x <= {{x, data}};
-  da4ml layer(.clk(clk), .model_inp(x), .model_out(y));
+  rival layer(.clk(clk), .model_inp(x), .model_out(y));
 {levels}
 endmodule
 """
 
 
-def da4ml(network):
-    """(SystemVerilog, latency in cycles) of da4ml's pipeline for a one-layer network, a register after every adder.
+def alkaid(network, ternary=True, cutoff=1):
+    """(SystemVerilog, latency in cycles) of alkaid's pipeline for a one-layer network, a register after every adder.
 
-    It is compared with the golden model in da4ml's own interpreter. Inputs and outputs go through few pins as in
-    `designs.Narrow`. None where da4ml is not installed; RuntimeError where the integers differ.
-    (Sun et al., da4ml, arXiv 2507.04535; its Verilog is LGPL and stays in the build folder.)
+    ternary: whether it may add three values at a time (its default, made for LUTs of six inputs). It is compared with
+    the golden model in alkaid's own interpreter. Inputs and outputs go through few pins as in `designs.Narrow`. None
+    where alkaid is not installed; RuntimeError where the integers differ.
+    (Sun et al., da4ml, arXiv 2507.04535, whose successor it is; its Verilog is LGPL and stays in the build folder.)
     """
     try:
-        import da4ml as package
-        from da4ml.codegen.rtl.verilog import pipeline_logic_gen
-        from da4ml.trace import FixedVariableArrayInput, HWConfig, comb_trace, to_pipeline
-        from da4ml.trace.ops import quantize
+        from alkaid.codegen.rtl.rtl_model import RTLModel
+        from alkaid.trace import FVArrayInput, HWConfig, trace
+        from alkaid.trace.ops import quantize
     except ImportError:
         return None
 
     def fixed(x, q, *modes):
         return quantize(x, 1, q.width - 1 - q.frac, q.frac, *modes)
 
-    x = FixedVariableArrayInput((network.inputs,), hwconf=HWConfig(1, -1, -1))
+    x = FVArrayInput((network.inputs,), hwconf=HWConfig(1, -1, -1))
     y = fixed(x, network.input)
     for f in network.factors:
         a, b, c, d = f.pattern
         blocks, w = y.reshape(a, c, d), f.values / 2.0**f.weights.frac
         sums = np.stack([blocks[i, :, l] @ w[i, :, :, l].T for i in range(a) for l in range(d)])
         y = fixed(sums.reshape(a, d, b).transpose((0, 2, 1)).reshape(a * b * d), f.output, "SAT", "RND")
-    logic = comb_trace(x, y)
+    logic = trace(x, y)
     q_in, q_out = network.input, network.output
     vectors = np.random.default_rng(1).integers(q_in.lo, q_in.hi + 1, (1000, network.inputs))
     if not np.array_equal(logic.predict(vectors / 2.0**q_in.frac) * 2.0**q_out.frac, network(vectors)):
-        raise RuntimeError("da4ml: its interpreter differs from the golden model")
-    pipeline = to_pipeline(logic, 1, verbose=False)
-    static = Path(package.__file__).parent / "codegen/rtl/verilog/source"
-    # lookup_table.v reads a file that is not there
-    parts = [path.read_text(encoding="utf-8") for path in sorted(static.glob("*.v")) if path.stem != "lookup_table"]
-    parts += pipeline_logic_gen(pipeline, "da4ml").values()
+        raise RuntimeError("alkaid: its interpreter differs from the golden model")
+    with cache.scratch() as place:
+        model = RTLModel(logic, place, prj_name="rival", latency_cutoff=cutoff, ternary_fuse=ternary)
+        model.write()
+        parts = [p.read_text(encoding="utf-8") for p in sorted(place.rglob("src/**/*.v")) if p.stem != "rival_wrapper"]
     inputs, outputs = network.inputs * q_in.width, network.outputs * q_out.width
     parts.append(_WRAPPER.format(inputs=inputs, outputs=outputs, levels=_fold("y", outputs)))
-    return "\n".join(parts), len(pipeline.solutions) + 1
+    return "\n".join(parts), model.latency + 1  # and its output register
 
 
 def _fold(name, bits):
