@@ -28,7 +28,8 @@ class NetworkSpec:
     vector a cycle, weights in logic); pipelined where not given. lanes, simd: of pipelined factors; 1 lane, and the
     smallest SIMD that does not slow the network below what its lanes and engines allow, where not given (or None).
     vectors: whole vectors side by side in every beat. target: of the technology layer. lut: multipliers of tables in
-    place of DSP blocks. paired: folded engines make two products a multiplier, where the widths allow it.
+    place of DSP blocks. paired: folded engines make two products a multiplier; all of them must have even
+    radices, weights that are symmetric, and widths that fit.
     Raises ValueError, which names the stage and what fits, for what a factor cannot have.
     """
 
@@ -67,7 +68,15 @@ class NetworkSpec:
         for layer, start, stop, _ in self.groups:
             if self.engines[start] == "folded":
                 check_fold(factors[start:stop], f"stage {names[start]}", stop - start == len(layer.factors))
+                if self.paired:
+                    self._check_paired(factors[start:stop], f"stage {names[start]}")
         object.__setattr__(self, "simd", self._choose_simd(given["simd"]))
+
+    def _check_paired(self, factors, owner):
+        try:
+            FoldSpec(factors=factors, target=self.target, paired=True)
+        except ValueError as error:
+            raise ValueError(f"{owner}: {error}") from None
 
     @cached_property
     def groups(self):
