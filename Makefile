@@ -30,7 +30,7 @@ figures: needs-test .venv/test
 bench: needs-demo .venv/bench
 	$(BIN)/python -m bench $(BENCH)
 
-# a chain in torch beside a dense layer; three minutes on a quiet computer
+# a chain in torch beside a dense layer; minutes of CPU time, the more rounds the more
 bench-cpu: needs-demo .venv/bench
 	$(BIN)/python -m bench.cpu
 

@@ -18,7 +18,6 @@ from bfthw import chain, files
 from bfthw.plots import COLOURS, pyplot, save
 
 from .rivals import processor, torch_version
-from .table import table
 
 FIGURES = Path(__file__).with_name("cpu.json")
 SIZES = (64, 256, 1024, 4096)
@@ -28,6 +27,11 @@ ROUNDS = 5
 SHORTEST = 0.05  # seconds of CPU time that a figure is of, at least
 OURS, DENSE, RIVAL = "bfthw.nn.Butterfly, k = 4", "nn.Linear", "torch_butterfly, pure torch"
 PLAIN = "k = 4, an einsum a factor"
+
+
+def table(head, rows):
+    lines = [head, ["---" if n == 0 else "--:" for n in range(len(head))], *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def contestants(n):
@@ -69,7 +73,7 @@ def spent(call, times=1):
 
 
 def times(n, what, batch, rounds):
-    """Name → [seconds of CPU time], one a round; in each round all take their turn, so that all meet the same weather."""
+    """Name → [seconds of CPU time], one a round; in each round all take their turn, so that all meet the same load."""
     import torch
 
     def call(layer, parameters):
@@ -108,12 +112,12 @@ def cases_of(measured, what, batch):
 
 
 def vectors(measured, sizes):
-    """n → batch → (vectors in a second of CPU time: ours, nn.Linear's), forward."""
+    """n → batch → (vectors in a second of CPU time: ours, nn.Linear's; median ratio of the two), forward."""
     found = {n: {} for n in sizes}
     for case in measured["cases"]:
         if case["what"] == FORWARD and case["n"] in found:
             speeds = (case["batch"] / median(case["seconds"][name]) for name in (OURS, DENSE))
-            found[case["n"]][case["batch"]] = tuple(speeds)
+            found[case["n"]][case["batch"]] = (*speeds, ratios(case["seconds"], OURS)[0])
     return {n: each for n, each in found.items() if each}
 
 
@@ -121,8 +125,9 @@ def section(measured, what, batch):
     found = cases_of(measured, what, batch)
     names = list(next(iter(found.values())))
     compared = [name for name in names if name != DENSE]
-    ratio = [[n, *("{:.2f} ({:.2f} to {:.2f})".format(*ratios(s, name)) for name in compared)] for n, s in found.items()]
-    taken = [[n, *(f"{1e3 * median(s[name]):.3g}" for name in names)] for n, s in found.items()]
+    shown = "{:.2f} ({:.2f} to {:.2f})"
+    ratio = [[n, *(shown.format(*ratios(s, name)) for name in compared)] for n, s in found.items()]
+    taken = [[n, *(f"{float(format(1e3 * median(s[name]), '.3g')):g}" for name in names)] for n, s in found.items()]
     title = f"{what.capitalize()}, {f'{batch} vectors at a time' if batch > 1 else 'one vector at a time'}"
     return f"""## {title}
 
@@ -141,19 +146,21 @@ def document(measured):
     names = {name for case in measured["cases"] for name in case["seconds"]}
     rounds = {len(taken) for case in measured["cases"] for taken in case["seconds"].values()}
     rival = "" if RIVAL in names else f" {RIVAL} takes part where it is installed; here it was not."
+    before, after = measured["load"]
     sections = "\n".join(section(measured, what, batch) for what, batch in CASES)
     return f"""# Speed on a CPU
 
-Written by `{measured["command"]}`: one layer n -> n, float32, **CPU time of one thread**, so that time which other programs
-had the processor does not count. All take turns in one process, in {min(rounds)} rounds; a ratio is the median of the rounds'
-ratios, with the least and the largest in brackets. Backward gives the gradients of the input and of all weights.{rival}
+Written by `{measured["command"]}`: one layer n -> n, float32, **CPU time of one thread**, so that time
+in which other programs had the processor does not count. All take turns in one process, in {min(rounds)} rounds; a
+ratio is the median of the rounds' ratios, with the least and the largest in brackets. Backward gives the gradients of
+the input and of all weights.{rival}
 
 {sections}
 ![Ratio to nn.Linear](bench-cpu.svg)
 
-torch {measured["torch"]}, Python {measured["python"]}, {measured["processor"]}, load average {measured["load"][0]:.1f} before
-and {measured["load"][1]:.1f} after on {measured["processors"]} processors. Above that number others were at work, who share caches
-and memory: times are rough, ratios less so.
+torch {measured["torch"]}, Python {measured["python"]}, {measured["processor"]}; load average {before:.1f}
+before and {after:.1f} after on {measured["processors"]} processors. Above that number others were at work, who share
+caches and memory: times are rough, ratios less so.
 
 How: vectors stand in columns, so that every factor is a batch of matrix products without a permutation of its own;
 neighbouring factors are fused into one of a larger radix where that is less work for so many vectors (never into the

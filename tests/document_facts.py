@@ -127,7 +127,10 @@ FACTS = {
         "docs/hardware.md": r"w_x \+ 2·w_w ≤ (\d+)",
         "docs/quantisation.md": r"\((\d+) - bits of the input\)",
     },
-    "bits of an accumulator": {"docs/numbers.md": r"accumulator has (\d+) bits", "bfthw/golden.py": r"acc_width > (\d+)"},
+    "bits of an accumulator": {
+        "docs/numbers.md": r"accumulator has (\d+) bits",
+        "bfthw/golden.py": r"acc_width > (\d+)",
+    },
     "bits of weights": {
         "README.md": r"weights and activations of (\d+) to (\d+) bits",
         "bfthw/settings.py": lambda: "{0.ge} {1.le}".format(*settings.Bits.__metadata__[0].metadata),
@@ -142,7 +145,10 @@ FACTS = {
         "docs/checkpoints.md": r"(\d+) multiplications for 58 channels",
         "docs/layers.md": r"`ways\(n\)\[0\]\.patterns` \| (\d+) \|",
     },
-    "dB below which there is a warning": {"docs/quantisation.md": r"below (\d+) dB", "bfthw/check.py": lambda: check.LIMIT},
+    "dB below which there is a warning": {
+        "docs/quantisation.md": r"below (\d+) dB",
+        "bfthw/check.py": lambda: check.LIMIT,
+    },
     "timeout of the link": {
         "docs/link.md": r"`timeout` \(([\d.]+) s\)",
         "boards/host.py": lambda: default(host.Board, "timeout"),

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from bfthw.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["README.md", "examples/digits/README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+PAGES = ["README.md", "examples/digits/README.md", *sorted(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))]
 # `text` is what is no command: formulas, drawings, what a command prints
 KINDS = "sh", "sh slow", "sh board", "python", "python slow", "toml", "text"
 PROGRAMS = "bfthw", "python", "python3", "pip", "make", "git", "sudo", "apt-get", "source", "cd", "cp", "fusesoc", "$"
@@ -177,7 +177,8 @@ def check_requirement(name):
 
 
 def check_package(name):
-    """Debian's packages are those of the README's first lines, which test_system.py knows, or those that bfthw names."""
-    named = [p.read_text(encoding="utf-8") for folder in ("bfthw", "boards") for p in (ROOT / folder).rglob("*.py")]
-    known = [command[2:] for block in blocks("README.md") for command in commands(block.text) if command[0] == "apt-get"]
-    assert name in sum(known, []) or any(re.search(rf"\b{re.escape(name)}\b", text) for text in named), f"apt-get {name}?"
+    """Debian's packages are those of the README, which test_system.py holds against the code, or named by boards."""
+    lines = [line for block in blocks("README.md") for line in commands(block.text) if line[0] == "apt-get"]
+    named = re.findall(r"apt-get install ([\w-]+)", read("boards/table.py"))
+    known = {*named, *(word for line in lines for word in line)}
+    assert name in known, f"apt-get install {name}: no page and no message names it"

@@ -12,7 +12,19 @@ import numpy as np
 import pytest
 from document_files import DIGITS, GIVEN
 from documents import (
-    COMMANDS, KINDS, PAGES, ROOT, Block, UsageError, blocks, check, check_span, commands, options_of, read, spans, stray,
+    COMMANDS,
+    KINDS,
+    PAGES,
+    ROOT,
+    Block,
+    UsageError,
+    blocks,
+    check,
+    check_span,
+    commands,
+    options_of,
+    spans,
+    stray,
 )
 
 import bfthw
@@ -67,6 +79,7 @@ def folder(page, place, demo):
 
 
 def run(page, place, kinds):
+    """Run the blocks of these kinds in order; what the Python ones have defined, by name."""
     names = {}
     for block in blocks(page):
         if block.kind not in kinds:
@@ -83,6 +96,7 @@ def run(page, place, kinds):
                 text=True,
             )
             assert done.returncode == 0, f"{block}:\n{block.text}\n{done.stdout}"
+    return names
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -108,7 +122,7 @@ def test_nothing_is_left_out(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_what_is_named_exists(page):
-    """Commands in fences, those that need a board too, are taken by their programs; commands and options in prose exist."""
+    """Commands in fences, those that need a board too, are what their programs take; those named in prose exist."""
     for block in blocks(page):
         if block.kind.startswith("sh"):
             subprocess.run(["bash", "-n", "-c", block.text], check=True)
@@ -162,11 +176,9 @@ def test_figures_that_stand_twice_agree(fact):
     assert len(found) > 1 and len(set(found.values())) == 1, f"{fact}: {found}"
 
 
-def test_manifest_and_integers_are_enough(tmp_path):
-    names = {}
-    for block in blocks("docs/manifest.md"):
-        if block.kind == "python":
-            exec(compile(block.text, str(block), "exec"), names)
+def test_manifest_and_integers_are_enough(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run("docs/manifest.md", tmp_path, ("python",))
     rng = np.random.default_rng(5)
     layers = (
         bfthw.Layer(
