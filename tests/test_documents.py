@@ -99,16 +99,23 @@ def run(page, place, kinds):
     return names
 
 
+@pytest.fixture
+def as_it_was(monkeypatch, one_thread):
+    """What a page's Python blocks may change is put back: the folder, where modules are found, torch's threads."""
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    return monkeypatch
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_page_runs(page, demo, tmp_path, monkeypatch):
-    monkeypatch.chdir(folder(page, tmp_path, demo))
+def test_page_runs(page, demo, tmp_path, as_it_was):
+    as_it_was.chdir(folder(page, tmp_path, demo))
     run(page, tmp_path, ("sh", "python", "toml"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", SLOW)
-def test_page_runs_with_what_takes_long(page, whole_demo, tmp_path, monkeypatch):
-    monkeypatch.chdir(folder(page, tmp_path, whole_demo))
+def test_page_runs_with_what_takes_long(page, whole_demo, tmp_path, as_it_was):
+    as_it_was.chdir(folder(page, tmp_path, whole_demo))
     run(page, tmp_path, ("sh", "python", "toml", "sh slow", "python slow"))
 
 
