@@ -45,7 +45,8 @@ class FoldSpec:
     """Factors on one engine. vectors: whole vectors side by side, which share weights and control.
 
     prompt: whether input beats come as fast as they are granted; else a vector is waited for until it is complete.
-    paired: each multiplier makes two products, of one input and the weights of two neighbouring rows, exactly.
+    paired: each multiplier makes two products, of one input and the weights of two neighbouring rows, exactly. Radices
+    must be even then, weights symmetric, and both weights must fit the multiplier.
     """
 
     factors: tuple

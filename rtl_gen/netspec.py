@@ -28,8 +28,7 @@ class NetworkSpec:
     vector a cycle, weights in logic); pipelined where not given. lanes, simd: of pipelined factors; 1 lane, and the
     smallest SIMD that does not slow the network below what its lanes and engines allow, where not given (or None).
     vectors: whole vectors side by side in every beat. target: of the technology layer. lut: multipliers of tables in
-    place of DSP blocks. paired: folded engines make two products a multiplier; all of them must have even
-    radices, weights that are symmetric, and widths that fit.
+    place of DSP blocks. paired: folded engines make two products a multiplier, where the widths allow it.
     Raises ValueError, which names the stage and what fits, for what a factor cannot have.
     """
 
