@@ -12,10 +12,13 @@ from documents import ROOT, read
 
 import bfthw
 import rtl_gen
-from bfthw import check, settings
+from bfthw import check, integers, settings, system
+from bfthw.archive import ARRAYS
+from bfthw.reading import LIMIT
 from boards import host
 from boards.table import BOARDS, ECP5_5G_85F, ECP5_85F, GW1NR9, UP5K
 from rtl_gen import manifest, size
+from rtl_gen.tech import technology
 
 WORDS = "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
 
@@ -23,8 +26,8 @@ WORDS = "no one two three four five six seven eight nine ten eleven twelve thirt
 @cache
 def digits():
     """(NetworkSpec of the shipped network as the demo builds it, its IntNetwork)."""
-    integers = bfthw.compile(bfthw.load(ROOT / "examples/digits/digits.safetensors").network)
-    return rtl_gen.make_spec(integers, bfthw.make_settings(ROOT / "examples/digits/hardware.toml")), integers
+    network = bfthw.compile(bfthw.load(ROOT / "examples/digits/digits.safetensors").network)
+    return rtl_gen.make_spec(network, bfthw.make_settings(ROOT / "examples/digits/hardware.toml")), network
 
 
 def weights():
@@ -76,7 +79,11 @@ FACTS = {
         "docs/quantisation.md": r"an image is ([\d.]+);",
         "100 / 355": lambda: f"{100 / 355:.2f}",
     },
-    "digits, weights": {"examples/digits/README.md": r": (\d+) weights of 8 bits", "network": weights},
+    "digits, weights": {
+        "examples/digits/README.md": r": (\d+) weights of 8 bits",
+        "docs/ablations.md": r"Equal multiplications, (\d+) an image",
+        "network": weights,
+    },
     "digits, cycles": {
         "README.md": r"(\d+) multipliers, latency (\d+), interval (\d+) cycles an image",
         "specification": lambda: "{0.multipliers} {0.latency} {0.interval}".format(digits()[0]),
@@ -126,6 +133,7 @@ FACTS = {
     "bits of the operand that a pair takes": {
         "docs/hardware.md": r"w_x \+ 2·w_w ≤ (\d+)",
         "docs/quantisation.md": r"\((\d+) - bits of the input\)",
+        "rtl_gen/tech": lambda: technology("ecp5").operand + 1,
     },
     "bits of an accumulator": {
         "docs/numbers.md": r"accumulator has (\d+) bits",
@@ -157,6 +165,21 @@ FACTS = {
         "docs/link.md": r"`patience` \(([\d.]+) s\)",
         "boards/host.py": lambda: default(host.Board, "patience"),
     },
+    "memory that reading takes, GiB": {
+        "docs/checkpoints.md": r"and (\d+) GiB in all",
+        "bfthw/reading.py": lambda: LIMIT >> 30,
+    },
+    "arrays of a file": {"docs/checkpoints.md": r"arrays of a file \| ([\d,]+)", "bfthw/archive.py": lambda: ARRAYS},
+    "inputs of an index": {
+        "docs/checkpoints.md": r"inputs of a layer with an index \| ([\d,]+)",
+        "bfthw/integers.py": lambda: integers.MOST_INPUTS,
+    },
+    "the oldest Python": {
+        "README.md": r"Python (3\.\d+) or newer",
+        "pyproject.toml": r'requires-python = ">=(3\.\d+)"',
+        "bfthw/system.py": lambda: "{}.{}".format(*system.OLDEST),
+    },
+    "Icarus": {"README.md": r"Icarus Verilog (\d+)", "docs/hardware.md": r"Yosys, Icarus (\d+)"},
     "training of the digits": {
         "README.md": r"does all of it in (.*?)\.",
         "examples/digits/README.md": r"`digits.safetensors` in about (.*?)\.",
