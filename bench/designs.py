@@ -39,8 +39,8 @@ def network(n, radices, *, weights=8, activations=10, seed=0):
 class Entry:
     """A row of ours. part: of flow.PARTS. spec: makes the NetworkSpec. narrow: in `Narrow`, for want of pins.
 
-    Required of it is minimum, hoped for aim, MHz; products: useful ones a second, in millions, required; tables: few COMB
-    a multiplier.
+    minimum, aim: MHz that are required and hoped for. products: useful ones a second, in millions, required. tables:
+    whether few COMB a multiplier are.
     simulate: targets whose Verilog is simulated, "own" that of the spec.
     """
 
