@@ -72,13 +72,14 @@ def commands(text):
             continue
         pending, command = "", []
         for word in [*words, ";"]:
-            if set(word) <= set("|&;()"):
+            if word and set(word) <= set("|&;()"):
                 found += [command] if command else []
                 command = []
             else:
                 command.append(word)
     assert not pending, f"a script ends in the midst of a command: {pending}"
-    return [command[: next((n for n, word in enumerate(command) if word[0] in "<>"), None)] for command in found]
+    # up to the first sign of a redirection
+    return [command[: next((n for n, word in enumerate(command) if word[:1] in ("<", ">")), None)] for command in found]
 
 
 def spans(page):

@@ -164,8 +164,8 @@ def test_what_does_not_exist_is_found(line, text):
 
 
 def test_shell_is_taken_apart():
-    text = "a 'b\nc' | d \\\n  e && f >g  # h's\nX=1\n"
-    assert commands(text) == [["a", "b\nc"], ["d", "e"], ["f"], ["X=1"]]
+    text = "a 'b\nc' '' | d \\\n  e && f >g  # h's\nX=1\n"
+    assert commands(text) == [["a", "b\nc", ""], ["d", "e"], ["f"], ["X=1"]]
     assert Block("p.md", 3, "sh", text).line == 3
 
 
