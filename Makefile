@@ -30,7 +30,7 @@ figures: needs-test .venv/test
 bench: needs-demo .venv/bench
 	$(BIN)/python -m bench $(BENCH)
 
-# a chain in torch beside a dense layer; three minutes on a quiet computer
+# a chain in torch beside a dense layer; minutes of CPU time, the more rounds the more
 bench-cpu: needs-demo .venv/bench
 	$(BIN)/python -m bench.cpu
 
@@ -42,7 +42,7 @@ fresh:
 
 needs-%:
 	@command -v $(PYTHON) >/dev/null || { echo "make $* needs $(PYTHON), not found here; on Debian, as root:"; \
-	  sed -n 's/^    apt-get install //p' README.md | xargs echo apt-get install; exit 1; }
+	  sed -n 's/^apt-get install //p' README.md | xargs echo apt-get install; exit 1; }
 	@$(PYTHON) -I bfthw/system.py $*
 
 .venv/demo: pyproject.toml

@@ -6,10 +6,8 @@ from pathlib import Path
 
 from bfthw import files
 
-from . import designs, flow, plots, rivals, table
+from . import cpu, designs, flow, plots, rivals, table
 from .table import Line
-
-CPU = (256, 1024)
 
 
 def arguments():
@@ -76,29 +74,25 @@ class Bench:
             note="" if spec.fits else "weights do not fit on the chip; clock and cycles only",
         )
 
-    def da4ml(self):
-        title, layer = "da4ml, n = 16 = 4·4", designs.SMALL.spec().network
-        made = rivals.da4ml(layer)
+    def adders(self, key):
+        """A rival that makes a pipeline of adders, da4ml or alkaid."""
+        title, layer = f"{key}, n = 16 = 4·4", designs.SMALL.spec().network
+        made = getattr(rivals, key)(layer)
         if made is None:
-            return Line(key="da4ml", title=title, note="not installed")
+            return Line(key=key, title=title, note="not installed")
         text, latency = made
-        row = self.build("da4ml", text, language="verilog")
+        row = self.build(key, text, language="verilog")
         products = sum(f.values.size for f in layer.factors)
-        return Line(key="da4ml", title=title, row=row, cycles=1, products=products, latency=latency)
+        return Line(key=key, title=title, row=row, cycles=1, products=products, latency=latency)
 
     def lines(self):
         ours = (*designs.OURS, designs.INFERRED, designs.SMALL)
         found = [self.ours(entry) for entry in ours if self.wanted(entry.key)]
         found += [self.dense(n, p) for n, p in ((256, 16), (1024, 20)) if self.wanted(f"dense{n}") or n == 256]
-        return found + ([self.da4ml()] if self.wanted("da4ml") else [])
+        return found + [self.adders(key) for key in ("da4ml", "alkaid") if self.wanted(key)]
 
     def run(self):
         lines = self.lines()
-        sizes = CPU if self.only is None else CPU[:1]
-        cpu = {}
-        for n in sizes:
-            self.say(f"torch, n = {n}")
-            cpu[n] = rivals.torch_layer(n)
         where = Path("docs") if self.only is None else flow.CACHE / "docs"
         where.mkdir(parents=True, exist_ok=True)
         self.say("plots")
@@ -110,8 +104,7 @@ class Bench:
         parts = {line.row.part.key: line.row.part for line in built.values()}
         command = "python -m bench" if self.only else "make bench"
         text = table.document(
-            lines, cpu, command=command, seeds=len(self.seeds), parts=list(parts.values()),
-            processor=rivals.processor(), torch_version=rivals.torch_version() if any(cpu.values()) else "",
+            lines, cpu.figures(), command=command, seeds=len(self.seeds), parts=list(parts.values()),
             rom_words=rivals.ROM_WORDS, target=flow.TARGET_MHZ,
         )
         files.write(where / "benchmark.md", text)

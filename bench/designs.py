@@ -1,4 +1,4 @@
-"""What is built: our designs with the clocks that are wanted of them, and the same layers as rivals do them."""
+"""What is built: our designs with the clocks required of them and hoped for, and the same layers as rivals do them."""
 
 import hashlib
 import json
@@ -39,7 +39,8 @@ def network(n, radices, *, weights=8, activations=10, seed=0):
 class Entry:
     """A row of ours. part: of flow.PARTS. spec: makes the NetworkSpec. narrow: in `Narrow`, for want of pins.
 
-    Wanted of it are minimum and aim, MHz; products: useful ones a second, in millions; tables: few COMB a multiplier.
+    minimum, aim: MHz that are required and hoped for. products: useful ones a second, in millions, required. tables:
+    whether few COMB a multiplier are.
     simulate: targets whose Verilog is simulated, "own" that of the spec.
     """
 

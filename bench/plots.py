@@ -58,7 +58,7 @@ def clocks(lines, path):
         row, minimum, aim = line.row, line.entry and line.entry.minimum, line.entry and line.entry.aim
         axes.plot(row.found, [n] * len(row.found), "o", ms=4, color=COLOURS[0], label="a seed, nextpnr")
         for value, mark, colour, label in (
-            (minimum, "|", "#888888", "wanted at least"), (aim, "|", "#222222", "aim"),
+            (minimum, "|", "#888888", "required"), (aim, "|", "#222222", "hoped for"),
             (row.limit, 7, "#c0392b", "primitives' limit"),
         ):
             if value:

@@ -1,24 +1,19 @@
-"""What others make of the same layers: a dense engine, da4ml, torch on this computer."""
+"""What others make of the same layers: a dense engine, da4ml and its successor alkaid; and this computer."""
 
 import platform
-import time
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 from amaranth.back import rtlil
 
-from bfthw import IntFactor, QFormat
+from bfthw import IntFactor, QFormat, cache
 from rtl_gen.tech import ecp5
 
 from . import flow
 from .dense import Dense, DenseSpec
 
 ROM_WORDS = 2 * ecp5.CHUNKS  # of 8 bits, in two block RAMs for each cell
-THREADS = 2
-BATCHES = (1, 4096)
-SECONDS = 2  # that a figure of torch is measured for
 
 
 def dense(n, multipliers, target="ecp5"):
@@ -39,7 +34,7 @@ module core(input clk, input [7:0] data, output folded);
   reg [{inputs}-1:0] x;
   wire [{outputs}-1:0] y;
   always @(posedge clk) x <= {{x, data}};
-  da4ml layer(.clk(clk), .model_inp(x), .model_out(y));
+  rival layer(.clk(clk), .model_inp(x), .model_out(y));
 {levels}
 endmodule
 """
@@ -60,29 +55,64 @@ def da4ml(network):
     except ImportError:
         return None
 
+    x = FixedVariableArrayInput((network.inputs,), hwconf=HWConfig(1, -1, -1))
+    logic = comb_trace(x, _traced(x, network, quantize))
+    _check("da4ml", logic, network)
+    pipeline = to_pipeline(logic, 1, verbose=False)
+    static = Path(package.__file__).parent / "codegen/rtl/verilog/source"
+    # lookup_table.v reads a file that is not there
+    parts = [path.read_text(encoding="utf-8") for path in sorted(static.glob("*.v")) if path.stem != "lookup_table"]
+    return _narrow([*parts, *pipeline_logic_gen(pipeline, "rival").values()], network), len(pipeline.solutions) + 1
+
+
+def alkaid(network):
+    """The same of alkaid, da4ml's successor; None where it is not installed.
+
+    Adders of three values are left out, which it makes by default, for tables of six inputs; here they cost more.
+    """
+    try:
+        from alkaid.codegen.rtl.rtl_model import RTLModel
+        from alkaid.trace import FVArrayInput, HWConfig, trace
+        from alkaid.trace.ops import quantize
+    except ImportError:
+        return None
+
+    x = FVArrayInput((network.inputs,), hwconf=HWConfig(1, -1, -1))
+    logic = trace(x, _traced(x, network, quantize))
+    _check("alkaid", logic, network)
+    with cache.scratch() as place:
+        model = RTLModel(logic, place, prj_name="rival", latency_cutoff=1, ternary_fuse=False)
+        model.write()
+        files = [path for path in sorted(place.rglob("src/**/*.v")) if path.stem != "rival_wrapper"]
+        text = _narrow([path.read_text(encoding="utf-8") for path in files], network)
+    return text, model.latency + 1  # and its output register
+
+
+def _traced(x, network, quantize):
+    """The network's outputs, of the symbolic array x; the two packages have the same operations."""
+
     def fixed(x, q, *modes):
         return quantize(x, 1, q.width - 1 - q.frac, q.frac, *modes)
 
-    x = FixedVariableArrayInput((network.inputs,), hwconf=HWConfig(1, -1, -1))
     y = fixed(x, network.input)
     for f in network.factors:
         a, b, c, d = f.pattern
         blocks, w = y.reshape(a, c, d), f.values / 2.0**f.weights.frac
         sums = np.stack([blocks[i, :, l] @ w[i, :, :, l].T for i in range(a) for l in range(d)])
         y = fixed(sums.reshape(a, d, b).transpose((0, 2, 1)).reshape(a * b * d), f.output, "SAT", "RND")
-    logic = comb_trace(x, y)
+    return y
+
+
+def _check(name, logic, network):
     q_in, q_out = network.input, network.output
     vectors = np.random.default_rng(1).integers(q_in.lo, q_in.hi + 1, (1000, network.inputs))
     if not np.array_equal(logic.predict(vectors / 2.0**q_in.frac) * 2.0**q_out.frac, network(vectors)):
-        raise RuntimeError("da4ml: its interpreter differs from the golden model")
-    pipeline = to_pipeline(logic, 1, verbose=False)
-    static = Path(package.__file__).parent / "codegen/rtl/verilog/source"
-    # lookup_table.v reads a file that is not there
-    parts = [path.read_text(encoding="utf-8") for path in sorted(static.glob("*.v")) if path.stem != "lookup_table"]
-    parts += pipeline_logic_gen(pipeline, "da4ml").values()
-    inputs, outputs = network.inputs * q_in.width, network.outputs * q_out.width
-    parts.append(_WRAPPER.format(inputs=inputs, outputs=outputs, levels=_fold("y", outputs)))
-    return "\n".join(parts), len(pipeline.solutions) + 1
+        raise RuntimeError(f"{name}: its interpreter differs from the golden model")
+
+
+def _narrow(parts, network):
+    inputs, outputs = network.inputs * network.input.width, network.outputs * network.output.width
+    return "\n".join([*parts, _WRAPPER.format(inputs=inputs, outputs=outputs, levels=_fold("y", outputs))])
 
 
 def _fold(name, bits):
@@ -103,32 +133,6 @@ def processor():
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def torch_layer(n, base=4, seconds=SECONDS):
-    """Batch → vectors a second of bfthw.nn.Butterfly and of torch.nn.Linear (n, n), float32; None without torch."""
-    try:
-        import torch
-
-        from bfthw.nn import Butterfly
-    except ImportError:
-        return None
-    torch.set_num_threads(THREADS)
-    found = {}
-    layers = {"butterfly": Butterfly(n, base=base, residual=False), "dense": torch.nn.Linear(n, n, bias=False)}
-    for name, layer in layers.items():
-        for batch in BATCHES:
-            x, times = torch.randn(batch, n), []
-            with torch.inference_mode():
-                for _ in range(3):
-                    layer(x)
-                end = time.monotonic() + seconds
-                while time.monotonic() < end:
-                    begin = time.perf_counter()
-                    layer(x)
-                    times.append(time.perf_counter() - begin)
-            found[name, batch] = batch / median(times)
-    return found
 
 
 def torch_version():

@@ -139,8 +139,8 @@ def foldings(network, *, vectors=None, **kept):
     if "folded" in engines:
         several = [1 << n for n in range(MOST_VECTORS.bit_length())] if vectors is None else [vectors]
         for e, paired in product(several, (False, True)):
-            spec = NetworkSpec(engines=engines, vectors=e, paired=paired, **common)
-            if not paired or _can_pair(spec):
+            spec = _folding(engines=engines, vectors=e, paired=paired, **common)
+            if spec:
                 yield Choice(spec=spec, what=f"folded{', two products a multiplier' * paired}{_side_by_side(e)}")
     for lanes in sorted(set.intersection(*(set(fitting_lanes(f.pattern)) for f in factors))):
         seen = set()
@@ -168,11 +168,14 @@ def _folded(layer):
     return "folded"
 
 
-def _can_pair(spec):
+def _folding(*, paired, **choices):
+    """A NetworkSpec; None where not all of its folded engines can make two products a multiplier."""
     try:
-        return bool(spec.stages)
+        return NetworkSpec(paired=paired, **choices)
     except ValueError:
-        return False
+        if not paired:
+            raise
+        return None
 
 
 def _simd(c, beats, time):

@@ -45,7 +45,8 @@ class FoldSpec:
     """Factors on one engine. vectors: whole vectors side by side, which share weights and control.
 
     prompt: whether input beats come as fast as they are granted; else a vector is waited for until it is complete.
-    paired: each multiplier makes two products, of one input and the weights of two neighbouring rows, exactly.
+    paired: each multiplier makes two products, of one input and the weights of two neighbouring rows, exactly. Radices
+    must be even then, weights symmetric, and both weights must fit the multiplier.
     """
 
     factors: tuple
@@ -67,8 +68,12 @@ class FoldSpec:
     def _check_paired(self):
         """ValueError that says why two products do not fit a multiplier, and what would."""
         a, operand = self.arithmetic, technology(self.target).operand
-        if any(f.pattern.c % 2 for f in self.factors):
-            raise ValueError("two products a multiplier need even radices: rows are taken in pairs")
+        odd = next((f.pattern for f in self.factors if f.pattern.c % 2), None)
+        if odd:
+            raise ValueError(
+                f"two products a multiplier (paired) need factors of even radix, whose rows are taken in pairs; {odd} has "
+                f"radix {odd.c}; without paired they can be folded, and a settings file can make a layer pipelined"
+            )
         if a.w_width > (widest := pair_bits(self.target, a.x_width)):
             raise ValueError(
                 f"two products a multiplier: inputs of {a.x_width} and weights of {a.w_width} bits do not fit an "

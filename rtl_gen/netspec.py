@@ -79,7 +79,15 @@ class NetworkSpec:
         for layer, start, stop, _ in self.groups:
             if self.engines[start] == "folded":
                 check_fold(factors[start:stop], f"stage {names[start]}", stop - start == len(layer.factors))
+                if self.paired:
+                    self._check_paired(factors[start:stop], f"stage {names[start]}")
         object.__setattr__(self, "simd", self._choose_simd(given["simd"]))
+
+    def _check_paired(self, factors, owner):
+        try:
+            FoldSpec(factors=factors, target=self.target, paired=True)
+        except ValueError as error:
+            raise ValueError(f"{owner}: {error}") from None
 
     @cached_property
     def groups(self):

@@ -15,7 +15,7 @@ place=${FRESH:-/var/tmp/bfthw-fresh}
 
 lines=2
 [ "$target" != demo ] || lines=1
-packages=$(sed -n 's/^    apt-get install //p' "$project/README.md" | head -n $lines | xargs)
+packages=$(sed -n 's/^apt-get install //p' "$project/README.md" | head -n $lines | xargs)
 root=$place/$suite-$(echo "$packages" | cksum | cut -d' ' -f1)
 mkdir -p "$place/pip"
 exec 9>"$root.lock"

@@ -193,6 +193,7 @@ PAIRED = {
     "64, 4 bits": (symmetric(layer_of((4, 4, 4))), 2),
     "64, 5 bits, 9-bit inputs": (symmetric(layer_of((4, 4, 4), x=9), 5), 1),
     "32 = 4·4·2": (symmetric(layer_of((4, 4, 2))), 1),
+    "48 = 2·6·4": (symmetric(layer_of((2, 6, 4))), 1),
     "all parts": (symmetric(layer_of((4, 4, 4), skip=QFormat(5, 2), bias=12, relu=True, exponents=2)), 2),
 }
 
@@ -205,7 +206,9 @@ def test_two_products_a_multiplier(case):
     agree, *_ = run(spec, frames=4, stall=0.4)
     assert agree
     skip = layer.factors[-1].skip is not None
-    assert spec.multipliers == vectors * (2 + skip) and folded(layer, vectors).multipliers == vectors * (4 + skip)
+    radix = max(f.pattern.c for f in layer.factors)
+    assert spec.multipliers == vectors * (radix // 2 + skip)
+    assert folded(layer, vectors).multipliers == vectors * (radix + skip)
 
 
 def test_two_products_at_the_ends():
@@ -223,15 +226,15 @@ def test_two_products_at_the_ends():
 
 def test_two_products_refused():
     with pytest.raises(ValueError, match="weights of 4 bits would"):
-        folded(layer_of((4, 4)), paired=True).stages
-    with pytest.raises(ValueError, match="even radices"):
-        folded(symmetric(layer_of((3, 3))), paired=True).stages
+        folded(layer_of((4, 4)), paired=True)
+    with pytest.raises(ValueError, match=r"^stage l:0: .* need factors of even radix, .*; \(4, 3, 3, 2\) has radix 3; "):
+        folded(symmetric(layer_of((4, 3, 2))), paired=True)
     layer = symmetric(layer_of((4, 4)))
     values = layer.factors[0].values.copy()
     values.flat[3] = -8
     layer = IntLayer(factors=(replace(layer.factors[0], values=values), layer.factors[1]))
     with pytest.raises(ValueError, match="symmetric, found -8"):
-        folded(layer, paired=True).stages
+        folded(layer, paired=True)
 
 
 @pytest.mark.parametrize("paired", [False, True])

@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 
-import click
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -26,7 +25,7 @@ def shown(*words):
 def test_help_names_commands_that_exist(name):
     text = shown(name, "-h")
     assert text == shown(name, "--help") and f"Usage: bfthw {name}" in text
-    helps = [COMMANDS[name].help, *(p.help for p in COMMANDS[name].params if isinstance(p, click.Option))]
+    helps = [COMMANDS[name].help, *(p.help for p in COMMANDS[name].params if p.param_type_name == "option")]
     for word in re.findall(r"`bfthw (\w+)", " ".join(filter(None, helps))):
         assert word in COMMANDS, f"{name}: there is no `bfthw {word}`"
 

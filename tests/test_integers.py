@@ -115,3 +115,73 @@ def test_float_files_are_no_integer_networks(tmp_path):
     assert load_integers(integer_file(tmp_path)).inputs == 16
     for name in ("none.npz", "w.safetensors", ".."):
         assert not is_integers(tmp_path / name)
+
+
+def by_the_book(seed):
+    """(arrays, inputs, outputs) of a file as docs/manifest.md has it and of the arithmetic of docs/numbers.md.
+
+    One layer of two factors with row exponents, a weighted residual, a bias and a ReLU; one whose inputs are named.
+    """
+    rng = np.random.default_rng(seed)
+    formats = [[9, 5], [9, 4], [7, 2], [12, 3]]  # between the three factors
+    tables = [{"weights": [5, 3], "input": i, "output": o} for i, o in zip(formats, formats[1:])]
+    layers = [
+        {"name": "a.b", "residual": True, "relu": True, "factors": tables[:2], "skip": [4, 2], "bias_width": 11},
+        {"name": "c", "residual": False, "relu": False, "factors": [tables[2] | {"inputs": 8}], "skip": None}
+        | {"bias_width": None},
+    ]
+    text = json.dumps({"version": 1, "kind": "integers", "layers": layers})
+    v0, v1 = (rng.integers(-16, 16, shape) for shape in ((1, 4, 4, 2), (4, 2, 2, 1)))
+    v2, index = rng.integers(-16, 16, (5, 1, 3, 1)), rng.integers(8, size=(5, 3))
+    exponents, skip, bias = rng.integers(0, 4, (4, 2, 1)), rng.integers(-8, 8, 8), rng.integers(-1024, 1024, 8)
+    exponents[0, 0, 0] = 3
+    arrays = {"bfthw": np.frombuffer(text.encode(), np.uint8), "a.b.factors.0": v0, "a.b.factors.1": v1}
+    arrays |= {"a.b.factors.1.exponents": exponents.astype(np.uint8), "a.b.skip": skip.astype(">i2"), "a.b.bias": bias}
+    arrays |= {"c.factors.0": v2, "c.factors.0.index": index}
+
+    def rounded(acc, shift, width):
+        half = 1 << shift - 1
+        return max(-(1 << width - 1), min((1 << width - 1) - 1, (acc + half) >> shift))
+
+    def outputs(x):
+        y = [
+            rounded(sum(int(v0[0, j, k, l]) * x[2 * k + l] for k in range(4)), 5 + 3 - 4, 9)
+            for j in range(4)
+            for l in range(2)
+        ]
+        z = []
+        for i in range(4):
+            for j in range(2):
+                # acc_frac: 4 + 3 + 3 of the dot product is more than the residual's 5 + 2
+                dot = sum(int(v1[i, j, k, 0]) * y[2 * i + k] for k in range(2)) << 3 - int(exponents[i, j, 0])
+                n = 2 * i + j
+                z.append(max(0, rounded(dot + (int(skip[n]) * x[n] << 3) + int(bias[n]), 10 - 2, 7)))
+        return [rounded(sum(int(v2[j, 0, k, 0]) * z[index[j, k]] for k in range(3)), 2 + 3 - 3, 12) for j in range(5)]
+
+    x = rng.integers(-256, 256, (50, 8))
+    return arrays, x, [outputs(row) for row in x.tolist()]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_file_by_the_book_alone(tmp_path, seed, save):
+    arrays, x, y = by_the_book(seed)
+    save(tmp_path / "q.npz", **arrays)
+    network = load_integers(tmp_path / "q.npz")
+    assert network(x).tolist() == y
+    assert network.names == ("a.b.factors.0", "a.b.factors.1", "c.factors.0")
+
+
+AGAINST = {
+    "missing key 'a.b.bias'": lambda arrays: arrays.pop("a.b.bias"),
+    "unexpected key 'c.bias'": lambda arrays: arrays.update({"c.bias": arrays["a.b.bias"]}),
+    "must fit 4 bits": lambda arrays: arrays.update({"a.b.skip": arrays["a.b.skip"] * 2}),
+    "must be 0 to 7": lambda arrays: arrays.update({"c.factors.0.index": arrays["c.factors.0.index"] + 4}),
+}
+
+
+@pytest.mark.parametrize("text", AGAINST)
+def test_a_file_against_the_book_is_refused(tmp_path, text):
+    arrays, *_ = by_the_book(0)
+    AGAINST[text](arrays)
+    refused(npz(tmp_path / "q.npz", arrays), text, read=load_integers)

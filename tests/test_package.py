@@ -1,7 +1,6 @@
 """Wheel and sdist hold all that is needed: installed away from the source, the README's first ten minutes pass."""
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from documents import blocks, commands, read
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = "bfthw/", "boards/", "rtl_gen/", "sim/"
@@ -23,10 +23,12 @@ QUICK = "inspect", "generate", "fit"
 
 def ten_minutes():
     """The README's commands, in order, the first ones in front."""
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The first ten minutes")[2].partition("\n## ")[0]
-    lines = re.findall(r"^    ((?:bfthw|python) .*?)(?:  +#.*)?$", section, re.MULTILINE)
+    text = read("README.md")
+    first, end = (text.count("\n", 0, text.index(heading)) for heading in ("## The first ten minutes", "## In Python"))
+    lines = [line for block in blocks("README.md") if first < block.line < end for line in commands(block.text)]
+    lines = [line for line in lines if line[0] in ("bfthw", "python")]
     assert len(lines) >= 11
-    return [shlex.split(line) for line in lines]
+    return lines
 
 
 def files(folder):

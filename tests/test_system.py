@@ -23,7 +23,7 @@ LIBPYTHON = "libpython{}.{}".format(*sys.version_info)
 def readme_packages():
     """The README's lines of packages, the demo's first."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return [line.split()[2:] for line in text.splitlines() if line.startswith("    apt-get install ")]
+    return [line.split()[2:] for line in text.splitlines() if line.startswith("apt-get install ")]
 
 
 def test_needs_nothing_but_an_old_python():
