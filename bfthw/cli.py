@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from .commands import boards, hardware, network, project, quantisation
+from .console import console
 from .reading import words
 
 TOLD = (ValueError, TypeError, OSError, RuntimeError, ImportError)  # what messages are made for
@@ -64,7 +65,7 @@ def main():
     With BFTHW_DEBUG=1 in the environment the traceback is shown as well.
     """
     try:
-        app(prog_name="bfthw")
+        run()
     except Exception as error:  # of any kind: files and numbers come from elsewhere
         if os.environ.get("BFTHW_DEBUG") == "1":
             traceback.print_exc()
@@ -72,6 +73,18 @@ def main():
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def run():
+    """All of a command, to the last of what it prints; OSError where somebody wanted that and has not got it."""
+    try:
+        app(prog_name="bfthw")
+    finally:
+        with console.survived():
+            if sys.stdout:
+                sys.stdout.flush()
+        if console.failure and sys.exc_info()[0] in (None, SystemExit):
+            raise OSError(f"standard output: {words(console.failure)}; files that the command writes are written") from None
 
 
 def message(error):

@@ -77,7 +77,8 @@ def run(
     if output is not None and output.suffix != ".npy":  # before the board is asked
         raise ValueError(f"{output}: the name must end in .npy, got {output.suffix!r}")
     x = read_vectors(input_)
-    with connect(port, manifest, baud=baud) as board, progress(f"{len(x)} vectors") as step:
+    with progress("connecting") as step, connect(port, manifest, baud=baud, begin=step.begin) as board:
+        step.begin(f"{len(x)} vectors")
         y = board.run(x, label=labels, progress=step)
         repeated, fmt = board.repeated, board.manifest.input.format.qformat()
     if x.dtype.kind == "f":
@@ -107,11 +108,16 @@ def fit(ckpt: given.Checkpoint, settings_file: given.SettingsFile = None, *, fil
     from .. import quantize, tables
 
     network, integers = read(ckpt, **file)
-    if integers is None:
-        settings = bfthw.make_settings(settings_file)
-        chosen = settings if settings.chooses_formats else None
-        integers = quantize.quantise(*quantize.prepare(network, settings=chosen))
-    console.print(tables.fits([fit_board(integers, board) for board in BOARDS.values()]))
+    with progress("fitting") as step:
+        if integers is None:
+            settings = bfthw.make_settings(settings_file)
+            chosen = settings if settings.chooses_formats else None
+            integers = quantize.quantise(*quantize.prepare(network, settings=chosen))
+        found = []
+        for board in BOARDS.values():
+            found.append(fit_board(integers, board))
+            step(len(found) / len(BOARDS))
+    console.print(tables.fits(found))
     console.print(
         "estimates, see docs/hardware.md; the serial line may be slower than the core", style="dim"
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .. import options as given
-from ..console import console, say
+from ..console import console, progress, say
 from ..reading import LIMIT
 
 
@@ -25,7 +25,8 @@ def read(path, key=None, order=None, format=None, shapes=None, options=None, lim
             )
         return None, bfthw.load_integers(path, limit)
     order, options = _given(order, options)
-    loaded = bfthw.load(path, key=key, order=order, format=format, shapes=shapes, options=options, limit=limit)
+    with progress(f"reading {path.name}"):
+        loaded = bfthw.load(path, key=key, order=order, format=format, shapes=shapes, options=options, limit=limit)
     say(loaded.notes)
     return loaded.network, None
 
@@ -63,9 +64,10 @@ def to_integers(path, settings, calibration, file, allow_constant=False, *, outp
     vectors = read_vectors(calibration) if calibration else None
     # of a network without formats, those of the hardware count as well: paired products want symmetric weights
     chosen = settings if settings.chooses_formats or network.formats is None else None
-    prepared, formats, integers, found = quantize.checked(network, settings=chosen, calibration=vectors)
+    with progress("choosing formats"):
+        prepared, formats, integers, found = quantize.checked(network, settings=chosen, calibration=vectors)
+        reports = [] if vectors is None else quantize.report(prepared, integers, vectors)
     show_origin(formats is network.formats, calibration, vectors)
-    reports = [] if vectors is None else quantize.report(prepared, integers, vectors)
     console.print(tables.formats(integers, reports))
     show_first_hurt(reports)
     show_check(found, allow_constant)
@@ -109,7 +111,7 @@ def doctor():
     from .. import doctor as checks
     from .. import system, tables
 
-    with console.status("asking the tools ..."):
+    with progress("asking the tools"):
         found = checks.tools()
     console.print(tables.doctor(found))
     absent = system.missing("test")
@@ -180,7 +182,8 @@ def _checked(path, network, failed, check, key=None, order=None, format=None, sh
 
     file = checkpoint.File(path, key=key, format=format, shapes=shapes, limit=_bytes(limit))
     order, options = _given(order, options)
-    return recorded.check(file, network, failed, *check, order=order, options=options)
+    with progress("comparing with the recorded outputs"):
+        return recorded.check(file, network, failed, *check, order=order, options=options)
 
 
 @given.takes(file=given.FOREIGN, bits=given.FORMATS)
