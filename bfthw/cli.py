@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from .commands import boards, hardware, network, project, quantisation
 from .console import console
-from .reading import words
+from .reading import told, words
 
 TOLD = (ValueError, TypeError, OSError, RuntimeError, ImportError)  # what messages are made for
 LONGEST = 4000  # characters of a message; logs of tools have many lines
@@ -91,11 +91,8 @@ def message(error):
     """What a person is told of an exception, without signs that would move the cursor, and never without an end."""
     if isinstance(error, MemoryError):
         text = "out of memory"
-    elif isinstance(error, OSError) and error.strerror:
-        files = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
-        text = f"{files}: {words(error)}" if files else words(error)
     elif isinstance(error, TOLD) and not isinstance(error, RecursionError) and str(error):
-        text = str(error)
+        text = told(error)
     else:
         command = shlex.join(["bfthw", *sys.argv[1:]])
         text = f"{type(error).__name__}: {error}, in `{command}`: a fault of bfthw; BFTHW_DEBUG=1 shows where"

@@ -9,6 +9,7 @@ from rtl_gen import check_name
 
 from .tools import KINDS
 
+CORE_CLOCK = "core clock"  # among the clocks: core, shell and UART run at it
 MARKED = 128 << 20  # bytes of a file that a patch starts from
 
 

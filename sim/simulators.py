@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from bfthw import cache, child, system
+from bfthw.reading import told
 
 WAIVERS = Path(__file__).with_name("waivers.vlt")
 DRIVER = Path(__file__).with_name("driver.cpp")
@@ -103,7 +104,7 @@ def build(verilog, top, simulator="verilator", waves=False, netlist=False, model
         make = partial(_build_for_cocotb, files, top, simulator, waves, arguments, begin)
         return cache.made((files, top, simulator, waves, arguments, made_with(simulator)), make)
     except (SystemExit, Exception) as error:  # the runner raises whatever it met
-        raise RuntimeError(f"{simulator} could not build {next(iter(verilog))}: {error}") from None
+        raise RuntimeError(f"{simulator} could not build {next(iter(verilog))}: {told(error)}") from None
 
 
 def _plain_names(files):
@@ -268,7 +269,7 @@ def start(top, directory, job, simulator="verilator", waves=False, tick=None):
                 hdl_toplevel_lang="verilog",
             )
     except (SystemExit, Exception) as error:
-        raise RuntimeError(f"{simulator} failed: {error}\n{child.log_end(log)}") from None
+        raise RuntimeError(f"{simulator} failed: {told(error)}\n{child.log_end(log)}") from None
     if not (job / "cycles").exists():
         raise RuntimeError(f"{simulator} wrote no result\n{child.log_end(log)}")
 

@@ -7,6 +7,7 @@ import typer
 
 from .. import options as given
 from ..console import console, progress, say
+from ..files import check_place
 from ..reading import LIMIT
 
 
@@ -199,6 +200,7 @@ def quantize(
     """Turn float weights into integers and write them as .npz, which `generate` takes as well."""
     import bfthw
 
+    check_place(output)
     integers = to_integers(ckpt, bfthw.make_settings(**bits), calibration, file, allow_constant, output=output)
     bfthw.save_integers(integers, output)
     console.print(f"wrote {output}; next: bfthw generate {output} -o DIR --name NAME", markup=False, soft_wrap=True)

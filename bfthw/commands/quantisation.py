@@ -7,6 +7,7 @@ import typer
 
 from .. import options as given
 from ..console import console, progress
+from ..files import check_place
 from .network import read, show_check, show_first_hurt, show_origin
 
 Vectors = Annotated[
@@ -46,6 +47,7 @@ def report(
     if plot is not None:
         plots.check_path(plot)
         plots.pyplot()  # before minutes are spent
+        check_place(plot)
     network = _floats(ckpt, file)
     x = read_vectors(calibration)
     classes = None if labels is None else read_vectors(labels)
@@ -97,6 +99,8 @@ def search(
     from .. import search as mixed
     from ..storage import read_vectors
 
+    if output is not None:
+        check_place(output)
     settings = make_settings(**bits)
     network = _floats(ckpt, file)
     x = read_vectors(calibration)
