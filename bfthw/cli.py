@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from . import packages
 from .commands import boards, hardware, network, project, quantisation
 from .console import console
 from .reading import told, words
@@ -64,6 +65,7 @@ def main():
 
     With BFTHW_DEBUG=1 in the environment the traceback is shown as well.
     """
+    packages.find(first=True)
     try:
         run()
     except Exception as error:  # of any kind: files and numbers come from elsewhere

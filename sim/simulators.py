@@ -11,7 +11,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from bfthw import cache, child, system
+from bfthw import cache, child, packages, system
 from bfthw.reading import told
 
 WAIVERS = Path(__file__).with_name("waivers.vlt")
@@ -210,6 +210,11 @@ def _runner(simulator, place=None, tick=None, begin=None, levels=0):
 
         def _simulator_in_path_build_only(self):
             self.executable = _verilator(self.env)
+
+        def _set_env_test(self):
+            super()._set_env_test()
+            # whatever else is called sim: the bench is ours
+            self.env["PYTHONPATH"] = os.pathsep.join([str(packages.FOLDER), self.env["PYTHONPATH"]])
 
         def _create_iverilog_dump_file(self):
             super()._create_iverilog_dump_file()
