@@ -62,6 +62,9 @@ class Settings(LayerSettings):
     paired: bool = False
     layers: dict[str, LayerSettings] = {}
 
+    def __repr_args__(self):
+        return [(key, getattr(self, key)) for key in sorted(self.model_fields_set)]  # those that were set
+
     @property
     def given(self):
         """Keys that were set, for the network or for a layer."""

@@ -14,7 +14,7 @@ _RAM = {"ice40": 2, "ecp5": 3, "gowin": 2}
 SHELL = {family: {"LUT": 1350, "FF": 600, "DSP": 0, "RAM": ram} for family, ram in _RAM.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Fit:
     """A board and the fastest folding that it has room for, or None. needs: resource → estimate, shell included."""
 
@@ -22,6 +22,10 @@ class Fit:
     spec: object
     needs: dict
     how: str
+
+    def __repr__(self):
+        needs = ", ".join(f"{number} {resource}" for resource, number in (self.needs or {}).items())
+        return f"<Fit {self.board.key}: {self.how}{'; ' if needs else ''}{needs}>"
 
     @property
     def vectors_per_second(self):

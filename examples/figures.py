@@ -1,4 +1,6 @@
-"""The tools' own speed: generating and simulating n = 1024, k = 4. `make demo` has the other figures of the README."""
+"""Docs' picture of a butterfly, and the tools' own speed: generating and simulating n = 1024, k = 4. `make demo` has the
+other figures of the README.
+"""
 
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import bfthw
+import picture
 import sim
 from bfthw.chain import bft
 
@@ -29,5 +32,6 @@ def large(directory):
 
 
 if __name__ == "__main__":
+    picture.write(Path(__file__).resolve().parents[1] / "docs" / "butterfly.svg")
     with tempfile.TemporaryDirectory() as folder:
         large(Path(folder))

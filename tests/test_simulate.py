@@ -147,12 +147,18 @@ def test_icarus_agrees_with_verilator(core):
     "simulator, suffix", [("verilator", ".vcd"), pytest.param("icarus", ".fst", marks=needs_icarus)]
 )
 def test_waves(core, simulator, suffix):
-    result = simulate(core, vectors=3, simulator=simulator, waves=True)
-    assert result.ok and result.waves == core.with_suffix(suffix) and result.waves.stat().st_size > 1000
-    if suffix == ".vcd":
-        text = result.waves.read_text()
-        assert "s_axis_tready" in text and "product_p0" in text
-    else:
+    """Ports, and links between stages; all of it on request."""
+    sizes = {}
+    for waves in (True, "all"):
+        result = simulate(core, vectors=3, simulator=simulator, waves=waves)
+        assert result.ok and result.waves == core.with_suffix(suffix)
+        sizes[waves] = result.waves.stat().st_size
+        if suffix == ".vcd":
+            text = result.waves.read_text()
+            assert "s_axis_tready" in text and re.search(r"module network .*?o__payload", text, re.DOTALL)
+            assert ("product_p0" in text) == (waves == "all")
+    assert 1000 < 3 * sizes[True] < sizes["all"]
+    if suffix == ".fst":
         assert simulate(core, vectors=3, simulator=simulator).waves is None
 
 
