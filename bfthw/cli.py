@@ -86,7 +86,8 @@ def run():
             if sys.stdout:
                 sys.stdout.flush()
         if console.failure and sys.exc_info()[0] in (None, SystemExit):
-            raise OSError(f"standard output: {words(console.failure)}; files that the command writes are written") from None
+            why = words(console.failure)
+            raise OSError(f"standard output: {why}; files that the command writes are written") from None
 
 
 def message(error):

@@ -60,7 +60,8 @@ def replacing(folder, *, gone=(), expected=None):
             place = Path(tempfile.mkdtemp(prefix=WORK, dir=folder))
             owned = _open(place)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{folder}: no such folder; make it: {shlex.join(['mkdir', '-p', str(folder)])}") from None
+        make = shlex.join(["mkdir", "-p", str(folder)])
+        raise FileNotFoundError(f"{folder}: no such folder; make it: {make}") from None
     except OSError as error:
         raise _told(error, f"{folder}: nothing can be written here") from None
     work, new = place / "work", place / "new"

@@ -1,4 +1,4 @@
-"""The packages `sim` and `boards`, whose names others use too: found where there is no other, told apart where there is.
+"""The packages `sim` and `boards`, names that others use too: found where there is no other, told apart where there is.
 
 A wheel has them in bfthw/_packages. Beside bfthw they would stand before anybody's own folder `sim` that has no
 __init__.py, and overwrite another distribution's files.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 NAMES = "boards", "sim"
 _INSTALLED = Path(__file__).resolve().with_name("_packages")
-FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[1]  # in the source tree they lie beside
+FOLDER = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parents[1]  # the source tree has them beside bfthw
 
 
 class _Ours:

@@ -12,7 +12,7 @@ from .simulated import simulated_board
 
 @contextmanager
 def connect(port, manifest, *, baud=None, begin=None):
-    """A Board on a port, or on a simulated board where the port is None; begin(title) is told what is compiled for it."""
+    """A Board on a port, or on a simulated board where the port is None; begin(title) is told what is compiled."""
     if port is not None:
         with Board(port, manifest, baud=baud) as board:
             yield board

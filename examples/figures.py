@@ -1,5 +1,6 @@
-"""Docs' picture of a butterfly, and the tools' own speed: generating and simulating n = 1024, k = 4. `make demo` has the
-other figures of the README.
+"""The picture of a butterfly, and the tools' own speed: generating and simulating n = 1024, k = 4.
+
+`make demo` has the other figures of the README.
 """
 
 import subprocess
@@ -9,9 +10,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import picture
 
 import bfthw
-import picture
 import sim
 from bfthw.chain import bft
 

@@ -1,4 +1,4 @@
-"""A butterfly and the core it becomes, docs/butterfly.svg: every line and figure is that of a real chain and its core."""
+"""A butterfly and the core it becomes, docs/butterfly.svg: all lines and figures are those of a real chain and core."""
 
 from pathlib import Path
 

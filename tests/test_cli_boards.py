@@ -43,7 +43,8 @@ def test_run_on_a_simulated_board(core, tmp_path, vectors):
 
 
 def test_run_prints_classes(core):
-    status, out, err = run("run", core / "core.json", "--simulate", "--input", core / "x.npy", "--classify", "--compare")
+    options = "--simulate", "--input", core / "x.npy", "--classify", "--compare"
+    status, out, err = run("run", core / "core.json", *options)
     assert status == 0 and "warning" not in out, err
     wanted = bfthw.load_integers(core / "core.npz").classify(np.load(core / "x.npy"))
     # in a pipe no bar, and nothing of one: the first line is what was asked for

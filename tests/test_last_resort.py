@@ -75,7 +75,8 @@ SYSTEM = {
 @pytest.mark.parametrize("name", SYSTEM)
 def test_system_errors_say_what_to_do(monkeypatch, capsys, name):
     number = getattr(errno, name)
-    assert main(monkeypatch, capsys, OSError(number, os.strerror(number), "x"), "x") == (1, f"error: {SYSTEM[name]}\n")
+    error = OSError(number, os.strerror(number), "x")
+    assert main(monkeypatch, capsys, error, "x") == (1, f"error: {SYSTEM[name]}\n")
 
 
 def test_no_message_moves_the_cursor_or_never_ends(monkeypatch, capsys):

@@ -52,7 +52,7 @@ WAITS = {
     "quantize net.safetensors -o q.npz": ["reading net.safetensors", "choosing formats"],
     "report net.safetensors --calibration x.npy": ["reading net.safetensors", "choosing formats", "other bits"],
     "search net.safetensors --calibration x.npy --budget-rom-bits 600": ["reading net.safetensors", "measuring"],
-    "project dense.safetensors": ["reading dense.safetensors", "projecting"],
+    "project dense.safetensors --method als": ["reading dense.safetensors", "projecting"],
     "generate net.safetensors -o . --name core": [
         "reading net.safetensors", "choosing formats", "choosing and writing Verilog",
     ],
@@ -116,7 +116,7 @@ def test_files_are_written_whoever_reads(folder):
 )
 def test_a_place_is_looked_at_before_time_is_spent(folder, monkeypatch, line):
     monkeypatch.chdir(folder)
-    for place, told in (("none/a", "none: no such folder; make it: mkdir -p none"), ("x.npy/a", "leads through a file")):
+    for place, told in (("none/a", "none: no such folder; make it: mkdir -p none"), ("x.npy/a", "through a file")):
         result = CliRunner().invoke(cli.app, line.format(place).split())
         assert isinstance(result.exception, OSError) and told in str(result.exception) and not result.output
 

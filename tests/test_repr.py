@@ -23,7 +23,7 @@ def test_a_line_with_what_counts(tmp_path):
     choice = rtl_gen.choose_for(integers, bfthw.make_settings(), interval=64)
     shown = [
         (settings, r"Settings\(lanes=2, weight_bits=7\)"),
-        (design, rf"<Design core: 3 stages, latency {m.latency}, interval {m.interval} cycles, \d+ multipliers; .*core.json>"),
+        (design, rf"<Design core: 3 stages, latency {m.latency}, interval {m.interval} cycles, \d+ multipliers; .*>"),
         (m, rf"<Manifest core: 3 stages, configuration {m.configuration[:12]}>"),
         (choice, rf"<Choice {re.escape(choice.what)}: interval \d+ cycles a vector, \d+ multipliers>"),
         (search.search(network, x, rom_bits=4000), r"<Found: weights of \d+, \d+, \d+ bits, \d+ in all, [\d.]+ dB>"),
