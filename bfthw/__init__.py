@@ -5,7 +5,7 @@
 
 from importlib import import_module
 
-from . import chain
+from . import chain, packages
 from .chain import Chain, Factor, Pattern
 from .checkpoint import load, load_integers, save, save_integers
 from .golden import IntFactor, IntLayer, IntNetwork
@@ -15,11 +15,13 @@ from .quantize import compile, report
 from .settings import Settings, make_settings
 
 __version__ = "0.1.0"
+packages.find()
 
 
 def __getattr__(name):
     """What is loaded when it is asked for: `bfthw.Board`, for scripts, is boards.host.Board; nn and qat need torch."""
     if name == "Board":
+        packages.check()
         return import_module("boards.host").Board
     if name in ("nn", "qat"):
         nn = import_module(".nn", __name__)  # first: it says what to install where torch is missing

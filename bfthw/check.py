@@ -42,7 +42,7 @@ class Measured:
         return bool(self.constant.any() and (self.constant | np.isnan(self.each)).all())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Check:
     """What there is to say of an IntNetwork: notes and warnings, lines; refusal: why it is of no use, or None.
 
@@ -53,6 +53,10 @@ class Check:
     notes: tuple
     warnings: tuple
     refusal: str | None
+
+    def __repr__(self):
+        found = "refused" if self.refusal else f"{len(self.warnings)} warnings, {len(self.notes)} notes"
+        return f"<Check: {self.outputs.total:.1f} dB; {found}>"
 
 
 def measure(wanted, got):

@@ -13,6 +13,7 @@ import platformdirs
 from . import cache
 
 LOG_LINES = 25  # that an error shows
+FULL = 1 << 16  # bytes: a disk with fewer left has no room for anything
 # sh ends its process group, itself too, as soon as nobody holds the other end of its input any more
 KEEPER = ["/bin/sh", "-c", "trap '' HUP INT TERM; read line; kill -9 0"]
 
@@ -94,7 +95,8 @@ def run(command, *, input=None, timeout=None, tick=None, **options):
 
 
 def log_end(path):
-    """The last lines of a program's log, empty where it wrote none."""
-    if not path.exists():
-        return ""
-    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:])
+    """The last lines of a program's log, empty where it wrote none; and whether the disk it writes to is full."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:] if path.exists() else []
+    if path.parent.exists() and shutil.disk_usage(path.parent).free < FULL:
+        lines.append(f"{path.parent}: the disk is full; make room there, or set TMPDIR to a folder on another disk")
+    return "\n".join(lines)

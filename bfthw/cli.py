@@ -10,8 +10,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from . import packages
 from .commands import boards, hardware, network, project, quantisation
-from .reading import words
+from .console import console
+from .reading import told, words
 
 TOLD = (ValueError, TypeError, OSError, RuntimeError, ImportError)  # what messages are made for
 LONGEST = 4000  # characters of a message; logs of tools have many lines
@@ -63,8 +65,9 @@ def main():
 
     With BFTHW_DEBUG=1 in the environment the traceback is shown as well.
     """
+    packages.find(first=True)
     try:
-        app(prog_name="bfthw")
+        run()
     except Exception as error:  # of any kind: files and numbers come from elsewhere
         if os.environ.get("BFTHW_DEBUG") == "1":
             traceback.print_exc()
@@ -74,15 +77,25 @@ def main():
         sys.exit(130)
 
 
+def run():
+    """All of a command, to the last of what it prints; OSError where somebody wanted that and has not got it."""
+    try:
+        app(prog_name="bfthw")
+    finally:
+        with console.survived():
+            if sys.stdout:
+                sys.stdout.flush()
+        if console.failure and sys.exc_info()[0] in (None, SystemExit):
+            why = words(console.failure)
+            raise OSError(f"standard output: {why}; files that the command writes are written") from None
+
+
 def message(error):
     """What a person is told of an exception, without signs that would move the cursor, and never without an end."""
     if isinstance(error, MemoryError):
         text = "out of memory"
-    elif isinstance(error, OSError) and error.strerror:
-        files = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
-        text = f"{files}: {words(error)}" if files else words(error)
     elif isinstance(error, TOLD) and not isinstance(error, RecursionError) and str(error):
-        text = str(error)
+        text = told(error)
     else:
         command = shlex.join(["bfthw", *sys.argv[1:]])
         text = f"{type(error).__name__}: {error}, in `{command}`: a fault of bfthw; BFTHW_DEBUG=1 shows where"

@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 
+from .reading import words
+
 try:
     import fcntl
 except ImportError:  # Windows, where folders cannot be locked
@@ -62,6 +64,9 @@ def replacing(folder, *, gone=(), expected=None):
             _sweep(folder)
             place = Path(tempfile.mkdtemp(prefix=WORK, dir=folder))
             owned = _open(place)
+    except FileNotFoundError:
+        make = shlex.join(["mkdir", "-p", str(folder)])
+        raise FileNotFoundError(f"{folder}: no such folder; make it: {make}") from None
     except OSError as error:
         raise _told(error, f"{folder}: nothing can be written here") from None
     work, new = place / "work", place / "new"
@@ -77,6 +82,18 @@ def replacing(folder, *, gone=(), expected=None):
     finally:
         shutil.rmtree(place, ignore_errors=True)
         _close(owned)
+
+
+def check_place(path):
+    """OSError, with what to do, unless a file can be written there: asked before minutes are spent on its content."""
+    _check_free(Path(path))
+    with replacing(Path(path).parent):
+        pass
+
+
+def _check_free(path):
+    if path.is_dir() and not path.is_symlink():
+        raise IsADirectoryError(f"{path}: a folder is in the place of the file to be written")
 
 
 def settled(function):
@@ -134,8 +151,7 @@ def _commit(folder, new, gone, expected):
             if not (folder / name).is_file() or hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
                 raise ValueError(f"{folder / name}: another process has changed it meanwhile; run the command again")
         for name in names:
-            if (folder / name).is_dir() and not (folder / name).is_symlink():
-                raise IsADirectoryError(f"{folder / name}: a folder is in the place of the file to be written")
+            _check_free(folder / name)
         if len(names) == 1 and not names[0].endswith(GONE):
             os.replace(new / names[0], folder / names[0])
         elif names:
@@ -265,4 +281,4 @@ def _sync(path):
 
 def _told(error, text):
     """An error of the system in words, in one line; one that is in words already as it is."""
-    return error if error.errno is None else type(error)(f"{text}: {error.strerror}")
+    return error if error.errno is None else type(error)(f"{text}: {words(error)}")

@@ -1,5 +1,6 @@
 """Files from elsewhere: regular ones alone, up to a limit, and whatever goes wrong with them names the file."""
 
+import errno
 import hashlib
 import io
 import json
@@ -32,10 +33,39 @@ def room(size, limit=LIMIT):
     return max(0, min(4 * size + ROOM, limit) - OWN)
 
 
+_PLACE = "name another place, or have this one opened to you (chmod, chown)"
+_ROOM = "make room (`df -h` shows where), or name a place on another disk"
+# of the system: what it means for a file or folder, and what to do
+_CURES = {
+    errno.EACCES: f"permission denied; {_PLACE}",
+    errno.EPERM: f"operation not permitted; {_PLACE}",
+    errno.EROFS: "the file system is read-only; name another place",
+    errno.ENOSPC: f"the disk is full; {_ROOM}",
+    errno.EDQUOT: f"your quota of the disk is used up; {_ROOM}",
+    errno.EFBIG: "file too large for this process or file system; `ulimit -f` shows the limit",
+    errno.EEXIST: "is a file and no folder; name another place, or remove it",
+    errno.EISDIR: "is a folder and no file; name a file in it, or another one",
+    errno.ENOTDIR: "leads through a file as if that were a folder; name another place",
+    errno.ENAMETOOLONG: "the name is too long; take a shorter one",
+    errno.EMFILE: "too many files are open; `ulimit -n` shows and raises the limit",
+    errno.EIO: "the device does not answer; is it plugged in, and healthy (`dmesg`)?",
+}
+
+
 def words(error):
-    """An OSError as people say it, without a number."""
+    """An OSError as people say it, without a number, and what to do where that is known."""
+    if error.errno in _CURES and error.strerror == os.strerror(error.errno):
+        return _CURES[error.errno]
     text = (error.strerror or str(error) or type(error).__name__).lower()
     return text.removesuffix(" or directory")
+
+
+def told(error):
+    """What an exception says; one of the system with the names of its files, in words."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    files = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    return f"{files}: {words(error)}" if files else words(error)
 
 
 def short(value):

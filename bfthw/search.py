@@ -14,7 +14,7 @@ from .settings import LayerSettings, Settings
 WIDTHS = range(2, 17)  # bits of a weight that are tried
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Found:
     """bits: of each factor's weights, in order. rom_bits: of all weights. sqnr: dB on the calibration data.
 
@@ -28,6 +28,9 @@ class Found:
     sqnr: float
     uniform: tuple | None
     settings: Settings
+
+    def __repr__(self):
+        return f"<Found: weights of {', '.join(map(str, self.bits))} bits, {self.rom_bits} in all, {self.sqnr:.1f} dB>"
 
 
 def search(

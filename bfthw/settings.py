@@ -65,6 +65,9 @@ class Settings(LayerSettings):
     count_beats: bool = False
     layers: dict[str, LayerSettings] = {}
 
+    def __repr_args__(self):
+        return [(key, getattr(self, key)) for key in sorted(self.model_fields_set)]  # those that were set
+
     @property
     def given(self):
         """Keys that were set, for the network or for a layer."""

@@ -233,8 +233,6 @@ def build(report):
         table.add_row(name, str(r.synthesised), "" if r.routed is None else str(r.routed), str(r.available), share)
     table.add_section()
     for name, clock in report.clocks.items():
-        # a lone one goes by the name of whatever net nextpnr found it on
-        name = "clock" if len(report.clocks) == 1 else name
         table.add_row(f"{name}, MHz", "", f"{clock.maximum:.1f}", f"{clock.used:.2f} used", "")
     table.caption = f"seed {report.seed}; Fmax set by {_reasons(report)}"
     return table

@@ -1,1 +1,5 @@
 """Boards: the link's two ends, bitstreams with open tools, programming. Needs no board to build and to test."""
+
+from bfthw import packages
+
+packages.check()

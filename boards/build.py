@@ -15,7 +15,7 @@ from rtl_gen import handover, load_design, memories, read_manifest
 from rtl_gen.manifest import FILES
 
 from . import roms, synth, tools
-from .report import MARKED, Clock, Report, Resource
+from .report import CORE_CLOCK, MARKED, Clock, Report, Resource
 from .table import BOARDS, find_board
 from .top import Top
 
@@ -259,7 +259,10 @@ class _Flow:
         return f"{what} simulated: {result.vectors} vectors equal the golden model"
 
     def clocks(self, report, made, mhz):
-        """Clock name → Clock, from nextpnr's report and the primitives' limits."""
+        """Clock name → Clock, from nextpnr's report and the primitives' limits.
+
+        The one that runs at `mhz` is CORE_CLOCK, whatever net nextpnr found it on; others have their nets' names.
+        """
         limits = [(limit, why) for resource, limit, why in self.device.limits if made[resource]]
         limit, why = min(limits, default=(None, ""))
         clocks = {}
@@ -268,11 +271,12 @@ class _Flow:
             # nextpnr keeps periods in whole picoseconds
             used = mhz if abs(used - mhz) < 0.005 * mhz else used
             slower = limit is not None and limit < routed
-            clocks[net] = Clock(
+            name = CORE_CLOCK if CORE_CLOCK not in clocks and abs(used - mhz) < 0.01 * mhz else net
+            clocks[name] = Clock(
                 used=round(used, 3), routed=round(routed, 2), limit=limit,
                 maximum=limit if slower else round(routed, 2), reason=why if slower else "nextpnr",
             )
-        if not any(abs(clock.used - mhz) < 0.01 * mhz for clock in clocks.values()):
+        if CORE_CLOCK not in clocks:
             others = ", ".join(f"{net} of {clock.used:g} MHz" for net, clock in clocks.items()) or "none"
             raise RuntimeError(f"nextpnr reports no clock of {mhz:g} MHz; there is {others}")
         return clocks
@@ -280,12 +284,12 @@ class _Flow:
     def check_timing(self, clocks, found):
         slow = {net: clock for net, clock in clocks.items() if clock.maximum < clock.used}
         if slow:
-            net, clock = min(slow.items(), key=lambda item: item[1].maximum / item[1].used)
+            name, clock = min(slow.items(), key=lambda item: item[1].maximum / item[1].used)
             tried = f"the best of {len(found)} seeds" if len(found) > 1 else "another seed may differ by some percent"
             safe = int(clock.maximum * 0.95 * 10) / 10
             raise ValueError(
-                f"timing is missed: clock {net} is to run at {clock.used:g} MHz and reaches {clock.maximum:g} MHz, "
-                f"routed ({clock.reason}; {tried}); ask for a clock of {safe:g} MHz or less"
+                f"timing is missed: the {name} is to run at {clock.used:g} MHz and reaches {clock.maximum:g} MHz, "
+                f"routed ({clock.reason}; {tried}); ask for --clock {safe:g} or less"
             )
 
     def report(self, top, made, routed, found, best, seeds, netlist):

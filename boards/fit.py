@@ -13,7 +13,7 @@ from .table import find_board
 SHELL = {"LUT": 1350, "FF": 600, "DSP": 0, "RAM": 3}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Fit:
     """A board and the fastest folding that it has room for, or None. needs: resource → estimate, shell included."""
 
@@ -21,6 +21,10 @@ class Fit:
     spec: object
     needs: dict
     how: str
+
+    def __repr__(self):
+        needs = ", ".join(f"{number} {resource}" for resource, number in (self.needs or {}).items())
+        return f"<Fit {self.board.key}: {self.how}{'; ' if needs else ''}{needs}>"
 
     @property
     def vectors_per_second(self):

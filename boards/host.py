@@ -221,7 +221,7 @@ def open_port(port, baud):
             "rule for the board"
         )
     if number in (errno.EBUSY, errno.EAGAIN):
-        raise BoardError(f"{port}: in use by another program")
+        raise BoardError(f"{port}: in use by another program; close it (`fuser {port}` shows which), and try again")
     raise BoardError(f"{port}: not a serial port that can be opened at {baud} baud: {reason}")
 
 

@@ -9,6 +9,7 @@ from rtl_gen import check_name
 
 from .tools import KINDS
 
+CORE_CLOCK = "core clock"  # among the clocks: core, shell and UART run at it
 MARKED = 128 << 20  # bytes of a file that a patch starts from
 
 
@@ -35,7 +36,7 @@ class Clock:
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Report:
     """A build that met its timing; see docs/boards.md for the keys of report.json.
 
@@ -61,6 +62,11 @@ class Report:
     structure: str | None = None
     marked: dict = field(default_factory=dict)
     steps: tuple = field(default=())
+
+    def __repr__(self):
+        core = self.clocks.get(CORE_CLOCK)
+        reached = f", {core.maximum:g} reached" if core else ""
+        return f"<Report {self.bitstream} on {self.board}: core clock {self.clock_mhz:g} MHz{reached}>"
 
     @property
     def median(self):

@@ -11,15 +11,15 @@ from .simulated import simulated_board
 
 
 @contextmanager
-def connect(port, manifest, *, baud=None):
-    """A Board on a port, or on a simulated board where the port is None."""
+def connect(port, manifest, *, baud=None, begin=None):
+    """A Board on a port, or on a simulated board where the port is None; begin(title) is told what is compiled."""
     if port is not None:
         with Board(port, manifest, baud=baud) as board:
             yield board
         return
     # simulated time is slower than the line's own figures say
     with (
-        simulated_board(load_design(manifest)) as simulated,
+        simulated_board(load_design(manifest), begin=begin) as simulated,
         Board(simulated, manifest, baud=baud, timeout=10) as board,
     ):
         yield board

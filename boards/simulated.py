@@ -46,22 +46,23 @@ class Simulation:
 
 
 @contextmanager
-def simulated_board(design, *, clock_hz=12_000_000, baud=1_000_000):
+def simulated_board(design, *, clock_hz=12_000_000, baud=1_000_000, begin=None):
     """The port (a path) of a simulated board that runs `design` (rtl_gen.Design), as long as the context lasts.
 
-    Time on it goes by as fast as it can be simulated. ValueError where the clock does not make the baud rate, or where
-    a tool is missing; RuntimeError, with the end of the log, where it cannot be built or started.
+    Time on it goes by as fast as it can be simulated. begin(title) is told what begins, where something is compiled.
+    ValueError where the clock does not make the baud rate, or where a tool is missing; RuntimeError, with the end of
+    the log, where it cannot be built or started.
     """
-    with simulation(design, clock_hz=clock_hz, baud=baud) as board:
+    with simulation(design, clock_hz=clock_hz, baud=baud, begin=begin) as board:
         yield board.port
 
 
 @contextmanager
-def simulation(design, *, clock_hz=12_000_000, baud=1_000_000):
+def simulation(design, *, clock_hz=12_000_000, baud=1_000_000, begin=None):
     """As `simulated_board`, but the Simulation, whose line can be disturbed."""
     simulators.check_simulator("compiled")
     cycles = cycles_a_bit(clock_hz, baud)
-    with running(build(Shell(design, clock_hz=clock_hz, baud=baud)), design, cycles) as board:
+    with running(build(Shell(design, clock_hz=clock_hz, baud=baud), begin), design, cycles) as board:
         yield board
 
 
@@ -94,22 +95,22 @@ def _stop(process):
         process.wait(5)
 
 
-def build(shell):
+def build(shell, begin=None):
     """Path of the program that simulates a Shell, in the user's cache; built unless it is there."""
     manifest = shell.design.manifest
     models = {model.name: model.read_text(encoding="utf-8") for model in tech.models(manifest.target)}
     files = {"board.v": verilog(shell, "board")} | models
     # -O2 for the model, which runs millions of cycles
-    return compile_board(manifest.name, files, ("--top-module", "board", "-CFLAGS", "-O2"))
+    return compile_board(manifest.name, files, ("--top-module", "board", "-CFLAGS", "-O2"), begin)
 
 
-def compile_board(name, files, arguments):
+def compile_board(name, files, arguments, begin=None):
     """Path of the program that simulates a board with clk, rst, rx and tx, in the user's cache; built unless there.
 
     name: of the core, for messages. files: name → Verilog text. arguments: for Verilator, the top module among them.
     """
     try:
         files = files | {MAIN.name: MAIN.read_text(encoding="utf-8")}
-        return simulators.compiled(files, "Vboard", "board", [*ARGUMENTS, *arguments])
+        return simulators.compiled(files, "Vboard", "board", [*ARGUMENTS, *arguments], begin)
     except RuntimeError as error:
         raise RuntimeError(f"verilator could not build the board of {name}: {error}") from None

@@ -92,7 +92,7 @@ class Programmer:
     note: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Board:
     """A board of the table.
 
@@ -117,6 +117,9 @@ class Board:
     led: tuple | None = ("led", 0)
     pack: tuple = ()
     note: str = ""
+
+    def __repr__(self):
+        return f"<Board {self.key}: {self.device.name}, core clock {self.clock_mhz:g} MHz>"
 
     def __post_init__(self):
         if not 115_200 <= self.baud <= 3_000_000:

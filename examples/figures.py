@@ -1,4 +1,4 @@
-"""The tools' own speed: generating and simulating n = 1024, k = 4; and docs/waveform.svg.
+"""The pictures of a butterfly and of a core's signals, and the tools' own speed: generating and simulating n = 1024, k = 4.
 
 `make demo` has the other figures of the README.
 """
@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import picture
 import waveform
 
 import bfthw
@@ -33,7 +34,8 @@ def large(directory):
 
 
 if __name__ == "__main__":
-    drawing = Path(__file__).resolve().parents[1] / "docs" / "waveform.svg"
-    drawing.write_text(waveform.picture(), encoding="utf-8")
+    docs = Path(__file__).resolve().parents[1] / "docs"
+    picture.write(docs / "butterfly.svg")
+    (docs / "waveform.svg").write_text(waveform.picture(), encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
         large(Path(folder))

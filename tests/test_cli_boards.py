@@ -42,12 +42,13 @@ def test_run_on_a_simulated_board(core, tmp_path, vectors):
     assert y.dtype.kind == x.dtype.kind
 
 
-def test_run_prints_labels(core):
-    status, out, err = run("run", core / "core.json", "--simulate", "--input", core / "x.npy", "--labels", "--compare")
+def test_run_prints_classes(core):
+    options = "--simulate", "--input", core / "x.npy", "--classify", "--compare"
+    status, out, err = run("run", core / "core.json", *options)
     assert status == 0 and "warning" not in out, err
     wanted = bfthw.load_integers(core / "core.npz").classify(np.load(core / "x.npy"))
     # in a pipe no bar, and nothing of one: the first line is what was asked for
-    assert out.startswith("labels: " + " ".join(map(str, wanted)) + "\n")
+    assert out.startswith("classes: " + " ".join(map(str, wanted)) + "\n")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_run_prints_labels(core):
 )
 def test_run_doubts_the_scale_of_inputs(core, tmp_path, scale, said):
     np.save(tmp_path / "x.npy", scale * np.load(core / "x.npy"))
-    status, out, err = run("run", core / "core.json", "--simulate", "--input", tmp_path / "x.npy", "--labels")
+    status, out, err = run("run", core / "core.json", "--simulate", "--input", tmp_path / "x.npy", "--classify")
     assert status == 0 and re.search(f"warning: inputs: {said}", out), out + err
 
 
@@ -76,6 +77,7 @@ BAD = [
     (["run", "core.json", "--input", "x.npy", "--port", "/dev/nothing"], ["/dev/nothing", "no such port"]),
     (["run", "core.json", "--input", "x.npy", "--port", "/dev/null"], ["/dev/null"]),
     (["run", "core.json", "--input", "none.npy", "--simulate"], ["none.npy"]),
+    (["run", "core.json", "--input", "x.npy", "--simulate", "--labels"], ["--classify", "`bfthw report`"]),
     (["run", "none.json", "--input", "x.npy", "--simulate"], ["none.json"]),
     (["run", "core.json", "--input", "x.npy", "--simulate", "--baud", "9600"], ["--baud"]),
     (["run", "core.json", "--input", "x.npy", "--simulate", "--output", "y.txt"], ["y.txt", ".npy"]),

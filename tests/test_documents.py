@@ -233,6 +233,15 @@ def test_worked_example():
     assert str((np.array(acc) / 64).tolist()) in text
 
 
+def test_picture_is_what_the_script_draws(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    import picture
+
+    drawn = picture.picture()
+    assert (ROOT / "docs" / "butterfly.svg").read_text(encoding="utf-8") == drawn
+    assert drawn.count("<line ") == 128 and drawn.count(">×<") == 8
+
+
 def test_links_lead_somewhere():
     for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "examples" / "digits" / "README.md"]:
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):

@@ -1,6 +1,7 @@
 """Whatever escapes: one line for the user, a traceback for those who ask for it."""
 
 import errno
+import os
 import struct
 import subprocess
 import sys
@@ -54,12 +55,28 @@ def test_the_traceback_is_there_for_those_who_ask(monkeypatch, capsys):
 def test_system_errors_in_words(monkeypatch, capsys):
     for error, words in (
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "a/x.npz"), "error: a/x.npz: no such file\n"),
-        (PermissionError(errno.EACCES, "Permission denied", "x"), "error: x: permission denied\n"),
-        (OSError(errno.ENOSPC, "No space left on device"), "error: no space left on device\n"),
+        (OSError(errno.EBUSY, "Device or resource busy", "x"), "error: x: device or resource busy\n"),
         (OSError(errno.EXDEV, "Invalid cross-device link", "a", None, "b"), "error: a -> b: invalid cross-device link\n"),
         (MemoryError(), "error: out of memory\n"),
     ):
         assert main(monkeypatch, capsys, error, "x") == (1, words)
+
+
+SYSTEM = {
+    "EACCES": "x: permission denied; name another place, or have this one opened to you (chmod, chown)",
+    "EROFS": "x: the file system is read-only; name another place",
+    "ENOSPC": "x: the disk is full; make room (`df -h` shows where), or name a place on another disk",
+    "EEXIST": "x: is a file and no folder; name another place, or remove it",
+    "EISDIR": "x: is a folder and no file; name a file in it, or another one",
+    "ENOTDIR": "x: leads through a file as if that were a folder; name another place",
+}
+
+
+@pytest.mark.parametrize("name", SYSTEM)
+def test_system_errors_say_what_to_do(monkeypatch, capsys, name):
+    number = getattr(errno, name)
+    error = OSError(number, os.strerror(number), "x")
+    assert main(monkeypatch, capsys, error, "x") == (1, f"error: {SYSTEM[name]}\n")
 
 
 def test_no_message_moves_the_cursor_or_never_ends(monkeypatch, capsys):

@@ -15,9 +15,11 @@ from documents import blocks, commands, read
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = "bfthw/", "boards/", "rtl_gen/", "sim/"
+MOVED = {"boards/": "bfthw/_packages/boards/", "sim/": "bfthw/_packages/sim/"}  # in a wheel
 BESIDE = "bench/", "docs/", "examples/", "tests/"
 JUNK = shutil.ignore_patterns(".git", ".venv", "build", "dist", "__pycache__", "*.egg-info", "*.sim")
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_{}(sys.argv[1])"
+DIGITS = ROOT / "examples" / "digits" / "digits.safetensors"
 QUICK = "inspect", "generate", "fit"
 
 
@@ -68,13 +70,13 @@ def installed(packages, tmp_path_factory):
     variables["PATH"] = os.pathsep.join([str(place / "hostile"), str(Path(sys.executable).parent), variables["PATH"]])
     (place / "work").mkdir()
 
-    def run(command):
+    def run(command, status=0, **more):
         done = subprocess.run(
             [place / "venv" / "bin" / command[0], *command[1:]],
-            cwd=place / "work", env=variables, capture_output=True, text=True, errors="replace",
+            cwd=place / "work", env=variables | more, capture_output=True, text=True, errors="replace",
         )
-        assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
-        return done.stdout
+        assert done.returncode == status, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
+        return done.stdout if status == 0 else done.stderr
 
     assert str(place) in run(["python", "-c", "import bfthw, boards, rtl_gen, sim; print(bfthw, boards, rtl_gen, sim)"])
     return run
@@ -88,7 +90,11 @@ def test_all_files_are_in_the_packages(packages):
     with zipfile.ZipFile(wheel) as file:
         held = set(file.namelist())
     demo = {f"bfthw/digits/{name}" for name in ("demo.py", "data.py", "digits.safetensors", "hardware.toml")}
+    for folder, place in MOVED.items():
+        needed = {name.replace(folder, place, 1) if name.startswith(folder) else name for name in needed}
     assert {name for name in needed if name.startswith(PACKAGES)} | demo <= held
+    top = {name.partition("/")[0] for name in held}
+    assert sorted(name for name in top if not name.endswith(".dist-info")) == ["bfthw", "rtl_gen"]
 
 
 def test_demo_and_first_commands_of_an_installed_wheel(installed):
@@ -98,6 +104,27 @@ def test_demo_and_first_commands_of_an_installed_wheel(installed):
     for command in ten_minutes():
         if command[1] in QUICK:
             installed(command)
+
+
+def test_others_called_sim_and_boards(installed, tmp_path):
+    """Somebody's folder `sim`, a package of theirs or none, and their `boards`: theirs stay theirs, ours say so, and the
+    command line does its work.
+    """
+    (tmp_path / "sim").mkdir()
+    (tmp_path / "sim" / "mine.py").write_text("x = 1")
+    (tmp_path / "boards.py").write_text("y = 2")
+    there = {"PYTHONPATH": str(tmp_path)}
+    theirs = "import sim.mine, bfthw, boards, sys; print(sim.mine.x + boards.y, *sys.meta_path[-1:])"
+    assert installed(["python", "-c", theirs], **there).startswith("3 ")
+    said = installed(["python", "-c", "import bfthw; bfthw.Board"], status=1, **there)
+    assert f"ImportError: `import boards` finds {tmp_path / 'boards.py'}, not bfthw's own package" in said
+    assert "iCEBreaker" in installed(["python", "-m", "bfthw", "boards"], **there)
+    installed(["bfthw", "generate", DIGITS, "-o", "own", "--name", "own"], **there)
+    for name in ("sim/__init__.py", "sim/bench.py"):
+        (tmp_path / name).write_text("raise ImportError('not this one')")
+    # in the simulator's own Python as well
+    simulate = ["python", "-m", "bfthw", "simulate", "own/own.json", "--vectors", "2", "--simulator", "icarus"]
+    assert "equal the golden model" in installed(simulate, **there)
 
 
 @pytest.mark.slow

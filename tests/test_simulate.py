@@ -126,8 +126,10 @@ def test_a_compiled_model_is_used_again_until_the_verilog_changes(core, children
     assert children == ["core"]
     core.with_suffix(".v").write_text(core.with_suffix(".v").read_text() + "\n")
     sign(core)
-    simulate(core, vectors=1)
+    began = []
+    simulate(core, vectors=1, begin=began.append)
     assert children[1:] == ["verilator", "make", "make", "core"]  # the first says what is to be made
+    assert [title.split(" (")[0] for title in began] == ["translating to C++", "compiling the simulation", "simulating"]
     # nothing that is run lies beside the core
     assert files_of(core.parent) == {"core.json", "core.npz", "core.v"}
 
@@ -144,15 +146,26 @@ def test_icarus_agrees_with_verilator(core):
 
 
 @pytest.mark.parametrize(
-    "simulator, suffix", [("verilator", ".vcd"), pytest.param("icarus", ".fst", marks=needs_icarus)]
+    "simulator, suffix, ways",
+    [
+        ("verilator", ".vcd", (True,)),
+        pytest.param("verilator", ".vcd", (True, "all"), marks=slow),
+        pytest.param("icarus", ".fst", (True, "all"), marks=needs_icarus),
+    ],
 )
-def test_waves(core, simulator, suffix):
-    result = simulate(core, vectors=3, simulator=simulator, waves=True)
-    assert result.ok and result.waves == core.with_suffix(suffix) and result.waves.stat().st_size > 1000
-    if suffix == ".vcd":
-        text = result.waves.read_text()
-        assert "s_axis_tready" in text and "product_p0" in text
-    else:
+def test_waves(core, simulator, suffix, ways):
+    """Ports, and links between stages; all of it on request."""
+    sizes = {}
+    for waves in ways:
+        result = simulate(core, vectors=3, simulator=simulator, waves=waves)
+        assert result.ok and result.waves == core.with_suffix(suffix)
+        sizes[waves] = result.waves.stat().st_size
+        if suffix == ".vcd":
+            text = result.waves.read_text()
+            assert "s_axis_tready" in text and re.search(r"module network .*?o__payload", text, re.DOTALL)
+            assert ("product_p0" in text) == (waves == "all")
+    assert 1000 < sizes[True] < sizes.get("all", 1 << 24) / 3
+    if suffix == ".fst":
         assert simulate(core, vectors=3, simulator=simulator).waves is None
 
 

@@ -45,7 +45,7 @@ def every_table():
     report = Report(
         name="core", configuration="", board="ulx3s-85f", bitstream="core.bit", sha256="", clock_mhz=25.0, baud=1000000,
         resources={"LUT": Resource(synthesised=123456, routed=100001, available=83640)},
-        clocks={"clk": Clock(used=25.0, routed=80.123, limit=None, maximum=80.123, reason="nextpnr")},
+        clocks={"core clock": Clock(used=25.0, routed=80.123, limit=None, maximum=80.123, reason="nextpnr")},
         seed=1, seeds={1: 80.1}, tools={}, notes=(), netlist="",
     )
     from boards.fit import fit

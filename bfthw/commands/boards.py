@@ -9,12 +9,13 @@ from rich.markup import escape
 
 from .. import options as given
 from ..console import console, progress, say, show_build, steps
+from ..files import check_place
 from .each import each
 from .network import read
 
 
 def boards():
-    """List the boards: key, device, what is on it, clock of the core, and the programs that load a bitstream."""
+    """List the boards: key, device, what is on it, core clock, and the programs that load a bitstream."""
     from boards.table import BOARDS
 
     from .. import tables
@@ -29,7 +30,7 @@ def build(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files, made if missing")
     ],
-    clock: Annotated[float, typer.Option(metavar="MHZ", help="Clock of the core", show_default="the board's")] = None,
+    clock: Annotated[float, typer.Option(metavar="MHZ", help="Core clock", show_default="the board's")] = None,
     seed: Annotated[int, typer.Option(help="First seed of place and route")] = 1,
     seeds: Annotated[int, typer.Option(help="Seeds to try, the fastest is taken")] = 1,
     tools: Annotated[str, typer.Option(help="yowasp (from PyPI) or system (what is installed)")] = "yowasp",
@@ -58,11 +59,12 @@ def run(
     port: Annotated[str, typer.Option(help="Serial port of the board, /dev/ttyUSB0 for example")] = None,
     simulate: Annotated[bool, typer.Option("--simulate", help="A simulated board instead of a port")] = False,
     output: Annotated[Path, typer.Option("--output", metavar="Y.npy", help="Where to write the outputs (N, m)")] = None,
-    labels: Annotated[
-        bool, typer.Option("--labels", help="Print and write the largest output's index instead")
+    classify: Annotated[
+        bool, typer.Option("--classify", help="Print and write the largest output's index instead")
     ] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Hold every output against the golden model")] = False,
     baud: Annotated[int, typer.Option(help="Baud rate", show_default="the usual ones are tried")] = None,
+    labels: Annotated[bool, typer.Option("--labels", hidden=True)] = False,
 ):
     """Send vectors to a board and get its answers."""
     from boards.session import compare as count_wrong
@@ -71,31 +73,36 @@ def run(
     from ..check import of_inputs
     from ..storage import read_vectors, write_array
 
+    if labels:
+        raise ValueError("--labels names a file of true classes, in `bfthw report`; here it is --classify")
     if (port is None) != simulate:
         raise ValueError("either --port PORT, or --simulate a board")
     if simulate and baud is not None:
         raise ValueError("--baud is of a real line; a simulated board has its own")
-    if output is not None and output.suffix != ".npy":  # before the board is asked
-        raise ValueError(f"{output}: the name must end in .npy, got {output.suffix!r}")
+    if output is not None:  # before the board is asked
+        if output.suffix != ".npy":
+            raise ValueError(f"{output}: the name must end in .npy, got {output.suffix!r}")
+        check_place(output)
     x = read_vectors(input_)
-    with connect(port, manifest, baud=baud) as board, progress(f"{len(x)} vectors") as step:
-        y = board.run(x, label=labels, progress=step)
+    with progress("connecting") as step, connect(port, manifest, baud=baud, begin=step.begin) as board:
+        step.begin(f"{len(x)} vectors")
+        y = board.run(x, label=classify, progress=step)
         repeated, fmt = board.repeated, board.manifest.input.format.qformat()
     if x.dtype.kind == "f":
         say([], of_inputs(fmt, x, "inputs"))
-    if labels:
-        console.print("labels:", *y[:40], *["..."] * (len(y) > 40), soft_wrap=True)
+    if output:
+        write_array(output, y)
+        console.print(f"wrote {output}", markup=False)
+    if classify:
+        console.print("classes:", *y[:40], *["..."] * (len(y) > 40), soft_wrap=True)
     console.print(f"{len(x)} vectors, {board.vectors_per_second:.1f} a second, {repeated} requests sent again")
     if simulate:
         console.print("(a simulated board: its time is not a real one's)")
     if compare:
-        wrong = count_wrong(manifest, x, y, labels)
+        wrong = count_wrong(manifest, x, y, classify)
         if wrong:
             raise ValueError(f"{wrong} of {len(x)} answers differ from the golden model")
         console.print("[green]ok[/] every answer equals the golden model's")
-    if output:
-        write_array(output, y)
-        console.print(f"wrote {output}", markup=False)
 
 
 @given.takes(file=given.FOREIGN)
@@ -109,11 +116,16 @@ def fit(ckpt: given.Checkpoint, settings_file: given.SettingsFile = None, *, fil
     from .. import quantize, tables
 
     network, integers = read(ckpt, **file)
-    if integers is None:
-        settings = bfthw.make_settings(settings_file)
-        chosen = settings if settings.chooses_formats else None
-        integers = quantize.quantise(*quantize.prepare(network, settings=chosen))
-    console.print(tables.fits([fit_board(integers, board) for board in BOARDS.values()]))
+    with progress("fitting") as step:
+        if integers is None:
+            settings = bfthw.make_settings(settings_file)
+            chosen = settings if settings.chooses_formats else None
+            integers = quantize.quantise(*quantize.prepare(network, settings=chosen))
+        found = []
+        for board in BOARDS.values():
+            found.append(fit_board(integers, board))
+            step(len(found) / len(BOARDS))
+    console.print(tables.fits(found))
     console.print(
         "estimates, see docs/hardware.md; the serial line may be slower than the core", style="dim"
     )

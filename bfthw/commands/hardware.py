@@ -54,7 +54,7 @@ def generate(
 
         settings, room = on_board(fit, settings)
     integers = to_integers(ckpt, settings, calibration, file, allow_constant, output=output / f"{name}.npz")
-    with console.status("choosing and writing Verilog ..."):
+    with progress("choosing and writing Verilog"):
         if (interval, multipliers, fit) == (None, None, None):
             spec = rtl_gen.make_spec(integers, settings)
         else:
@@ -97,7 +97,10 @@ def simulate(
         ),
     ] = None,
     waves: Annotated[
-        bool, typer.Option("--waves", help="Write NAME.vcd (Icarus: NAME.fst) beside the manifest")
+        bool, typer.Option("--waves", help="Write NAME.vcd (Icarus: NAME.fst): ports, and links between stages")
+    ] = False,
+    all_waves: Annotated[
+        bool, typer.Option("--all-waves", help="Also what is in the stages, some ten times as much")
     ] = False,
 ):
     """Simulate a core and compare every integer with the golden model: back to back, stalled, wrong frames, a reset."""
@@ -106,8 +109,9 @@ def simulate(
     from ..storage import read_vectors
 
     inputs = read_vectors(input_) if input_ else None
+    waves = "all" if all_waves else waves
     simulator = simulator or ("verilator" if waves else "compiled")
-    with progress(f"{simulator}: building and running ...") as step:
+    with progress("reading the core") as step:
         result = sim.simulate(
             manifest,
             inputs=inputs,
@@ -117,6 +121,7 @@ def simulate(
             simulator=simulator,
             waves=waves,
             progress=step,
+            begin=step.begin,
         )
     for check in result.checks:
         console.print(f"  played: {check}", markup=False)

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from .. import options as given
-from ..console import console, say
+from ..console import console, progress, say
+from ..files import check_place
 from ..reading import LIMIT
 from .each import each
 
@@ -29,7 +30,8 @@ def read(path, part=None, **file):
                 f"{path}: holds integers already; --key, --format, --shapes and --import are for foreign files"
             )
         return None, bfthw.load_integers(path, file["limit"])
-    loaded = bfthw.load(path, **file)
+    with progress(f"reading {path.name}"):
+        loaded = bfthw.load(path, **file)
     say(loaded.notes)
     return loaded.network, None
 
@@ -64,9 +66,10 @@ def to_integers(path, settings, calibration, file, allow_constant=False, *, outp
     vectors = read_vectors(calibration) if calibration else None
     # of a network without formats, those of the hardware count as well: paired products want symmetric weights
     chosen = settings if settings.chooses_formats or network.formats is None else None
-    prepared, formats, integers, found = quantize.checked(network, settings=chosen, calibration=vectors)
+    with progress("choosing formats"):
+        prepared, formats, integers, found = quantize.checked(network, settings=chosen, calibration=vectors)
+        reports = [] if vectors is None else quantize.report(prepared, integers, vectors)
     show_origin(formats is network.formats, calibration, vectors)
-    reports = [] if vectors is None else quantize.report(prepared, integers, vectors)
     console.print(tables.formats(integers, reports))
     show_first_hurt(reports)
     show_check(found, allow_constant)
@@ -110,7 +113,7 @@ def doctor():
     from .. import doctor as checks
     from .. import system, tables
 
-    with console.status("asking the tools ..."):
+    with progress("asking the tools"):
         found = checks.tools()
     console.print(tables.doctor(found))
     absent = system.missing("test")
@@ -184,7 +187,9 @@ def _checked(path, network, failed, check, **file):
 
     file = as_given(**file)
     order, options = file.pop("order"), file.pop("options")
-    return recorded.check(checkpoint.File(path, **file), network, failed, *check, order=order, options=options)
+    read = checkpoint.File(path, **file)
+    with progress("comparing with the recorded outputs"):
+        return recorded.check(read, network, failed, *check, order=order, options=options)
 
 
 @given.takes(file=given.FOREIGN, bits=given.FORMATS)
@@ -204,6 +209,7 @@ def quantize(
     """Turn float weights into integers and write them as .npz, which `generate` takes as well."""
     import bfthw
 
+    check_place(output)
     integers = to_integers(ckpt, bfthw.make_settings(**bits), calibration, file, allow_constant, output=output)
     bfthw.save_integers(integers, output)
     console.print(f"wrote {output}; next: bfthw generate {output} -o DIR --name NAME", markup=False, soft_wrap=True)

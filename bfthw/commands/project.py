@@ -7,6 +7,7 @@ import typer
 
 from .. import options as given
 from ..console import console, progress, say
+from ..files import check_place
 from .network import read
 
 
@@ -57,6 +58,7 @@ def project(
         )
     if output is not None:  # before minutes are spent
         check_suffix(output, FLOAT)
+        check_place(output)
     network, integers = read(ckpt, **file)
     if integers is not None:
         raise ValueError(f"{ckpt}: holds integers; projection takes the float network they were made of")

@@ -7,6 +7,7 @@ import typer
 
 from .. import options as given
 from ..console import console, progress
+from ..files import check_place
 from .network import read, show_check, show_first_hurt, show_origin
 
 Vectors = Annotated[
@@ -46,18 +47,20 @@ def report(
     if plot is not None:
         plots.check_path(plot)
         plots.pyplot()  # before minutes are spent
+        check_place(plot)
     network = _floats(ckpt, file)
     x = read_vectors(calibration)
     classes = None if labels is None else read_vectors(labels)
     trained = None if settings.chooses_formats else network.formats
-    prepared, _, integers, found = quantize.checked(network, settings=settings, calibration=x, formats=trained)
+    with progress("choosing formats"):
+        prepared, _, integers, found = quantize.checked(network, settings=settings, calibration=x, formats=trained)
+        reports = noise.report(prepared, integers, x)
     show_origin(trained is not None, calibration, x)
-    reports = noise.report(prepared, integers, x)
     console.print(tables.formats(integers, reports))
     show_first_hurt(reports)
     show_check(found, allow_constant)
     common = {"settings": settings, "labels": classes}
-    with progress("other bits ...") as step:
+    with progress("other bits") as step:
         weights = sweep(network, x, "weight_bits", WEIGHTS, progress=lambda done: step(done / 2), **common)
         activations = sweep(
             network, x, "activation_bits", ACTIVATIONS, progress=lambda done: step((1 + done) / 2), **common
@@ -96,10 +99,12 @@ def search(
     from .. import search as mixed
     from ..storage import read_vectors
 
+    if output is not None:
+        check_place(output)
     settings = make_settings(**bits)
     network = _floats(ckpt, file)
     x = read_vectors(calibration)
-    with progress("measuring ...") as step:
+    with progress("measuring") as step:
         found = mixed.search(
             network,
             x,

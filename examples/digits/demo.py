@@ -47,8 +47,10 @@ def run(directory, *, simulator, console, progress, steps, bitstreams=True):
         soft_wrap=True,
     )
 
-    with progress(f"[bold]4[/] {simulator}: building and running") as step:
-        result = sim.simulate(design, inputs=images, vectors=16, simulator=simulator, progress=step)
+    with progress("reading the core") as step:
+        result = sim.simulate(
+            design, inputs=images, vectors=16, simulator=simulator, progress=step, begin=step.begin
+        )
     console.print(
         f"[bold]4[/] simulation ({simulator}): {result.cycles} cycles, {result.cycles / result.seconds:.0f} a second"
     )
