@@ -262,6 +262,8 @@ class Odd(nn.Module):
                 return self.norm(F.relu(y))
             case "other axis":
                 return self.norm(y)
+            case "dropout in eval":
+                return F.relu(F.dropout(y, 0.9, training=True))
             case "arithmetic":
                 return F.relu(y - 1)
             case "shape":
@@ -275,6 +277,7 @@ class Odd(nn.Module):
         ("batch statistics", []),
         ("relu, norm", ["relu"]),
         ("other axis", []),
+        ("dropout in eval", []),
         ("arithmetic", []),
         ("shape", ["relu", "scale", "bias"]),
     ],
@@ -333,7 +336,8 @@ def test_a_saved_state_dict_leads_to_the_end(net, tmp_path):
     """Whoever follows the messages gets the layer with its norm, as extract writes it; the module is not needed."""
     new = replace(net, leave=["stem", "tiny"], show=False)
     torch.save(new.state_dict(), tmp_path / "net.pt")
-    with pytest.raises(bfthw.checkpoint.CheckpointError, match="--order takes single layers, of 'wide', .*extract") as told:
+    listed = "--order takes single layers, of 'wide', .*extract"
+    with pytest.raises(bfthw.checkpoint.CheckpointError, match=listed) as told:
         bfthw.load(tmp_path / "net.pt")
     name = re.search("of '([^']*)'", str(told.value))[1]
     (alone,) = bfthw.load(tmp_path / "net.pt", order=[name]).network.layers

@@ -14,7 +14,7 @@ from .hooks import evaluated
 
 BATCH = 64  # samples at once
 RELUS = {F.relu, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_}
-PASSED = {F.dropout, F.dropout1d, F.dropout2d, torch.Tensor.contiguous}  # in eval mode these change nothing
+PASSED = {F.dropout, F.dropout1d, F.dropout2d, torch.Tensor.contiguous}  # without training=True these change nothing
 
 
 def samples(x):
@@ -116,7 +116,7 @@ class _Watch(TorchFunctionMode):
         y = func(*args, **kwargs)
         if not given or not any(isinstance(t, torch.Tensor) for t in tree_leaves(y)):
             return y  # its shape, for example
-        if func in PASSED:
+        if func in PASSED and not kwargs.get("training"):
             self.add(y, given[0])
             return y
         kind, numbers = "relu" if func in RELUS else None, None
@@ -136,8 +136,8 @@ def _normed(_input, mean, var, weight=None, bias=None, training=False, momentum=
 def followers(model, modules, x):
     """{name: [("norm", (gain, shift)) ..., ("relu", None)]} behind modules {name: module}: what alone happens
 
-    to their outputs when the model sees the first two samples of x. None where it differs from call to call; a module that
-    sees nothing is left out. A norm of another axis than the vectors' ends the steps.
+    to their outputs when the model sees the first two samples of x. None where it differs from call to call; a module
+    that sees nothing is left out. A norm of another axis than the vectors' ends the steps.
     """
     watch, found = _Watch(), {}
     with ExitStack() as stack:
