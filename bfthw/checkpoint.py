@@ -108,7 +108,8 @@ class File:
         some_of = order and order == [name for name in described or () if name in order] and len(order) < len(described)
         names = _ordered(path, list(tables), described, None if some_of else order, contents.ordered, notes)
         if some_of:
-            notes.append(f"not taken, as the order does not name them: {some(name for name in names if name not in order)}")
+            rest = [name for name in names if name not in order]
+            notes.append(f"not taken, as the order does not name them: {some(rest)}")
             names, formats = order, None  # they were chosen for all layers in a row
         layers = [_layer(path, name, tables[name], notes) for name in names]
         if description is None:

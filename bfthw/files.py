@@ -33,7 +33,8 @@ MOST = 64  # files of a set
 _NAME = re.compile(
     r"[A-Za-z]\w{0,63}(\.(marked|netlist|yosys|nextpnr))?\.(asc|bin|bit|config|fs|il|json|log|npz|v)(\.gone)?", re.ASCII
 )
-_LAYER = re.compile(r"\w+(\.\w+)*\.(npy|safetensors)(\.gone)?", re.ASCII)  # and what it is calibrated by
+# a layer too, with what it is calibrated by
+_NAME = re.compile(rf"{_NAME.pattern}|\w+(\.\w+)*\.(npy|safetensors)(\.gone)?", re.ASCII)
 
 
 def write(path, data):
@@ -184,8 +185,7 @@ def _finish(folder):
 
 def _check(journal, names):
     """OSError unless the files of a journal are such as bfthw writes; nothing else is ever moved."""
-    known = [name for name in names if _NAME.fullmatch(name) or _LAYER.fullmatch(name)]
-    wrong = [name for name in names if name not in known or not stat.S_ISREG(os.lstat(journal / name).st_mode)]
+    wrong = [name for name in names if not _NAME.fullmatch(name) or not stat.S_ISREG(os.lstat(journal / name).st_mode)]
     if wrong or len(names) > MOST:
         what = f"{wrong[0]!r}, which is no file of a core or a build" if wrong else f"{len(names)} files"
         raise OSError(f"{journal}: holds {what}; bfthw did not write it: remove that folder")

@@ -95,7 +95,7 @@ def padded(chain, inputs, outputs):
 
 
 def side_by_side(shape, count):
-    """Patterns of `count` such chains, each on values of its own: block-diagonal, values joined along their first axis."""
+    """Patterns of `count` such chains, each on values of its own: block-diagonal, weights joined along the first axis."""
     result = []
     for p in patterns(shape):
         if isinstance(p, Indexed):

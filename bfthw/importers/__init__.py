@@ -41,7 +41,9 @@ NOTHING = (
 )
 
 # a layer's name, and the part that belongs to it
-_KEY = re.compile(r"(?:(?P<layer>.*?)\.)??(?P<part>(?:factors|index)\.[0-9]+|balanced_bfts\.[^.]*\.[^.]*|[^.]*)", re.DOTALL)
+_KEY = re.compile(
+    r"(?:(?P<layer>.*?)\.)??(?P<part>(?:factors|index)\.[0-9]+|balanced_bfts\.[^.]*\.[^.]*|[^.]*)", re.DOTALL
+)
 
 
 def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, options=None, asked=None, own=None):
@@ -254,7 +256,7 @@ def _unknown(strangers, groups, names, kinds, format):
         start = f"{len(found)} arrays belong to no layer that is read here: {listed}"
         hint = f"; --order takes single layers, of {some(known)}"
         if NATIVE in kinds.values():  # whoever has such a file has the module, which says more
-            return f"{start}{hint}; bfthw.nn.extract(model, x, folder) writes each with its norm, its ReLU and its inputs"
+            return f"{start}{hint}; bfthw.nn.extract(model, x, folder) writes each with its norm and its ReLU"
     else:
         start, hint = f"no layer that is read here; found {listed}", ""
     return f"{start}. Looked for, each behind <layer>.: {native}{looked}{hint}"

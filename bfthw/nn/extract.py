@@ -45,7 +45,7 @@ def extract(model, x, folder, *, leave=(), rows=ROWS, seed=0):
     of functions, are folded into it where they are all that happens to its outputs. Inputs are what the layer got, (N,
     n), at most `rows` of them, drawn by seed. leave: names of butterflies that are left out. Returns an `Extracted` of
     each, in the model's order.
-    Raises ValueError, with the name, where a butterfly sees nothing of x, is changed by hooks, or is not as its kind is,
+    Raises ValueError, with the name, where a butterfly sees nothing of x, is changed by hooks, or isn't as its kind is,
     for an unknown name, and where there is none. Each pair of files is replaced as one.
     """
     model, folder = unwrapped(model), Path(folder)
@@ -61,7 +61,8 @@ def extract(model, x, folder, *, leave=(), rows=ROWS, seed=0):
     for name, module in modules.items():
         if name not in inputs or name not in behind:
             raise ValueError(
-                f"extract: butterfly {name!r} sees nothing of x when the model runs in eval mode; leave=[{name!r}] leaves it out"
+                f"extract: butterfly {name!r} sees nothing of x when the model runs in eval mode; leave=[{name!r}] "
+                "leaves it out"
             )
         layers[name] = _layer(name, module, behind[name])
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,4 +102,4 @@ def _layer(name, module, steps):
                 line.relu()
         return line.end()[0]
     except ValueError as error:
-        raise ValueError(f"extract: butterfly {name!r}: {error}") from None
+        raise ValueError(f"extract: butterfly {name or '0'!r}: {error}") from None

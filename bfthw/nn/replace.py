@@ -66,23 +66,8 @@ def replace(
     if how and not project:
         raise ValueError(f"replace: {next(iter(how))} goes with project=True")
     model = deepcopy(unwrapped(model))
-    before = _parameters(model)
-    rows, layers, shapes = [], {}, {}
-    for name, module, why in _candidates(model, linear, leave):
-        row = _row(name, module, why)
-        if not why:
-            shape, asked = _shape(name, module, chain)
-            row = changed(row, patterns=side_by_side(shape, getattr(module, "groups", 1)))
-            if asked or row.weights < row.dense:
-                layers[name], shapes[name] = module, shape
-            else:
-                row = changed(row, why="no chain is cheaper", patterns=())
-        rows.append(row)
-    _check_names("chain", chain if isinstance(chain, dict) else (), layers)
-    if not layers:
-        kinds = "no 1x1 convolution" + (" or Linear" if linear else "; linear=True takes Linear too")
-        raise ValueError(f"replace: there is nothing to replace: {kinds}")
-    how = {"seed": seed, **how}
+    rows, layers, shapes = _plan(model, linear, leave, chain)
+    how, before = {"seed": seed, **how}, _parameters(model)
     vectors = {} if x is None else _vectors(model, layers, x, seed)
     new = {}
     with progress("replacing") as bar:
@@ -101,6 +86,26 @@ def replace(
     if show:
         console.print(tables.replaced(rows, (before, _parameters(model))))
     return model
+
+
+def _plan(model, linear, leave, chain):
+    """(Replaced of every layer, {name: module} of those to replace, {name: patterns of each group})."""
+    rows, layers, shapes = [], {}, {}
+    for name, module, why in _candidates(model, linear, leave):
+        row = _row(name, module, why)
+        if not why:
+            shape, asked = _shape(name, module, chain)
+            row = changed(row, patterns=side_by_side(shape, getattr(module, "groups", 1)))
+            if asked or row.weights < row.dense:
+                layers[name], shapes[name] = module, shape
+            else:
+                row = changed(row, why="no chain is cheaper", patterns=())
+        rows.append(row)
+    _check_names("chain", chain if isinstance(chain, dict) else (), layers)
+    if not layers:
+        kinds = "no 1x1 convolution" + (" or Linear" if linear else "; linear=True takes Linear too")
+        raise ValueError(f"replace: there is nothing to replace: {kinds}")
+    return rows, layers, shapes
 
 
 def _parameters(model):
@@ -140,7 +145,8 @@ def _check(name, module):
         if isinstance(module, nn.Conv2d) and any(_padding(module)) and module.padding_mode != "zeros":
             raise ValueError(f"it pads with padding_mode={module.padding_mode!r}, only zeros can be kept")
     except ValueError as error:
-        raise ValueError(f"replace: layer {name!r}: {error}; leave=[{name!r}] leaves it as it is") from None
+        hint = f"; leave=[{name!r}] leaves it as it is" if name else ""
+        raise ValueError(f"replace: layer {name or '0'!r}: {error}{hint}") from None
 
 
 def _padding(module):
@@ -173,7 +179,7 @@ def _shape(name, module, chain):
         if (shape[0].inputs, shape[-1].outputs) != (n, m):
             raise ValueError(f"the patterns map {shape[0].inputs} -> {shape[-1].outputs}, the layer {n} -> {m}")
     except ValueError as error:
-        raise ValueError(f"replace: layer {name!r}: {error}") from None
+        raise ValueError(f"replace: layer {name or '0'!r}: {error}") from None
     return shape, chosen is not None
 
 

@@ -20,8 +20,8 @@ PASSED = {F.dropout, F.dropout1d, F.dropout2d, torch.Tensor.contiguous}  # in ev
 def samples(x):
     """Samples of a model's arguments, a tensor or a tuple of them; ValueError where they have none, or not as many."""
     parts = x if isinstance(x, tuple) else (x,)
-    if not all(isinstance(part, torch.Tensor) and part.ndim for part in parts):
-        raise TypeError(f"x must be a tensor of samples, or a tuple of them, got {type(x).__name__}")
+    if wrong := [part for part in parts if not isinstance(part, torch.Tensor) or not part.ndim]:
+        raise TypeError(f"x must be a tensor of samples, or a tuple of them, got {type(wrong[0]).__name__}")
     sizes = {len(part) for part in parts}
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError(f"x must have as many samples in each tensor, and one at least, got {sorted(sizes)}")
@@ -134,9 +134,9 @@ def _normed(_input, mean, var, weight=None, bias=None, training=False, momentum=
 
 
 def followers(model, modules, x):
-    """{name: steps} behind modules {name: module}: [("norm", (gain, shift)) ..., ("relu", None)], what alone happens
+    """{name: [("norm", (gain, shift)) ..., ("relu", None)]} behind modules {name: module}: what alone happens
 
-    to their outputs when the model sees the first sample of x. None where it differs from call to call; a module that
+    to their outputs when the model sees the first two samples of x. None where it differs from call to call; a module that
     sees nothing is left out. A norm of another axis than the vectors' ends the steps.
     """
     watch, found = _Watch(), {}
@@ -148,7 +148,7 @@ def followers(model, modules, x):
 
             stack.callback(module.register_forward_hook(see).remove)
         stack.enter_context(watch)
-        run(model, taken(x, slice(0, 1)))
+        run(model, taken(x, slice(0, 2)))
     return {name: _common([_along(value.steps(), at) for value, at in calls]) for name, calls in found.items()}
 
 
