@@ -140,7 +140,7 @@ def test_options_that_say_nothing(tmp_path):
     np.savez(tmp_path / "w.npz", **under(a_0=LINEAR, a_1=TWIDDLE))
     for key in ("strid", "base", "a.0.stride", "b.relu", "eps"):
         refused(tmp_path / "w.npz", f"the option '{key}' says nothing here", "'a.1.stride'", options={key: "2"})
-    of_layers = {"base", "stride", "param", "shuffle", "b2", "line", "inputs", "outputs"}
+    of_layers = {"base", "stride", "param", "fast", "shuffle", "b2", "line", "inputs", "outputs"}
     assert set(importers.OPTIONS) == {*of_layers, "relu", "norm", "eps"}
     np.savez(tmp_path / "own.npz", **{"factors.0": np.ones((1, 2, 2, 1))})
     for foreign in ({"options": {"stride": "decreasing"}}, {"shapes": "s.txt"}, {"format": "dense"}):

@@ -25,6 +25,7 @@ OPTIONS = {
     "base": "2, 4 or 8: radix of released layers",
     "stride": "increasing or decreasing: the first block's of torch_butterfly and butterfly",
     "param": "ortho, ortho2, ds or logit: of an older butterfly whose twiddle has numbers, not matrices",
+    "fast": "yes or no: whether the one matrix of an older butterfly over 2 values is packed for fast=True",
     "shuffle": "yes or no: whether a BlockdiagLinear shuffles its inputs",
     "b2": "of a BlockdiagButterflyLinear: outputs that stand together",
     "line": "LAYER.line of a DeBut layer: its line of the shapes file",

@@ -169,6 +169,8 @@ def layer_of_old(parts, hints):
     if twiddle.ndim == 6 or (twiddle.shape[2:] == (2, 2, 2) and twiddle.shape[1] % 2):
         raise ValueError(f"twiddle {twiddle.shape}: {COMPLEX}")
     packed = twiddle.shape[2:3] == (2,) and twiddle.ndim == 4 and (twiddle.shape[3] > 2 or twiddle.shape[1] % 2 == 0)
+    if twiddle.shape[1:] == (1, 2, 2):
+        packed = hints.choice("fast", ("no", "yes")) == "yes"
     if twiddle.ndim < 4:
         twiddle = _of_numbers(twiddle, hints)
     (entry,), sources, stacks = entries(twiddle.shape), [], twiddle.shape[0]
@@ -180,7 +182,7 @@ def layer_of_old(parts, hints):
     elif twiddle.ndim == 4:
         n = twiddle.shape[1] + 1
         if n == 2:
-            hints.note("one 2x2 matrix: taken as tied, not as packed for fast=True")
+            hints.note("one 2x2 matrix: taken as tied, not as packed for fast=True; fast=yes says otherwise")
         m, up = _log2(n, f"twiddle {twiddle.shape}, tied,"), _increasing(hints)
         for s in [1 << m_ for m_ in (range(m) if up else reversed(range(m)))]:
             tied = np.broadcast_to(entry[:, None, s - 1 : 2 * s - 1], (stacks, n // (2 * s), s, 2, 2))

@@ -114,6 +114,8 @@ def _options(module):
         options["stride"] = "increasing" if module.increasing_stride else "decreasing"
     if hasattr(module, "shuffle"):
         options["shuffle"] = "yes" if module.shuffle else "no"
+    if hasattr(module, "fast"):
+        options["fast"] = "yes" if module.fast else "no"
     if isinstance(getattr(module, "param", None), str) and module.param != "regular":
         options["param"] = module.param
     return options | ({"b2": module.b2} if hasattr(module, "b2") else {})
