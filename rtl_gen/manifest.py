@@ -130,7 +130,7 @@ class Engine(_Strict):
 
 class Estimate(_Strict):
     """What the core will take of an FPGA of its target, without board and line: DSP and RAM exact, LUT and FF
-    estimated.
+    estimated. For the target "plain" that is a 7-series part, as Yosys maps it, and all four are estimates.
     """
 
     LUT: Count
