@@ -18,7 +18,7 @@ FILES = {"verilog": "v", "integers": "npz"}  # beside the manifest: kind → suf
 MOST = 512  # stages of a core
 FILE = 64 << 20  # bytes of a file beside a manifest
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]\w{0,63}\.(v|npz|\w{1,99}\.mem)$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\.(v|npz|[A-Za-z0-9_]{1,99}\.mem)$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=1 << 40)]
 Positive = Annotated[int, Field(ge=1, le=1 << 40)]

@@ -101,7 +101,10 @@ def spec_of(layers, settings):
 
 # tables that a cell of a 7-series part takes, and block RAMs of 18 kbit
 XC7 = {
-    "LUT": {"RAM32M": 4, "RAM64M": 4, "SRL16E": 1, "SRLC32E": 1} | {f"LUT{n}": 1 for n in range(1, 7)},
+    "LUT": {
+        **{f"LUT{n}": 1 for n in range(1, 7)}, "RAM32M": 4, "RAM64M": 4, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
+        "SRL16E": 1, "SRLC32E": 1,
+    },
     "FF": {"FDRE": 1, "FDSE": 1}, "DSP": {"DSP48E1": 1}, "RAM": {"RAMB18E1": 1, "RAMB36E1": 2},
 }
 
@@ -113,7 +116,8 @@ def synthesised(spec, directory):
         script = "read_rtlil core.il; synth_xilinx -family xc7 -flatten -noiopad -top core; tee -q -o stat.json stat -json"
         tools.run("yosys", ["-q", "-l", "yosys.log", "-p", script], directory=directory, log="yosys.log", kind="yowasp")
         cells = json.loads((directory / "stat.json").read_text())["design"]["num_cells_by_type"]
-        assert not {cell for cell in cells if cell.startswith(("RAM", "FD"))} - set().union(*XC7.values())
+        others = {cell for cell in cells if cell.startswith(("RAM", "FD"))} - set().union(*XC7.values())
+        assert not others, others
         return {kind: sum(cells.get(cell, 0) * n for cell, n in worth.items()) for kind, worth in XC7.items()}
     made = synth.synthesise(DEVICES[spec.target], "core", directory)
     if spec.target == "ecp5":
