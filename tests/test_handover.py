@@ -93,7 +93,8 @@ def played(folder, name, status=0):
 @pytest.mark.parametrize("name", SPECS)
 def test_the_testbench_passes(cores, name):
     spec = SPECS[name]()
-    found = re.fullmatch(rf"PASS: {name}, \d+ cycles, latency (\d+), interval (\d+)\n", played(cores, name))
+    # Icarus has warnings of files that are read, in front of it
+    found = re.search(rf"^PASS: {name}, \d+ cycles, latency (\d+), interval (\d+)\n\Z", played(cores, name), re.M)
     assert found and (int(found[1]), int(found[2])) == (spec.latency, spec.interval)
 
 
