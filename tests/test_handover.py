@@ -27,7 +27,7 @@ needs_fusesoc = pytest.mark.skipif(not shutil.which("fusesoc", path=Path(sys.exe
 PARTS = {
     "banked": ([(1, 2, 2, 4), (4, 2, 2, 1)], ALL, "pipelined", 1, False),
     "gathered": ([(2, 2, 2, 2), (4, 2, 2, 1)], {}, "pipelined", 4, True),
-    "folded": ([(1, 2, 2, 4), (2, 2, 2, 2), (4, 2, 2, 1)], dict(relu=True), "folded", None, False),
+    "folded": ([(1, 2, 2, 4), (2, 2, 2, 2), (4, 2, 2, 1)], ALL, "folded", None, False),
     "spatial": ([(4, 2, 2, 1)], dict(bias=9), "spatial", None, False),
 }
 TARGETS = ("plain", "ecp5", "ice40", "gowin")
