@@ -9,6 +9,6 @@ TEMPLATE = Path(__file__).with_name("fusesoc.core")
 
 def core(name, primitives, memories=()):
     """Text of NAME.core; primitives: whether models stand beside it; memories: files that the Verilog reads."""
-    verilog = [f"{name}.v", *(f"{{{file}: {{file_type: user, copyto: {file}}}}}" for file in memories)]
+    read = "".join(f"\n      - {file}: {{file_type: user, copyto: {file}}}" for file in memories)
     models = f"  models:\n    files: [{name}_models.v]\n    file_type: verilogSource-2005\n" * primitives
-    return fill(TEMPLATE, NAME=name, VERILOG=", ".join(verilog), MODELS=models, AND=", models" * primitives)
+    return fill(TEMPLATE, NAME=name, MEMORIES=read, MODELS=models, AND=", models" * primitives)
