@@ -16,8 +16,8 @@ from sim.job import pack, unpack
 from sim.scenarios import interleave, separate
 
 BENCH = """
-module bench_{name} (input clk, output done);
-    reg aresetn = {edges} == 0, valid = 0, ready = 0;
+module bench_{name} #(parameter EDGES = 0) (input clk, output done);
+    reg aresetn = EDGES == 0, valid = 0, ready = 0;
     reg [{wide_in} - 1:0] beats [0:{count_in} - 1];
     reg [15:0] noise = 16'hACE1;
     wire [{wide_out} - 1:0] data;
@@ -39,7 +39,7 @@ module bench_{name} (input clk, output done);
     always @(negedge clk) begin
         cycle <= cycle + 1;
         noise <= {{noise[14:0], noise[15] ^ noise[13] ^ noise[12] ^ noise[10]}};
-        aresetn <= cycle + 1 >= {edges};
+        aresetn <= cycle + 1 >= EDGES;
         // a beat once offered stays
         valid <= cycle >= 4 && at < {count_in} && ((valid && taken !== 1) || noise[1:0] != 0);
         ready <= noise[3:2] != 0 && came < {count_out};
@@ -80,11 +80,11 @@ def play_all(directory, cores, *, generation="2012", limit=4000, edges=4, change
         (directory / f"{name}.in").write_text("\n".join(lines) + "\n", encoding="utf-8")
         bits = (sum(stage.lanes_out for stage in spec.stages) * e).bit_length()
         texts.append(change(to_verilog(spec, name)) + BENCH.format(
-            name=name, wide_in=8 * beats.shape[1], count_in=len(lines), beats=spec.beats_in, clips=bits, edges=edges,
+            name=name, wide_in=8 * beats.shape[1], count_in=len(lines), beats=spec.beats_in, clips=bits,
             wide_out=8 * lane_bytes(q.output.width) * spec.lanes_out * e, count_out=len(x) // e * spec.beats_out,
         ))
         targets |= dict.fromkeys(map(str, models(spec.target)))
-        instances.append(f"bench_{name} of_{name}(clk, done[{n}]);")
+        instances.append(f"bench_{name} #({edges}) of_{name}(clk, done[{n}]);")
     top = TOP.format(count=len(cores), limit=limit, instances="\n    ".join(instances))
     (directory / "all.v").write_text("".join(texts) + top, encoding="utf-8")
     compiled = ["iverilog", f"-g{generation}", "-s", "all_benches", "-o", "all.vvp", "all.v", *targets]
