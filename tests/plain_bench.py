@@ -15,8 +15,8 @@ from rtl_gen.top import lane_bytes
 from rtl_gen.vectors import interleave, pack, separate, unpack
 
 BENCH = """
-module bench_{name} (input clk, output done);
-    reg aresetn = {edges} == 0, valid = 0, ready = 0;
+module bench_{name} #(parameter EDGES = 0) (input clk, output done);
+    reg aresetn = EDGES == 0, valid = 0, ready = 0;
     reg [{wide_in} - 1:0] beats [0:{count_in} - 1];
     reg [15:0] noise = 16'hACE1;
     wire [{wide_out} - 1:0] data;
@@ -38,7 +38,7 @@ module bench_{name} (input clk, output done);
     always @(negedge clk) begin
         cycle <= cycle + 1;
         noise <= {{noise[14:0], noise[15] ^ noise[13] ^ noise[12] ^ noise[10]}};
-        aresetn <= cycle + 1 >= {edges};
+        aresetn <= cycle + 1 >= EDGES;
         // a beat once offered stays
         valid <= cycle >= 4 && at < {count_in} && ((valid && taken !== 1) || noise[1:0] != 0);
         ready <= noise[3:2] != 0 && came < {count_out};
@@ -82,13 +82,13 @@ def play_all(directory, cores, *, generation="2012", limit=4000, edges=4, change
         files = to_files(spec, name)
         last = "noise[4]" if spec.count_beats else f"at % {spec.beats_in} == {spec.beats_in - 1}"
         texts.append(change(files.pop(f"{name}.v")) + BENCH.format(
-            name=name, last=last, wide_in=8 * beats.shape[1], count_in=len(lines), clips=bits, edges=edges,
+            name=name, last=last, wide_in=8 * beats.shape[1], count_in=len(lines), clips=bits,
             wide_out=8 * lane_bytes(q.output.width) * spec.lanes_out * e, count_out=len(x) // e * spec.beats_out,
         ))
         for file, text in files.items():
             (directory / file).write_text(text, encoding="utf-8")
         targets |= dict.fromkeys(map(str, models(spec.target)))
-        instances.append(f"bench_{name} of_{name}(clk, done[{n}]);")
+        instances.append(f"bench_{name} #({edges}) of_{name}(clk, done[{n}]);")
     top = TOP.format(count=len(cores), limit=limit, instances="\n    ".join(instances))
     (directory / "all.v").write_text("".join(texts) + top, encoding="utf-8")
     compiled = ["iverilog", f"-g{generation}", "-s", "all_benches", "-o", "all.vvp", "all.v", *targets]
