@@ -68,7 +68,9 @@ def da4ml(network):
 def alkaid(network):
     """The same of alkaid, da4ml's successor; None where it is not installed.
 
-    Adders of three values are left out, which it makes by default, for tables of six inputs; here they cost more.
+    Adders of three values are left out, which it makes by default, for tables of six inputs: with them, on an ECP5 and
+    seed 1, it took 6,268 COMB at 99 MHz instead of 5,714 at 105, and registers 0.7 of its units of delay apart instead
+    of 1 gave 103.
     """
     try:
         from alkaid.codegen.rtl.rtl_model import RTLModel

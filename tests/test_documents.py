@@ -80,7 +80,7 @@ def folder(page, place, demo):
 
 def run(page, place, kinds):
     """Run the blocks of these kinds in order; what the Python ones have defined, by name."""
-    names = {}
+    names = {"__name__": "__main__"}
     for block in blocks(page):
         if block.kind not in kinds:
             continue
