@@ -14,7 +14,7 @@ from bfthw import Chain, Factor
 from bfthw.chain import bft
 from boards import gatelevel, roms
 from boards.build import build
-from boards.patch import patch
+from boards.patch import in_logic, patch
 
 # weights of 64 words in block RAMs of each target; 16 biases are in tables, those of the first layer's 32 in block RAMs
 # of an iCE40
@@ -98,6 +98,20 @@ def test_only_what_is_in_block_rams_is_passed_over():
         assert {rom.ram for rom in own} == {roms.RAMS[target]}
         for n in (0, 1):
             assert any(rom.name.endswith(f"stage_{n}\\weights_0") for rom in own), target
+
+
+@pytest.mark.parametrize("target, named", [
+    # 32 words of biases are tables of an ECP5 and a Gowin, and a block RAM of an iCE40
+    ("ice40", "fc1.factors.0"), ("ecp5", "fc0.factors.0, fc1.factors.0"), ("gowin", "fc0.factors.0, fc1.factors.0"),
+])
+def test_factors_with_numbers_in_tables_are_named(target, named, tmp_path):
+    settings, texts = bfthw.make_settings(target=target, lanes=1, simd=1), []
+    formats = bfthw.quantize.formats_of(old_integers())
+    for integers in (old_integers(), bfthw.quantize.quantise(network(1, bias=0.4), formats)):
+        design = rtl_gen.write(integers, tmp_path, name="tiny", settings=settings)
+        texts.append(rtl_gen.to_rtlil(design.spec, "tiny"))
+    told = in_logic(roms.differing(*texts), design.manifest)
+    assert told == f": numbers of {named} are in its logic (a ROM of few words is no block RAM)"
 
 
 @pytest.mark.slow
