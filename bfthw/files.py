@@ -34,13 +34,12 @@ MOST = 2500  # files of a set
 # a journal may have come from elsewhere: it can place what sets are made of, and no hidden file, nor a script, but for
 # the one whose name no other program would run
 _NAME = re.compile(
-    r"[A-Za-z]\w{0,79}"
+    r"([A-Za-z]\w{0,79}"
     r"((\.(marked|netlist|yosys|nextpnr|pnr)){0,2}\.(asc|bin|bit|config|core|fs|h|il|json|log|npz|sdc|v|vlt|xdc)"
-    r"|\.\w{1,99}\.mem|_nextpnr\.py)(\.gone)?",
+    r"|\.\w{1,99}\.mem|_nextpnr\.py)"
+    r"|\w+(\.\w+)*\.(npy|safetensors))(\.gone)?",  # a layer, and what it is calibrated by
     re.ASCII,
 )
-# a layer too, with what it is calibrated by
-_NAME = re.compile(rf"{_NAME.pattern}|\w+(\.\w+)*\.(npy|safetensors)(\.gone)?", re.ASCII)
 
 
 def write(path, data):
