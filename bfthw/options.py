@@ -92,6 +92,17 @@ Products = Annotated[str, typer.Option(help="dsp or lut: what multipliers are ma
 Target = Annotated[
     str, typer.Option(help="plain, or ecp5, ice40, gowin: with its primitives", show_default="plain")
 ]
+Roms = Annotated[
+    str,
+    typer.Option(
+        help="Weights of a plain core: initial, or case, readmemh, for synthesis that ignores initial contents",
+        show_default="initial",
+    ),
+]
+CountBeats = Annotated[
+    bool,
+    typer.Option("--count-beats", help="A frame ends after its beats, TLAST is ignored", show_default="TLAST ends it"),
+]
 Interval = Annotated[
     int, typer.Option(metavar="CYCLES", min=1, help="Choose the cheapest folding so fast: cycles a vector, at most")
 ]
@@ -121,6 +132,8 @@ HARDWARE = {
     "paired": Paired,
     "products": Products,
     "target": Target,
+    "roms": Roms,
+    "count_beats": CountBeats,
 }
 
 

@@ -16,7 +16,7 @@ Engine = Literal["pipelined", "folded", "spatial"]
 Products = Literal["dsp", "lut"]
 # what is chosen for the hardware: of a factor, and of the whole network
 FOLDING = frozenset({"engine", "lanes", "simd", "vectors", "paired"})
-HARDWARE = FOLDING | {"products", "target"}
+HARDWARE = FOLDING | {"products", "target", "roms", "count_beats"}
 MOST, MOST_DOTS = 256 << 10, 24  # bytes of a settings file, dots of a line
 
 
@@ -46,7 +46,8 @@ class Settings(LayerSettings):
     calibration_method: how formats follow the data, and those of weights the weights: see quantize.choose_formats.
     percentile: a format holds what lies between the percentiles 100 - p and p of the calibration data.
     vectors: whole vectors side by side in a beat. target: whose primitives the Verilog instances; plain: none.
-    paired: folded engines make two products a multiplier.
+    paired: folded engines make two products a multiplier. roms: where a plain core keeps its weights. count_beats: a
+    frame ends after its beats, whatever TLAST says.
     """
 
     weight_bits: Bits | list[Bits] = 8
@@ -60,6 +61,8 @@ class Settings(LayerSettings):
     vectors: Annotated[int, Field(ge=1, le=4096)] = 1
     target: Literal["plain", "ecp5", "ice40", "gowin"] = "plain"
     paired: bool = False
+    roms: Literal["initial", "case", "readmemh"] = "initial"
+    count_beats: bool = False
     layers: dict[str, LayerSettings] = {}
 
     @property

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from bfthw.files import replacing, undisturbed
 from bfthw.reading import read_json, read_text
-from rtl_gen import load_design, read_manifest
+from rtl_gen import load_design, memories, read_manifest
+from rtl_gen.manifest import FILES
 
 from . import roms, synth, tools
 from .report import MARKED, Clock, Report, Resource
@@ -67,7 +68,7 @@ def build(
     name = design.manifest.name
     earlier = [f"{name}.{ending}" for ending in _endings()]
     if not directory.samefile(design.path.parent):
-        earlier.append(f"{name}.il")  # of the core that was here
+        earlier += [f"{name}.il", *memories.left(directory, name)]  # of the core that was here
     with replacing(directory, gone=earlier) as (work, new):
         flow = _Flow(board=board, design=design, work=work, kind=tools, progress=progress, check=check)
         flow.find_tools()
@@ -193,7 +194,7 @@ class _Flow:
         with undisturbed(path):
             if read_manifest(path) != manifest:
                 raise ValueError(f"{path}: another process has changed it meanwhile; run the command again")
-            for file in (manifest.files.verilog.name, manifest.files.integers.name, path.name):
+            for file in (*(file.name for file in manifest.files.of_kinds(FILES)), path.name):
                 target = file if file != path.name else f"{self.name}.json"
                 (self.work / f"core.{target}").write_bytes((path.parent / file).read_bytes())
                 self.products[f"core.{target}"] = target

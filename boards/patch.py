@@ -11,6 +11,7 @@ import rtl_gen
 from bfthw import quantize
 from bfthw.files import replacing, undisturbed
 from bfthw.reading import TEXT, sha256
+from rtl_gen import memories
 
 from . import roms
 from .build import fill_products, gateware, pack
@@ -104,6 +105,6 @@ def patch(directory, weights, *, progress=None):
         }
         (work / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         endings = suffix, roms.TEXT_SUFFIX[family], "netlist.v", "v", "npz", "json"
-        for file in (*(f"{name}.{ending}" for ending in endings), "report.json"):
+        for file in (*(f"{name}.{ending}" for ending in endings), *memories.left(work, name), "report.json"):
             (work / file).rename(made / file)
     return rtl_gen.load_design(directory / f"{name}.json")

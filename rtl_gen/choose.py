@@ -75,23 +75,25 @@ def choose_for(network, settings=None, **wishes):
     given = choices(network, settings)
     check_lut(given)
     vectors = given["vectors"] if "vectors" in settings.given else None
-    return choose(network, target=given["target"], lut=given["lut"], vectors=vectors, **wishes)
+    kept = {key: given[key] for key in ("target", "lut", "roms", "count_beats")}
+    return choose(network, vectors=vectors, **kept, **wishes)
 
 
-def choose(network, *, interval=None, multipliers=None, room=None, target="plain", vectors=None, lut=None):
+def choose(network, *, interval=None, multipliers=None, room=None, target="plain", vectors=None, **kept):
     """The Choice that meets every wish: the cheapest at an interval, else the fastest.
 
     interval: cycles a vector, at most (with E vectors side by side a frame may take E times as many). multipliers: at
     most. room: resource (LUT, FF, DSP, RAM) → number, at most, by estimate. vectors: side by side; as many as fit best
-    where not given. target, lut: as in NetworkSpec. Cheapest is by multipliers, then by estimated LUT, then by block
-    RAMs; adders in place of multipliers (spatial) are taken only where nothing else will do.
+    where not given. target, kept (lut, roms, count_beats): as in NetworkSpec. Cheapest is by multipliers, then by
+    estimated LUT, then by block RAMs; adders in place of multipliers (spatial) are taken only where nothing else will
+    do.
     Raises ValueError where there is no wish; Impossible where not all can be met: it names the nearest that can.
     """
     if interval is None and multipliers is None and room is None:
         raise ValueError("nothing to choose by: name an interval, multipliers or a room")
     if room is not None and target == "plain":
         raise ValueError("room is counted in primitives; the target 'plain' has none, name ecp5, ice40 or gowin")
-    found = list(foldings(network, target=target, vectors=vectors, lut=lut))
+    found = list(foldings(network, target=target, vectors=vectors, **kept))
 
     def rank(choice):
         speed = 0 if interval is not None else choice.interval
@@ -126,12 +128,12 @@ def _impossible(found, interval, multipliers, room):
     return Impossible(f"interval {interval:g}: the fastest that fits is {best.interval:g}, {best}", best)
 
 
-def foldings(network, *, target="plain", vectors=None, lut=None):
+def foldings(network, *, vectors=None, **kept):
     """Choices: every layer folded that can be, each multiplier with one product or two; pipelined, with each number of
     lanes that all factors can have and, for each interval that they allow, the smallest SIMD; spatial, for tiny
     ones.
     """
-    common = {"network": network, "target": target, "lut": lut}
+    common = {"network": network, **kept}
     factors = network.factors
     engines = tuple(engine for layer in network.layers for engine in [_folded(layer)] * len(layer.factors))
     if "folded" in engines:

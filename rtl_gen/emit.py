@@ -1,6 +1,5 @@
 """From a specification to files: Verilog, manifest, integers, and RTLIL on request."""
 
-import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,35 +12,13 @@ from bfthw.files import replacing, settled
 from bfthw.golden import short_stage
 
 from . import manifest as mf
-from . import yosys
+from . import memories, yosys
+from .header import header
+from .names import check_name
 from .netspec import NetworkSpec
 from .resources import estimate
 from .size import check_size
 from .top import AxiStream, lane_bytes
-
-# IEEE 1364-2005, annex B, and the words that SystemVerilog readers of .v files trip over
-KEYWORDS = frozenset(
-    """always and assign automatic begin bit buf bufif0 bufif1 byte case casex casez cell class clocking cmos config
-    const deassign default defparam design disable do edge else end endcase endconfig endfunction endgenerate endmodule
-    endprimitive endspecify endtable endtask enum event export extern final for force forever fork function generate
-    genvar highz0 highz1 if ifnone import incdir include initial inout input instance int integer interface join large
-    liblist library local localparam logic longint macromodule medium modport module nand negedge new nmos nor
-    noshowcancelled not notif0 notif1 null or output package packed parameter pmos posedge primitive priority program
-    property pull0 pull1 pulldown pullup pulsestyle_ondetect pulsestyle_onevent pure rand randc rcmos real realtime ref
-    reg release repeat return rnmos rpmos rtran rtranif0 rtranif1 scalared sequence shortint shortreal showcancelled
-    signed small solve specify specparam static string strong0 strong1 struct super supply0 supply1 table task this time
-    timeprecision timeunit tran tranif0 tranif1 tri tri0 tri1 triand trior trireg type typedef union unique unsigned use
-    uwire var vectored virtual void wait wand weak0 weak1 while wire with within wor xnor xor""".split()
-)
-
-
-def check_name(name):
-    """ValueError unless `name` can name a Verilog module and its files."""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name):
-        raise ValueError(f"name must be a letter, then up to 63 letters, digits or _, got {name!r}")
-    if name in KEYWORDS:
-        raise ValueError(f"name {name!r} is a Verilog keyword; {name}_core would do")
-    return name
 
 
 def choices(network, settings):
@@ -59,6 +36,8 @@ def choices(network, settings):
         "vectors": settings.vectors,
         "target": settings.target,
         "paired": settings.paired,
+        "roms": settings.roms,
+        "count_beats": settings.count_beats,
     }
 
 
@@ -97,8 +76,16 @@ def check_lut(given, owner="settings: "):
 
 def to_verilog(spec, name):
     """Verilog text of the AXI4-Stream top, by `yosys.verilog`; one flat module where there are primitives in it."""
+    return to_files(spec, name)[f"{name}.v"]
+
+
+def to_files(spec, name):
+    """File name → text of the Verilog and of what it reads, `readmemh`'s files alone."""
     check_name(name)
-    return yosys.verilog(AxiStream(spec), name, flat=spec.target != "plain")
+    text, files = yosys.verilog(AxiStream(spec), name, flat=spec.target != "plain"), {}
+    if spec.roms == "readmemh":
+        text, files = memories.to_files(text, name)
+    return {f"{name}.v": header(spec, name) + text, **files}
 
 
 def to_rtlil(spec, name):
@@ -134,12 +121,14 @@ def write_spec(spec, directory, *, name, with_rtlil=False):
     network, directory = spec.network, Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     # RTLIL of another core of that name would be taken for this one's
-    with replacing(directory, gone=[f"{name}.il"]) as (_, made):
-        (made / f"{name}.v").write_text(to_verilog(spec, name), encoding="utf-8")
+    with replacing(directory, gone=[f"{name}.il", *memories.left(directory, name)]) as (_, made):
+        texts = to_files(spec, name)
+        for file, text in texts.items():
+            (made / file).write_text(text, encoding="utf-8")
         if with_rtlil:
             (made / f"{name}.il").write_text(to_rtlil(spec, name), encoding="utf-8")
         save_integers(network, made / f"{name}.npz")
-        manifest = make_manifest(spec, name, mf.Files.of(made, name))
+        manifest = make_manifest(spec, name, mf.Files.of(made, name, memories=sorted(texts.keys() - {f"{name}.v"})))
         (made / f"{name}.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return Design(spec=spec, manifest=manifest, path=directory / f"{name}.json")
 
@@ -166,6 +155,8 @@ def load_design(path, *, verilog=True):
             vectors=manifest.vectors,
             target=manifest.target,
             paired=manifest.paired,
+            roms=manifest.roms,
+            count_beats=manifest.count_beats,
         )
         check_size(spec)
         check_choices(spec)
@@ -204,6 +195,8 @@ def make_manifest(spec, name, files, *, estimated=True):
         target=spec.target,
         vectors=spec.vectors,
         paired=spec.paired,
+        roms=spec.roms,
+        count_beats=spec.count_beats,
         latency=spec.latency,
         interval=spec.interval,
         stages=[_stage(spec, n) for n in range(len(q.factors))],
@@ -212,7 +205,7 @@ def make_manifest(spec, name, files, *, estimated=True):
             multipliers=spec.multipliers,
             rom_bits=spec.rom_bits,
             buffer_bits=spec.buffer_bits,
-            estimated=mf.Estimate(**estimate(spec)) if estimated and spec.target != "plain" else None,
+            estimated=mf.Estimate(**estimate(spec)) if estimated else None,
         ),
         rounding="floor((acc + 2^(shift-1)) / 2^shift), a left shift where shift <= 0",
         saturation="to the two's complement range of the output, then max(0, y) where relu",

@@ -18,7 +18,7 @@ FILES = {"verilog": "v", "integers": "npz"}  # beside the manifest: kind → suf
 MOST = 512  # stages of a core
 FILE = 64 << 20  # bytes of a file beside a manifest
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\.(v|npz)$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\.(v|npz|[A-Za-z0-9_]{1,99}\.mem)$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=1 << 40)]
 Positive = Annotated[int, Field(ge=1, le=1 << 40)]
@@ -46,18 +46,32 @@ class File(_Strict):
 
 
 class Files(_Strict):
+    """memories: what the Verilog reads, contents of ROMs."""
+
     verilog: File
     integers: File
+    memories: Annotated[list[File], Field(max_length=4 * MOST)] = []
 
     @classmethod
-    def of(cls, directory, name):
-        """Those of a name in a folder, with their hashes."""
-        files = {kind: f"{name}.{suffix}" for kind, suffix in FILES.items()}
-        return cls(**{kind: File(name=file, sha256=sha256(directory / file, FILE)) for kind, file in files.items()})
+    def of(cls, directory, name, memories=()):
+        """Those of a name in a folder, with their hashes; memories: names of files."""
+
+        def one(file):
+            return File(name=file, sha256=sha256(directory / file, FILE))
+
+        files = {kind: one(f"{name}.{suffix}") for kind, suffix in FILES.items()}
+        return cls(**files, memories=[one(file) for file in memories])
 
     def named(self, name):
         """The same hashes under the names that files of `name` have."""
-        return Files(**{k: File(name=f"{name}.{s}", sha256=getattr(self, k).sha256) for k, s in FILES.items()})
+        files = {k: File(name=f"{name}.{s}", sha256=getattr(self, k).sha256) for k, s in FILES.items()}
+        renamed = [f"{name}.{file.name.partition('.')[2]}" for file in self.memories]
+        return Files(**files, memories=[File(name=n, sha256=f.sha256) for n, f in zip(renamed, self.memories)])
+
+    def of_kinds(self, kinds):
+        """Files of some kinds, and with the Verilog what it reads."""
+        found = [getattr(self, kind) for kind in kinds]
+        return [*found, *self.memories] if "verilog" in kinds else found
 
 
 class Port(_Strict):
@@ -116,7 +130,7 @@ class Engine(_Strict):
 
 class Estimate(_Strict):
     """What the core will take of an FPGA of its target, without board and line: DSP and RAM exact, LUT and FF
-    estimated.
+    estimated. For the target "plain" that is a 7-series part, as Yosys maps it, and all four are estimates.
     """
 
     LUT: Count
@@ -145,6 +159,8 @@ class Manifest(_Strict):
     target: Literal["plain", "ecp5", "ice40", "gowin"]
     vectors: Annotated[int, Field(ge=1, le=1 << 12)]
     paired: bool
+    roms: Literal["initial", "case", "readmemh"] = "initial"
+    count_beats: bool = False
     latency: Positive
     interval: Positive
     stages: Annotated[list[Stage], Field(max_length=MOST)]
@@ -209,7 +225,7 @@ def read_manifest(path, *, check=FILES):
         where = ".".join(map(str, first["loc"])) or "the file"
         shown = "" if first["type"] in ("missing", "json_invalid") else f" (got {short(first['input'])})"
         raise ValueError(f"{path}: not a manifest of version {VERSION}: {where}: {first['msg']}{shown}") from None
-    for file in (getattr(manifest.files, kind) for kind in check):
+    for file in manifest.files.of_kinds(check):
         beside = path.parent / file.name
         if not beside.exists():
             raise ValueError(f"{path}: {file.name} is missing beside it; run `bfthw generate` again")

@@ -14,10 +14,11 @@ from .foldspec import FoldSpec, check_fold
 from .spatial import SpatialSpec
 from .spec import StageSpec, check_parallelism, divisors
 from .stream import ENTER, ENTRY, FIFO_LATENCY, QUEUE, Gearbox
-from .tech import technology
+from .tech import check_target
 
 LONG = 16  # cycles between grant and arrival from which a FIFO is smaller than what they cost further on
 ENGINES = ("pipelined", "folded", "spatial")
+ROMS = ("initial", "case", "readmemh")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,9 @@ class NetworkSpec:
     vector a cycle, weights in logic); pipelined where not given. lanes, simd: of pipelined factors; 1 lane, and the
     smallest SIMD that does not slow the network below what its lanes and engines allow, where not given (or None).
     vectors: whole vectors side by side in every beat. target: of the technology layer. lut: multipliers of tables in
-    place of DSP blocks. paired: folded engines make two products a multiplier, where the widths allow it.
+    place of DSP blocks. paired: folded engines make two products a multiplier, where the widths allow it. roms: where
+    a plain core's weights are, in `initial` contents of memories, in "case" statements, or in files that "readmemh"
+    reads. count_beats: a frame ends after its beats, whatever TLAST says.
     Raises ValueError, which names the stage and what fits, for what a factor cannot have.
     """
 
@@ -40,6 +43,8 @@ class NetworkSpec:
     target: str = "plain"
     lut: tuple | None = None
     paired: bool = False
+    roms: str = "initial"
+    count_beats: bool = False
 
     def __post_init__(self):
         factors, names = self.network.factors, [short_stage(name) for name in self.network.names]
@@ -53,7 +58,14 @@ class NetworkSpec:
                 )
         if self.vectors < 1:
             raise ValueError(f"vectors must be 1 or more, got {self.vectors}")
-        technology(self.target)
+        check_target(self.target)
+        if self.roms not in ROMS:
+            raise ValueError(f"roms must be one of {', '.join(ROMS)}, got {self.roms!r}")
+        if self.roms != "initial" and self.target != "plain":
+            raise ValueError(
+                f"roms = {self.roms!r}: of target 'plain' alone; ROMs of {self.target} are primitives, whose contents "
+                "no synthesis ignores"
+            )
         lanes = list(given["lanes"])
         for n, (name, engine, f, simd) in enumerate(zip(names, given["engines"], factors, given["simd"])):
             if engine not in ENGINES:
@@ -113,18 +125,18 @@ class NetworkSpec:
             taken = factors[0].pattern.inputs if engine == "spatial" else self.lanes[start]
             if lanes not in (None, taken) or flight > LONG:
                 common["flight"] = ENTRY  # behind a FIFO, beats arrive as they are granted
-            technology = {"target": self.target, "lut": self.lut[start]}
+            parts = {"target": "cases" if self.roms == "case" else self.target, "lut": self.lut[start]}
             if engine == "spatial":
                 stages.append(SpatialSpec(**common))
             elif engine == "folded":
                 prompt = not stages or self.stream_time <= factors[0].pattern.inputs
                 stages.append(
-                    FoldSpec(factors=factors, vectors=self.vectors, prompt=prompt, paired=self.paired, **technology)
+                    FoldSpec(factors=factors, vectors=self.vectors, prompt=prompt, paired=self.paired, **parts)
                 )
             else:
                 positive = bool(stages) and stages[-1].factors[-1].relu and factors[0].input.width > 1
                 own = {"lanes": self.lanes[start], "simd": self.simd[start], "positive": positive}
-                stages.append(StageSpec(**own, **common, **technology))
+                stages.append(StageSpec(**own, **common, **parts))
             lanes, flight = stages[-1].lanes_out, stages[-1].output_flight
         return tuple(stages)
 

@@ -20,7 +20,7 @@ def lane_bytes(width):
 class Framer(wiring.Component):
     """Frames to vectors: what is missing becomes zeros, what is too much is dropped up to the next TLAST.
 
-    `wrong` says at `end`, once a vector, whether its frame had the wrong length.
+    `wrong` says at `done`, once a vector, whether its frame had the wrong length.
     """
 
     def __init__(self, shape, beats):
@@ -30,7 +30,7 @@ class Framer(wiring.Component):
                 "i": In(stream.Signature(shape)),
                 "i_last": In(1),
                 "o": Out(stream.Signature(shape)),
-                "end": Out(1),
+                "done": Out(1),
                 "wrong": Out(1),
             }
         )
@@ -45,7 +45,7 @@ class Framer(wiring.Component):
             self.o.valid.eq((self.i.valid | padding) & ~dropping),
             self.o.payload.as_value().eq(Mux(padding, 0, self.i.payload.as_value())),
             self.i.ready.eq((self.o.ready & ~padding) | dropping),
-            self.end.eq(moved & ~padding & (full | self.i_last)),
+            self.done.eq(moved & ~padding & (full | self.i_last)),
             self.wrong.eq(full != self.i_last),
         ]
         with m.If(padding):
@@ -64,7 +64,8 @@ class AxiStream(wiring.Component):
     output sign-extended. TLAST ends a vector. An output frame whose input frame had the wrong length carries TUSER on
     its last beat. `frame_error` stays set after a wrong frame until reset, `frame_errors` counts them and stays at its
     largest value. `saturated` says in each cycle how many values some stage clipped; unused, it costs nothing.
-    (AMBA AXI-Stream Protocol Specification, IHI 0051B, chapter 2.)
+    (AMBA AXI-Stream Protocol Specification, IHI 0051B, chapter 2.) Where the spec counts beats, TLAST on the way in is
+    ignored, a vector ends after its beats, and no frame can be wrong.
 
     clock=False: without `aclk` and `aresetn`, in the "sync" domain of the design around it.
     """
@@ -100,40 +101,28 @@ class AxiStream(wiring.Component):
         q, spec = self.spec.network, self.spec
 
         shape = beat(q.input.width, spec.lanes_in * spec.vectors)
-        entry_shape = data.StructLayout({"beat": shape, "last": 1})
+        entry_shape = data.StructLayout({"beat": shape} | ({} if spec.count_beats else {"last": 1}))
         m.submodules.entry = entry = Pad(entry_shape)
-        m.submodules.framer = framer = Framer(shape, spec.beats_in)
         m.submodules.network = network = Pipeline(spec)
-        wiring.connect(m, framer.o, network.i)
         lanes_in = [self.s_axis_tdata.word_select(n, 8 * self.bytes_in) for n in range(spec.lanes_in * spec.vectors)]
         m.d.comb += [
             entry.i.payload.beat.as_value().eq(Cat(lane[: q.input.width] for lane in lanes_in)),
-            entry.i.payload.last.eq(self.s_axis_tlast),
             entry.i.valid.eq(self.s_axis_tvalid),
             # nothing is accepted in reset, so that nothing can be lost there
             self.s_axis_tready.eq(entry.i.ready & (self.aresetn if self.clock else ~ResetSignal())),
             self.saturated.eq(network.saturated),
         ]
-        # beside each frame goes a bit, whether it was wrong; there is room for twice what can be inside at once
         _, last = counter(m, spec.beats_out, network.o.valid, "out_beat")
-        ends, depth = network.o.valid & last, 1 << (2 * spec.frames_in_flight - 1).bit_length()
-        m.submodules.wrong = wrong = memory.Memory(shape=1, depth=depth, init=[])
-        write, read = wrong.write_port(), wrong.read_port(domain="comb")
-        ended, was_wrong = delay(m, framer.end, 1, "ended", reset=True), delay(m, framer.wrong, 1, "was_wrong")
-        m.d.comb += [
-            write.addr.eq(counter(m, depth, ended, "wrong_write")[0]),
-            write.en.eq(ended),
-            write.data.eq(was_wrong),
-            read.addr.eq(counter(m, depth, ends, "wrong_read")[0]),
-            framer.i.payload.eq(entry.o.payload.beat),
-            framer.i_last.eq(entry.o.payload.last),
-            framer.i.valid.eq(entry.o.valid),
-            entry.o.ready.eq(framer.i.ready),
-        ]
-        with m.If(delay(m, ended & was_wrong, 1, "error", reset=True)):
-            m.d.sync += self.frame_error.eq(1)
-            with m.If(~self.frame_errors.all()):
-                m.d.sync += self.frame_errors.eq(self.frame_errors + 1)
+        if spec.count_beats:
+            user = 0
+            m.d.comb += [
+                network.i.payload.eq(entry.o.payload.beat),
+                network.i.valid.eq(entry.o.valid),
+                entry.o.ready.eq(network.i.ready),
+            ]
+        else:
+            m.d.comb += entry.i.payload.last.eq(self.s_axis_tlast)
+            user = last & self._frames(m, entry.o, network, network.o.valid & last)
 
         exit_shape = data.StructLayout({"beat": network.o.payload.shape(), "last": 1, "user": 1})
         m.submodules.exit = leave = LinkFifo(exit_shape, spec.exit_depth)
@@ -143,7 +132,7 @@ class AxiStream(wiring.Component):
             leave.i.valid.eq(network.o.valid),
             leave.i.payload.beat.eq(network.o.payload),
             leave.i.payload.last.eq(last),
-            leave.i.payload.user.eq(last & read.data),
+            leave.i.payload.user.eq(user),
         ]
         lanes_out = [leave.o.payload.beat[n].as_signed() for n in range(spec.lanes_out * spec.vectors)]
         for n, lane in enumerate(lanes_out):
@@ -155,3 +144,31 @@ class AxiStream(wiring.Component):
             leave.o.ready.eq(self.m_axis_tready),
         ]
         return m
+
+    def _frames(self, m, source, network, ends):
+        """Frames to vectors; returns whether the frame of the vector that leaves was wrong.
+
+        source: the stream of beats with their TLAST. ends: the last beat of a vector leaves.
+        """
+        m.submodules.framer = framer = Framer(network.i.payload.shape(), self.spec.beats_in)
+        wiring.connect(m, framer.o, network.i)
+        # beside each frame goes a bit, whether it was wrong; there is room for twice what can be inside at once
+        depth = 1 << (2 * self.spec.frames_in_flight - 1).bit_length()
+        m.submodules.wrong = wrong = memory.Memory(shape=1, depth=depth, init=[])
+        write, read = wrong.write_port(), wrong.read_port(domain="comb")
+        ended, was_wrong = delay(m, framer.done, 1, "ended", reset=True), delay(m, framer.wrong, 1, "was_wrong")
+        m.d.comb += [
+            write.addr.eq(counter(m, depth, ended, "wrong_write")[0]),
+            write.en.eq(ended),
+            write.data.eq(was_wrong),
+            read.addr.eq(counter(m, depth, ends, "wrong_read")[0]),
+            framer.i.payload.eq(source.payload.beat),
+            framer.i_last.eq(source.payload.last),
+            framer.i.valid.eq(source.valid),
+            source.ready.eq(framer.i.ready),
+        ]
+        with m.If(delay(m, ended & was_wrong, 1, "error", reset=True)):
+            m.d.sync += self.frame_error.eq(1)
+            with m.If(~self.frame_errors.all()):
+                m.d.sync += self.frame_errors.eq(self.frame_errors + 1)
+        return read.data

@@ -8,11 +8,14 @@ from amaranth.back import rtlil
 
 from bfthw import child
 
+from .names import plain_names
+
 _ATTRIBUTES = "-remove generator -remove top -remove src -remove hdlname -remove amaranth.*"
 
 
 def verilog(component, name, *, flat=False):
-    """Verilog text; RuntimeError where Yosys fails. flat: all in one module.
+    """Verilog text without escaped identifiers, the top's ports in the order in which the component declares them;
+    RuntimeError where Yosys fails. flat: all in one module, whose names begin with those of the parts they were in.
 
     It is the same on every machine with the same minor version of Python; another may name inner signals otherwise.
 
@@ -34,7 +37,8 @@ def verilog(component, name, *, flat=False):
         said = done.stderr.strip().splitlines()
         errors = [line for line in said if line.startswith("ERROR")] or said
         raise RuntimeError(f"Yosys could not write the Verilog of {name}: {' '.join(errors[-1:])}")
-    return with_first_events(done.stdout)
+    text = plain_names(with_first_events(done.stdout))
+    return in_order(text, name, list(component.signature.members))
 
 
 def with_first_events(text):
@@ -50,3 +54,19 @@ def with_first_events(text):
     if left or text.count("always @*") and not made:
         raise RuntimeError(f"guards that Yosys wrote in an unknown form: {', '.join(sorted(left)) or 'none found'}")
     return text
+
+
+def in_order(text, top, ports):
+    """The text with the ports of the module `top` in another order, in its head and where they are declared."""
+    begin = re.search(rf"^module {top}\((.*)\);\n", text, re.MULTILINE)
+    assert sorted(begin[1].split(", ")) == sorted(ports), begin[0]
+    end = text.index("endmodule", begin.end())
+    body, declared = text[begin.end() : end], {}
+
+    def take(found):
+        declared[found[2]] = found[0]
+        return ""
+
+    body = re.sub(r"^  (?:input|output) (\[\d+:0\] )?(\w+);\n", take, body, flags=re.MULTILINE)
+    separator, lines = ",\n  ", "".join(declared[port] for port in ports)
+    return f"{text[: begin.start()]}module {top}(\n  {separator.join(ports)}\n);\n{lines}{body}{text[end:]}"

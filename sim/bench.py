@@ -102,11 +102,12 @@ class Core:
         return received, [c - 1 for c in accepted_at], seen_at, passed
 
 
-def find(dut, instance):
-    """The handles (o__valid, o__payload) of an instance's output link."""
-    for part in instance.split("."):
+def find(dut, stem):
+    """The handles (o__valid, o__payload) of an engine's output link; stem: what stands before that in its path."""
+    *instances, prefix = stem.split(".")
+    for part in instances:
         dut = dut[part]
-    return dut["o__valid"], dut["o__payload"]
+    return dut[f"{prefix}o__valid"], dut[f"{prefix}o__payload"]
 
 
 @cocotb.test()
@@ -130,7 +131,7 @@ async def run(dut):
             scenario["stall"],
             scenario["seed"],
             scenario["cycles"],
-            [find(dut, instance) for instance, _ in watch],
+            [find(dut, stem) for stem, _ in watch],
         )
         results = {
             "bytes": np.frombuffer(b"".join(value.to_bytes(bytes_out, "little") for value, *_ in received), np.uint8),

@@ -1,7 +1,8 @@
 """What a simulator is given and gives back: a folder of plain little-endian arrays, for bench.py and driver.cpp alike.
 
 In: `ports`, bytes of TDATA on either side; `scenarios`, a row of ROW each; for scenario n `data_n`, TDATA of its beats,
-and `last_n`, their TLAST; `watch.json`, the links that only cocotb can watch, with the bytes of their payloads.
+and `last_n`, their TLAST; `watch.json`, the links that only cocotb can watch, with the bytes of their payloads; beside
+these lie the .mem files that the core reads.
 Out: for scenario n what KINDS lists, `watch_n_m` for link m; `cycles`, at last. `progress` has the cycle, in digits.
 """
 
@@ -15,7 +16,9 @@ KINDS = {"bytes": "u1", "flags": "u1", "accepted": "<i8", "seen": "<i8", "errors
 
 
 def write_job(folder, manifest, scenarios, watched=()):
-    """Write a job for a core; returns the cycles that it should take. watched: (instance, bytes of its payload)."""
+    """Write a job for a core; returns the cycles that it should take. watched: (path of a link up to `o__`, bytes of
+    its payload).
+    """
     m, rows, total = manifest, [], 0
     ports = [m.vectors * side.lanes * side.lane_bytes for side in (m.input, m.output)]
     np.array(ports, "<u8").tofile(folder / "ports")

@@ -22,11 +22,15 @@ class Scenario:
     reset: bool = True
     cut: int | None = None  # stop after so many cycles, outputs unchecked
     check_time: bool = False
+    tlast: float | None = None  # probability of TLAST on any beat, for cores that count them; None: at frames' ends
 
     def beats(self, elements):
         """Data (beats, elements) and TLAST (beats,)."""
+        data = np.concatenate(self.frames).reshape(-1, elements)
+        if self.tlast is not None:
+            return data, (np.random.default_rng(self.seed).random(len(data)) < self.tlast).astype(np.uint8)
         last = [np.arange(len(frame) // elements) == len(frame) // elements - 1 for frame in self.frames]
-        return np.concatenate(self.frames).reshape(-1, elements), np.concatenate(last).astype(np.uint8)
+        return data, np.concatenate(last).astype(np.uint8)
 
 
 def interleave(vectors, together):

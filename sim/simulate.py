@@ -14,6 +14,7 @@ from bfthw.golden import short_stage
 from bfthw.reading import read_bytes
 from rtl_gen import load_design
 from rtl_gen.manifest import FILE
+from rtl_gen.memories import SUFFIX, read_words, without_reads
 
 from . import simulators
 from .job import read_results, unpack, write_job
@@ -49,14 +50,14 @@ class Result:
         return not self.problems
 
 
-def check_plain(path, most=FILE):
+def check_plain(path, most=FILE, reads=()):
     """Text of a Verilog file; ValueError where it could make a simulator do more than that: run programs, touch files.
 
-    Generated Verilog has no compiler directive and no system function but $signed and $unsigned; neither has a file
-    from a stranger that is let through.
+    Generated Verilog has no compiler directive and no system function but $signed and $unsigned, and reads of the files
+    that `reads` names; neither has a file from a stranger that is let through.
     """
     text = read_bytes(path, most).decode("latin-1")  # a character for each byte, whatever they are
-    named = re.sub(r"\\[\w$.:\[\]]+", "", text, flags=re.ASCII)  # without escaped identifiers
+    named = re.sub(r"\\[\w$.:\[\]]+", "", without_reads(text, reads), flags=re.ASCII)  # without escaped identifiers
     for found in re.findall(r"`\w*|\$\w+|\bimport\b|\bverilator\b", named, re.ASCII):
         if found not in ("$signed", "$unsigned"):
             raise ValueError(f"{path}: has {found!r}, which no generated core has; it is not simulated")
@@ -82,8 +83,15 @@ def simulate(path, **options):
     path = Path(getattr(path, "path", path))
     with undisturbed(path):
         design = load_design(path)
-        core = check_plain(path.parent / design.manifest.files.verilog.name)
+        core = read_core(path.parent, design.manifest)
     return play(path, design.manifest, design.spec.network, core=core, **options)
+
+
+def read_core(folder, manifest):
+    """File name → text of a core's Verilog and of what it reads."""
+    files = manifest.files
+    memories = {file.name: read_words(folder / file.name, FILE) for file in files.memories}
+    return {files.verilog.name: check_plain(folder / files.verilog.name, reads=memories)} | memories
 
 
 def play(
@@ -93,21 +101,21 @@ def play(
     """`simulate` for a manifest that is not held against its integers, `network`; path: where it lies.
 
     inputs: (N, inputs), floats or integers, beside which `vectors` random ones are used in the other scenarios: random
-    stalls on both sides with probability `stall`, frames of wrong length, a reset in flight. Where vectors are side by
-    side in a frame, zeros fill the last one. simulator: "verilator" or "icarus", played by cocotb, or "compiled",
-    Verilator with a driver in C++: the same cycles, many times faster, no waves. progress(fraction) is called now and
-    then. netlist: Verilog files that take the place of the core's own, such as a mapped netlist and the models of its
-    cells; the caller answers for what is in them. core: text of the core's own, read from beside the manifest where it
-    is not given.
+    stalls on both sides with probability `stall`, frames of wrong length (TLAST on any beat, where beats are counted),
+    a reset in flight. Where vectors are side by side in a frame, zeros fill the last one. simulator: "verilator" or
+    "icarus", played by cocotb, or "compiled", Verilator with a driver in C++: the same cycles, many times faster, no
+    waves. progress(fraction) is called now and then. netlist: Verilog files that take the place of the core's own, such
+    as a mapped netlist and the models of its cells; the caller answers for what is in them. core: the core's own, as
+    `read_core` gives them, from beside the manifest where they are not given.
     """
     if vectors < 1:
         raise ValueError(f"vectors must be 1 or more, got {vectors}")
     if not 0 <= stall < 1:
         raise ValueError(f"stall is a probability, 0 or more and less than 1, got {stall}")
-    verilog = Path(path).parent / manifest.files.verilog.name
     # read once: what is compiled is what was checked
     sources = {file.name: file.read_text(encoding="utf-8", errors="replace") for file in map(Path, netlist)}
-    sources = sources or {verilog.name: check_plain(verilog) if core is None else core}
+    sources = sources or core or read_core(Path(path).parent, manifest)
+    memories = {name: sources.pop(name) for name in list(sources) if name.endswith(SUFFIX)}
     simulators.check_simulator(simulator, waves)
     noise = random_vectors(network, vectors, seed)
     steady = noise if inputs is None else to_integers(network, inputs)
@@ -120,7 +128,11 @@ def play(
         whole(some, together, name="cut by a reset", cut=manifest.latency + manifest.interval + manifest.interval // 2),
         whole(some, together, name="after the reset", stall=stall / 2, seed=seed + 4),
     ]
-    bench = _Bench(path, manifest, network, simulator, waves, progress, sources, bool(netlist))
+    if manifest.count_beats:
+        # TLAST is low throughout, but for one scenario, and has no meaning
+        scenarios[2] = whole(some, together, name="TLAST on any beat", stall=stall / 2, seed=seed + 3)
+        scenarios = [replace(scenario, tlast=0.4 if n == 2 else 0) for n, scenario in enumerate(scenarios)]
+    bench = _Bench(path, manifest, network, simulator, waves, progress, sources, memories, bool(netlist))
     return bench.run(scenarios)
 
 
@@ -133,6 +145,7 @@ class _Bench:
     waves: bool
     progress: object
     sources: dict  # names of Verilog files → their text
+    memories: dict  # and of what these read
     netlist: bool = False
     problems: list = field(default_factory=list)
 
@@ -180,6 +193,8 @@ class _Bench:
     def _play(self, build, job, scenarios, watched=()):
         """Run the scenarios in the simulator; the arrays that it recorded."""
         total, done = write_job(job, self.manifest, scenarios, watched), 0
+        for name, text in self.memories.items():
+            (job / name).write_text(text, encoding="utf-8")
 
         def tick():
             nonlocal done
@@ -228,15 +243,17 @@ class _Bench:
     def _locate(self, scenario):
         """Play a scenario again in cocotb with every engine watched; names the first one and the index that differ."""
         m, network = self.manifest, self.network
-        if self.netlist or m.target != "plain":
-            return f"the stages are no longer apart in {'a netlist' if self.netlist else 'flat Verilog'}"
+        if self.netlist:
+            return "the stages are no longer apart in a netlist"
         if absent := system.missing("verilator" if self.simulator == "compiled" else self.simulator):
             return f"cocotb would name the first stage that differs: {system.install(absent)}"
         cocotb = replace(self, simulator={"compiled": "verilator"}.get(self.simulator, self.simulator), waves=False)
         widths = {stage.name: stage.output.width for stage in m.stages}
         widths = [widths[engine.stages[-1]] for engine in m.engines]
         bits = [m.vectors * engine.lanes * width for engine, width in zip(m.engines, widths)]
-        watched = [(engine.instance, (n + 7) // 8) for engine, n in zip(m.engines, bits)]
+        # an engine is an instance, or the beginning of names in flat Verilog
+        stems = [f"{e.instance}." if m.target == "plain" else f"{e.instance.replace('.', '_')}_" for e in m.engines]
+        watched = [(stem, (n + 7) // 8) for stem, n in zip(stems, bits)]
         with cache.scratch() as job:
             result = cocotb._play(cocotb._build(), job, [scenario], watched)
         taps = dict(zip(network.names, network.taps(scenario.vectors)))

@@ -8,7 +8,7 @@ import subprocess
 
 import numpy as np
 
-from rtl_gen import to_verilog
+from rtl_gen.emit import to_files
 from rtl_gen.tech import models
 from rtl_gen.top import lane_bytes
 from sim.job import pack, unpack
@@ -44,7 +44,7 @@ module bench_{name} (input clk, output done);
         ready <= noise[3:2] != 0 && came < {count_out};
     end
     {name} core (
-        .aclk(clk), .aresetn(aresetn), .s_axis_tdata(beats[at]), .s_axis_tlast(at % {beats} == {beats} - 1),
+        .aclk(clk), .aresetn(aresetn), .s_axis_tdata(beats[at]), .s_axis_tlast({last}),
         .s_axis_tvalid(valid), .s_axis_tready(taken), .m_axis_tdata(data), .m_axis_tlast(last), .m_axis_tuser(user),
         .m_axis_tvalid(given), .m_axis_tready(ready), .frame_error(wrong), .frame_errors(wrongs),
         .saturated(saturated)
@@ -69,7 +69,8 @@ endmodule
 def play_all(directory, cores, *, generation="2012", limit=4000, change=lambda text: text):
     """Play vectors to the cores of NetworkSpecs in one run; name → (outputs (N, outputs), what was wrong or "").
 
-    cores: name → (spec, integers (N, inputs), N a multiple of the spec's vectors). change: done to all Verilog.
+    cores: name → (spec, integers (N, inputs), N a multiple of the spec's vectors). change: done to all Verilog. Where
+    beats are counted, TLAST is there by chance.
     """
     texts, targets, instances = [], {}, []
     for n, (name, (spec, x)) in enumerate(cores.items()):
@@ -78,10 +79,13 @@ def play_all(directory, cores, *, generation="2012", limit=4000, change=lambda t
         lines = [row[::-1].tobytes().hex() for row in beats]
         (directory / f"{name}.in").write_text("\n".join(lines) + "\n", encoding="utf-8")
         bits = (sum(stage.lanes_out for stage in spec.stages) * e).bit_length()
-        texts.append(change(to_verilog(spec, name)) + BENCH.format(
-            name=name, wide_in=8 * beats.shape[1], count_in=len(lines), beats=spec.beats_in, clips=bits,
+        files = to_files(spec, name)
+        texts.append(change(files.pop(f"{name}.v")) + BENCH.format(
+            name=name, last="noise[4]" if spec.count_beats else f"at % {spec.beats_in} == {spec.beats_in - 1}", wide_in=8 * beats.shape[1], count_in=len(lines), clips=bits,
             wide_out=8 * lane_bytes(q.output.width) * spec.lanes_out * e, count_out=len(x) // e * spec.beats_out,
         ))
+        for file, text in files.items():
+            (directory / file).write_text(text, encoding="utf-8")
         targets |= dict.fromkeys(map(str, models(spec.target)))
         instances.append(f"bench_{name} of_{name}(clk, done[{n}]);")
     top = TOP.format(count=len(cores), limit=limit, instances="\n    ".join(instances))

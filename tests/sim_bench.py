@@ -50,7 +50,8 @@ def copied(folder, place):
 def sign(path, **keys):
     """Make the manifest fit the files beside it again, with some values changed; returns it."""
     table = json.loads(path.read_text()) | keys
-    for file in table["files"].values():
+    files = table["files"]
+    for file in (files["verilog"], files["integers"], *files["memories"]):
         file["sha256"] = sha256(path.parent / file["name"], FILE)
     ports = [Port.model_validate(table[side]) for side in ("input", "output")]
     table["configuration"] = configuration(table["files"]["integers"]["sha256"], *ports, table["vectors"])

@@ -61,13 +61,13 @@ def run(folder, tmp_path, monkeypatch):
     """run(words, seed): a function that runs a command on the files of that seed, in this process."""
     texts = {}
 
-    def to_verilog(spec, name, convert=emit.to_verilog):  # Yosys takes a second
+    def to_files(spec, name, convert=emit.to_files):  # Yosys takes a second
         key = spec.network.factors[0].values.tobytes()
         if key not in texts:
             texts[key] = convert(spec, name)
         return texts[key]
 
-    monkeypatch.setattr(emit, "to_verilog", to_verilog)
+    monkeypatch.setattr(emit, "to_files", to_files)
 
     def make(words, seed):
         names = {key: tmp_path / f"{key}{seed}.npz" for key in ("ckpt", "dense")} | {"x": tmp_path / f"x{seed}.npy"}
@@ -154,7 +154,7 @@ def test_the_files_of_a_core_are_read_as_one(where, second, read, folder, monkey
     monkeypatch.setattr(files, "WAIT", 0.1)
     path, kept_out = write(bfthw.compile(network(1)), folder, name="core").path, []
 
-    def between(path):
+    def between(path, **_):
         kept_out.append(not ended_well(forked(lambda: files.write(path, b"another one"))))
         raise InterruptedError("seen")
 

@@ -33,7 +33,7 @@ def test_a_wrong_weight_names_stage_and_index(core, stage, simulator="verilator"
     width = load_integers(core.with_suffix(".npz")).factors[stage].weights.width
     verilog = core.with_suffix(".v")
     text = verilog.read_text()
-    start = text.index(f"module \\core.network.stage_{stage} ")
+    start = text.index(f"module core__network__stage_{stage}(")
     word = re.compile(r"(weights\[3\] = \d+'h)([0-9a-f]+);").search(text, start, text.index("endmodule", start))
     verilog.write_text(text[: word.start(2)] + flip(word[2], width) + text[word.end(2) :])
     sign(core)
@@ -123,7 +123,7 @@ CIRCUITS = {
     "surplus not dropped": ([(r"= ~ dropping;", r"= 1'h1;")], "frames of wrong length: "),
     "something left by the reset": (
         # where the next beat of the buffer is written
-        [(r"(module \\core\.network\.stage_0\.buffer [\s\S]*? = wr_0;[\s\S]*?)if \(rst\)", r"\1if (1'b0)")],
+        [(r"(module core__network__stage_0__buffer\([\s\S]*? = wr_0;[\s\S]*?)if \(rst\)", r"\1if (1'b0)")],
         "after the reset: ",
     ),
 }

@@ -22,6 +22,7 @@ class Technology:
 
     name = "plain"
     operand = 18  # bits of a multiplier's wider operand
+    absorbs = False  # whether synthesis puts registers in front of a product into the DSP blocks too
     free_registers = True  # a register takes no table: then long ways are cut by registers on data, else on addresses
 
     def products(self, m, name, xs, ws, *, lut=False):
@@ -52,10 +53,17 @@ class Technology:
         raise NotImplementedError
 
 
-def technology(target):
-    """The Technology of a target's name; ValueError for a name that is none."""
+def check_target(target):
     if target not in TARGETS:
         raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
+
+
+def technology(target):
+    """The Technology of a target's name, or of "cases", plain HDL without contents of memories; ValueError for a name
+    that is none.
+    """
+    if target != "cases":
+        check_target(target)
     return import_module(f".{target}", __name__).TECHNOLOGY
 
 

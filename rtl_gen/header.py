@@ -1,0 +1,97 @@
+"""The comment at the top of a core's Verilog: what a stranger needs to put it into a design."""
+
+import re
+import textwrap
+
+import bfthw
+from bfthw.golden import short_stage
+
+from .top import lane_bytes
+
+WIDTH = 116  # of a line, without its slashes
+INDENT = " " * 15  # of what is said of a port or figure
+LICENCE = (
+    "This file was made by a program and belongs to whoever ran it. The authors of bfthw set no conditions on it, not "
+    "even that they be named, and claim nothing in it, their own text in it included; nor is there any warranty. Where "
+    "a licence is to be named: 0BSD."
+)
+ROMS = {
+    "initial": "weights are in memories that initial blocks fill; for synthesis that ignores those: --roms case",
+    "case": "weights are in case statements, not in the initial contents of memories",
+    "readmemh": "weights are in .mem files beside this one, read by name from the folder where synthesis runs",
+}
+
+
+def header(spec, name):
+    """Comment lines for the Verilog of a NetworkSpec: equal for equal specifications, without dates and paths."""
+    q, e = spec.network, spec.vectors
+    sides = [("s_axis", "in", q.inputs, q.input, spec.lanes_in), ("m_axis", "out", q.outputs, q.output, spec.lanes_out)]
+    lines = [
+        f"{name}: a butterfly network with AXI4-Stream ports, made by bfthw {bfthw.__version__}",
+        "SPDX-License-Identifier: 0BSD",
+        "",
+        *textwrap.wrap(LICENCE, WIDTH),
+        "",
+        "Stages, with patterns (a, b, c, d):",
+        *_stages(spec),
+        "",
+        *_item("target", _target(spec)),
+        *_item("latency", f"{spec.latency} cycles from the first beat in to the first beat out, empty and unstalled"),
+        *_item("interval", f"{spec.interval} cycles a frame" + (f" of {e} vectors" if e > 1 else "")),
+        "",
+        *_item("aclk, aresetn", "clock, its rising edge; synchronous reset, active low"),
+    ]
+    for prefix, way, elements, form, lanes in sides:
+        each = f"{lanes} element{'s' * (lanes > 1)}" + (f" of each of {e} vectors" if e > 1 else "")
+        size = lane_bytes(form.width)
+        text = (
+            f"vectors {way}: {elements} elements in {elements // lanes} beats, two's complement, {form}; "
+            f"a beat: {each}, the lowest index in the low bits, {size} byte{'s' * (size > 1)} an element, "
+        )
+        lines += _item(f"{prefix}_*", text + ("upper bits ignored" if way == "in" else "sign-extended"))
+    lines += [*_frames(spec), *_item("saturated", "values that some stage clipped, some cycles ago; may stay open")]
+    return "".join(f"// {line}".rstrip() + "\n" for line in lines)
+
+
+def _item(name, text):
+    """Lines of a port or a figure, and what is said of it."""
+    return textwrap.wrap(text, WIDTH, initial_indent=f"{name:<{len(INDENT)}}", subsequent_indent=INDENT)
+
+
+def _stages(spec):
+    """A line for each factor: its numbers, the engine and that one's place."""
+    for n, (_, start, stop, _) in enumerate(spec.groups):
+        for m in range(start, stop):
+            f = spec.network.factors[m]
+            more = ["residual"] * bool(f.skip_input) + ["bias"] * (f.bias is not None) + ["ReLU"] * f.relu
+            size = [f"lanes {spec.lanes[m]}", f"SIMD {spec.simd[m]}"] if spec.engines[m] == "pipelined" else []
+            parts = [str(f.pattern), f"weights {f.weights}", f"out {f.output}", *more, spec.engines[m], *size]
+            text = f"{_harmless(spec.network.names[m])}: {', '.join(parts)}"
+            first = f"  network{'.' if spec.target == 'plain' else '_'}stage_{n}  "
+            yield from textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
+
+
+def _harmless(name):
+    """A stage's name, which may be a stranger's, without the words that tools read in comments."""
+    return re.sub(r"(?i)verilator|import", "_", short_stage(name))[-60:]
+
+
+def _target(spec):
+    if spec.target == "plain":
+        return f"plain: nothing but Verilog-2005, for any synthesis; {ROMS[spec.roms]}"
+    return f"{spec.target}: primitives of that family are instanced; simulation needs models of them, as bfthw has"
+
+
+def _frames(spec):
+    if spec.count_beats:
+        text = "beats are counted: s_axis_tlast is ignored; TUSER, frame_error and frame_errors stay 0"
+        return _item("frames", text)
+    text = (
+        "TLAST ends a vector; where it comes early the rest is zeros, where it is late the surplus is dropped; what "
+        "comes out has the right length, and TUSER on its last beat"
+    )
+    return [
+        *_item("frames", text),
+        *_item("frame_error", "such a frame came, since the last reset"),
+        *_item("frame_errors", "how many, 65535 at most"),
+    ]
