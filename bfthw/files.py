@@ -28,7 +28,7 @@ JOURNAL = ".bfthw-journal"
 WORK = ".bfthw-work-"  # of a folder that a living process holds locked
 GONE = ".gone"  # NAME.gone in a journal: NAME was of the old set alone and is removed
 WAIT = 10  # seconds for a lock that others hold for milliseconds
-MOST = 2500  # files of a set
+MOST = 2500  # files of a set: three ROMs of each of 512 stages may have one
 # a journal may have come from elsewhere: it can place what sets are made of, and no hidden file, nor a script, but for
 # the one whose name no other program would run
 _NAME = re.compile(

@@ -209,7 +209,7 @@ def make_manifest(spec, name, files, *, estimated=True):
             multipliers=spec.multipliers,
             rom_bits=spec.rom_bits,
             buffer_bits=spec.buffer_bits,
-            estimated=mf.Estimate(**estimate(spec)) if estimated and spec.target != "plain" else None,
+            estimated=mf.Estimate(**estimate(spec)) if estimated else None,
         ),
         rounding="floor((acc + 2^(shift-1)) / 2^shift), a left shift where shift <= 0",
         saturation="to the two's complement range of the output, then max(0, y) where relu",

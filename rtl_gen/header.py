@@ -60,7 +60,7 @@ def _item(name, text):
 
 def _stages(spec):
     """A line for each factor: its numbers, the engine and that one's place."""
-    for n, (engine, (_, start, stop, _)) in enumerate(zip(spec.stages, spec.groups)):
+    for n, (_, start, stop, _) in enumerate(spec.groups):
         for m in range(start, stop):
             f = spec.network.factors[m]
             more = ["residual"] * bool(f.skip_input) + ["bias"] * (f.bias is not None) + ["ReLU"] * f.relu

@@ -18,7 +18,7 @@ FILES = {"verilog": "v", "integers": "npz"}  # beside the manifest: kind → suf
 MOST = 512  # stages of a core
 FILE = 64 << 20  # bytes of a file beside a manifest
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]\w{0,63}\.(v|npz|\w{1,99}\.mem)$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\.(v|npz|[A-Za-z0-9_]{1,99}\.mem)$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=1 << 40)]
 Positive = Annotated[int, Field(ge=1, le=1 << 40)]
@@ -130,7 +130,7 @@ class Engine(_Strict):
 
 class Estimate(_Strict):
     """What the core will take of an FPGA of its target, without board and line: DSP and RAM exact, LUT and FF
-    estimated.
+    estimated. For the target "plain" that is a 7-series part, as Yosys maps it, and all four are estimates.
     """
 
     LUT: Count

@@ -23,7 +23,7 @@ def to_files(text, top):
             words = re.findall(rf"^    {memory}\[(\d+)\] = (\d+)'([hd])(\w+);$", block[1], re.MULTILINE)
             assert [int(at) for at, *_ in words] == list(range(block[1].count("\n")))
             numbers = [(int(word, 16 if base == "h" else 10), -(-int(width) // 4)) for _, width, base, word in words]
-            place = "_".join([*name.split("__")[1:], memory])
+            place = "_".join([*name.removeprefix(top).split("__")[1:], memory])
             files[file := f"{top}.{place}{SUFFIX}"] = "".join(f"{n:0{size}x}\n" for n, size in numbers)
             return f'  initial $readmemh("{file}", {memory});\n'
 
@@ -38,8 +38,10 @@ def left(directory, name):
 
 
 def without_reads(text, files):
-    """Verilog without its reads of the `files`, which are such as a core's Verilog may have."""
-    return _READ.sub(lambda found: "" if found[1] in files else found[0], text)
+    """Verilog without its reads of the `files`, which are such as a core's Verilog may have; a space stands for each, so
+    that what was on either side does not become one.
+    """
+    return _READ.sub(lambda found: " " if found[1] in files else found[0], text)
 
 
 def read_words(path, most):

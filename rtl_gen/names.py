@@ -27,17 +27,18 @@ def check_name(name):
     return name
 
 
-def plain_names(text, top):
+def plain_names(text):
     """Verilog text in which no identifier is escaped any more: what stood in the way of that becomes `_`.
 
-    `\\network.stage_0.x[1] ` becomes network_stage_0_x_1, what has a number alone n and the number. Modules of the top
-    `top` have two lines between their parts, TOP__network__stage_0, so that they meet no other core's. No two
-    identifiers of the text, whose module does not matter, become one: a number follows the later one.
+    `\\network.stage_0.x[1] ` becomes network_stage_0_x_1, what has a number alone n and the number. Names of modules
+    have `__` between their parts, TOP__network__stage_0, so that they meet no other core's. No two identifiers become
+    one, whatever their modules: a number follows the later one.
     """
+    modules = set(re.findall(r"^module \\(\S+)", text, re.MULTILINE))
     taken = set(KEYWORDS).union(re.findall(r"[A-Za-z_][\w$]*", re.sub(r"\\\S+", "", text)))
     names = {}
     for escaped in dict.fromkeys(re.findall(r"\\(\S+)", text)):
-        name = wanted = _plain(escaped, top)
+        name = wanted = _plain(escaped.replace(".", "__") if escaped in modules else escaped)
         n = 1
         while name in taken:
             n += 1
@@ -48,10 +49,8 @@ def plain_names(text, top):
     return re.sub(r"\\(\S+)( (?=[] ;,)([]))?", lambda found: names[found[1]], text)
 
 
-def _plain(escaped, top):
+def _plain(escaped):
     """A plain name for an escaped one, as Yosys has them: $flatten\\a.\\b.$12, $auto$FILE:LINE:FUNCTION$3, a.b[0]."""
-    if escaped.startswith(f"{top}."):
-        escaped = escaped.replace(".", "__")
     name = re.sub(r"\$auto\$\S*\$(\d+)$", r"start_\1", escaped.removeprefix("$flatten"))
     name = re.sub(r"(?:^|(?<=\.))\$(\d+)$", r"n\1", name.replace("\\", ""))
     name = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_")

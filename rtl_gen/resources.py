@@ -1,7 +1,8 @@
 """What a core will take of an FPGA, from its specification alone: block RAMs and multipliers exact, LUT and FF
 estimates.
 
-A LUT is a table of four inputs; of an ECP5 it is nextpnr's TRELLIS_COMB, of a Gowin a table or an ALU. FF are the
+A LUT is a table of four inputs; of an ECP5 it is nextpnr's TRELLIS_COMB, of a Gowin a table or an ALU, of plain HDL, as
+Yosys maps it for a Xilinx 7-series part, a table of six inputs. FF are the
 registers that the parts below declare. Each part says by which formula its tables are estimated; the few constants in
 them were fitted to what Yosys makes (tests/test_resources.py holds other designs against them).
 """
@@ -21,13 +22,11 @@ from .top import ERRORS_BITS
 def estimate(spec, target=None):
     """Dict of LUT, FF (estimates), DSP and RAM (exact) of the core of a NetworkSpec; target: another than the spec's.
 
-    Raises ValueError for the target "plain", where all of that is up to synthesis, and for memories that are too deep.
+    What plain HDL takes is up to synthesis: for "plain" all four are estimates, of what Yosys makes for a Xilinx 7-series
+    part, RAM in RAMB18E1. Raises ValueError for memories that are too deep.
     """
-    target = target or spec.target
-    if target not in _FAMILIES:
-        known = ", ".join(_FAMILIES)
-        raise ValueError(f"target {target!r}: what plain HDL takes is up to synthesis; estimates are for {known}")
-    need = _Need(_FAMILIES[target], technology(target))
+    tech = technology(target or spec.target)
+    need = _Need(_FAMILIES[tech.name], tech)
     need.network(spec)
     return {resource: ceil(need.sum[resource]) for resource in ("LUT", "FF", "DSP", "RAM")}
 
@@ -36,13 +35,16 @@ def estimate(spec, target=None):
 class _Family:
     """chain: tables that a carry chain takes beyond its bits, and `pair` the bits that it grows by. block: the cost of
     a block RAM in the measure by which synthesis maps memories; rows: words of distributed RAM, 0 for none, and row:
-    tables of each 4 bits of it."""
+    tables of each 4 bits of it. tables: of six inputs, say, for each of four that logic takes. apart: carry chains are
+    no part of the tables."""
 
     chain: int
     pair: int
     block: int
     rows: int
     row: int
+    tables: float = 1
+    apart: bool = False
 
 
 # costs of memories: those of Yosys' memory_libmap, which finds a bit of logic worth 1 and 16×4 bits of tables 4
@@ -50,6 +52,7 @@ _FAMILIES = {
     "ecp5": _Family(chain=2, pair=2, block=128, rows=16, row=6),
     "ice40": _Family(chain=1, pair=1, block=64, rows=0, row=0),
     "gowin": _Family(chain=1, pair=1, block=128, rows=16, row=8),
+    "plain": _Family(chain=0, pair=1, block=0, rows=32, row=4, tables=0.8, apart=True),
 }
 ENABLE = 8  # cost of a block RAM's read enable, found by trying
 CHOICE = 0.25  # and of a bit that is chosen from another row of tables
@@ -63,14 +66,17 @@ class _Need:
         self.family, self.tech, self.sum = family, tech, Counter()
 
     def add(self, lut=0, ff=0):
-        self.sum.update(LUT=lut, FF=ff)
+        self.sum.update(LUT=lut * self.family.tables, FF=ff)
 
     # parts that occur everywhere
 
-    def adder(self, bits, ff=0):
-        """A carry chain: its bits, in whole pairs, and its start."""
+    def adder(self, bits, ff=0, *, one=False):
+        """A carry chain: its bits, in whole pairs, and its start; one: of a value and a bit, which needs no tables beside
+        a chain that stands apart from them.
+        """
         f = self.family
-        self.add(-(-bits // f.pair) * f.pair + f.chain, ff)
+        bits = 0 if one and f.apart else bits
+        self.sum.update(LUT=-(-bits // f.pair) * f.pair + f.chain, FF=ff)
 
     def counter(self, size, count=1):
         """stream.counter: a table a bit for a small one, else an adder, its comparison and the flag of its last
@@ -80,7 +86,7 @@ class _Need:
             bits = (size - 1).bit_length()
             for _ in range(count):
                 if size > SMALL:
-                    self.adder(bits, bits)
+                    self.adder(bits, bits, one=True)
                     # what makes the flag, and the way back to zero where the adder does not wrap
                     self.add(bits / 3 + 1 + (bits if size & (size - 1) else 0), 1)
                 else:
@@ -107,6 +113,9 @@ class _Need:
     def memory(self, depth, width):
         """A memory that synthesis infers, read by a clock with an enable, mapped as memory_libmap would."""
         f = self.family
+        if self.tech.name == "plain":
+            # without a register of its own behind it
+            return self.sum.update(self.tech.ram_cost(depth, width, 1), FF=-width)
         blocks = self.tech.rom_cost(max(depth, DEEP), width)["RAM"]
         rows = -(-depth // f.rows) if f.rows else 0
         tables = -(-width // 4) * rows
@@ -178,7 +187,7 @@ class _Need:
         self.counter(spec.beats_in)
         depth = 1 << (2 * spec.frames_in_flight - 1).bit_length()
         self.counter(depth, 2)
-        self.adder(ERRORS_BITS, ERRORS_BITS + 4)
+        self.adder(ERRORS_BITS, ERRORS_BITS + 4, one=True)
         self.add(8 + (self.family.row if self.family.rows else depth * 2), 0 if self.family.rows else depth)
 
     def converter(self, spec, n, queue):
@@ -228,6 +237,9 @@ class _Need:
         # operands: registers, and a choice of so many places
         operands = s.lanes * s.simd * s.factor.input.width * s.vectors
         self.add(operands * (len(s.select) - 1) * 0.7, operands)
+        if self.tech.products_cost(1, s.factor.input.width, s.factor.weights.width).get("DSP"):
+            # into the blocks' second registers go operands, and weights that no vectors share
+            self.add(0, -self.tech.absorbs * (operands + (s.word_bits if s.vectors == 1 and s.cycles > 1 else 0)))
         self.datapath(s.arithmetic, s.lanes, s.vectors, s.lut, wait=LEAD)
 
     def copies(self, s):
@@ -324,7 +336,7 @@ class _Need:
         total = max(a.acc_width - a.shift, a.output_width) if a.shift > 0 else a.acc_width
         joins = a.skip_factor is not None or "bias" in a.fields
         if joins or a.shift > 0:
-            self.adder(a.acc_width if joins else total)
+            self.adder(a.acc_width if joins else total, one=not joins)
         f = a.skip_factor
         if f is not None:
             taken = MULTIPLY if f.skip is not None else 0

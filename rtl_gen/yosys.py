@@ -37,7 +37,7 @@ def verilog(component, name, *, flat=False):
         said = done.stderr.strip().splitlines()
         errors = [line for line in said if line.startswith("ERROR")] or said
         raise RuntimeError(f"Yosys could not write the Verilog of {name}: {' '.join(errors[-1:])}")
-    text = plain_names(with_first_events(done.stdout), name)
+    text = plain_names(with_first_events(done.stdout))
     return in_order(text, name, list(component.signature.members))
 
 

@@ -103,11 +103,11 @@ def play(
 
     inputs: (N, inputs), floats or integers, beside which `vectors` random ones are used in the other scenarios: random
     stalls on both sides with probability `stall`, frames of wrong length (TLAST on any beat, where beats are counted),
-    a reset in flight. Where vectors are side by side in a frame, zeros fill the last one. simulator: "verilator" or "icarus", played by cocotb, or "compiled",
-    Verilator with a driver in C++: the same cycles, many times faster, no waves. progress(fraction) is called now and
-    then. netlist: Verilog files that take the place of the core's own, such as a mapped netlist and the models of its
-    cells; the caller answers for what is in them. core: the core's own, as `read_core` gives them, from beside the
-    manifest where they are not given.
+    a reset in flight. Where vectors are side by side in a frame, zeros fill the last one. simulator: "verilator" or
+    "icarus", played by cocotb, or "compiled", Verilator with a driver in C++: the same cycles, many times faster, no
+    waves. progress(fraction) is called now and then. netlist: Verilog files that take the place of the core's own, such
+    as a mapped netlist and the models of its cells; the caller answers for what is in them. core: the core's own, as
+    `read_core` gives them, from beside the manifest where they are not given.
     """
     if vectors < 1:
         raise ValueError(f"vectors must be 1 or more, got {vectors}")

@@ -1,7 +1,8 @@
 """Predictions against synthesis: multipliers and block RAMs exact, tables and flip-flops within a quarter.
 
 The constants were fitted to other designs than these. A LUT is a table, a bit of a carry chain or of distributed RAM as
-boards.synth counts them; on ECP5 nextpnr adds two for the start of every carry chain.
+boards.synth counts them; on ECP5 nextpnr adds two for the start of every carry chain. Plain cores are mapped to a 7-series
+part.
 """
 
 import json
@@ -14,7 +15,7 @@ import pytest
 
 from bfthw import Chain, Layer, Network, Settings, chain, compile
 from bfthw.chain import Indexed
-from boards import synth
+from boards import synth, tools
 from boards.table import ECP5_85F, GW1NR9, UP5K
 from rtl_gen import estimate, make_spec, to_rtlil
 
@@ -44,6 +45,7 @@ QUICK = {
     "two layers": (TWO, dict(target="ecp5", simd=2)),
     "ice40": ([layer(chain.mixed_radix((4, 2, 4)))], dict(target="ice40", simd=2)),
     "indexed": ([layer([INDEX, *BFT(64)])], dict(target="ecp5")),
+    "plain": (TWO, dict(simd=2, count_beats=True)),
     "gowin, bias": ([layer(BFT(64), bias=np.linspace(-1, 1, 64))], dict(target="gowin", lanes=2)),
 }
 SLOW = {
@@ -68,6 +70,12 @@ SLOW = {
     "gowin, cyclic": ([layer(CYCLIC)], dict(target="gowin")),
     "gowin, two layers": (TWO, dict(target="gowin")),
     "gowin, folded": ([layer(BFT(256), residual=True)], dict(target="gowin", engine="folded", vectors=2)),
+    "plain, everything, 4 lanes": ([layer(BFT(16), all=True)], dict(lanes=4)),
+    "plain, folded": ([layer(BFT(256), residual=True)], dict(engine="folded", vectors=2)),
+    "plain, 3 vectors": ([layer(BFT(64), relu=True)], dict(vectors=3)),
+    "plain, cyclic": ([layer(CYCLIC)], {}),
+    "plain, wide formats": ([layer(BFT(64))], dict(weight_bits=16, activation_bits=18)),
+    "plain, cases": ([layer(BFT(64, 2))], dict(roms="case", simd=1)),
     "gowin, tables": ([layer(BFT(16))], dict(target="gowin", products="lut", weight_bits=6)),
 }
 # small ones for what none of those has
@@ -91,9 +99,26 @@ def spec_of(layers, settings):
     return make_spec(compile(Network(layers=layers), settings=settings), settings)
 
 
+# tables that a cell of a 7-series part takes, and block RAMs of 18 kbit
+XC7 = {
+    "LUT": {
+        **{f"LUT{n}": 1 for n in range(1, 7)}, "RAM32M": 4, "RAM64M": 4, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
+        "SRL16E": 1, "SRLC32E": 1,
+    },
+    "FF": {"FDRE": 1, "FDSE": 1}, "DSP": {"DSP48E1": 1}, "RAM": {"RAMB18E1": 1, "RAMB36E1": 2},
+}
+
+
 def synthesised(spec, directory):
     """Resource → number, from Yosys."""
     (directory / "core.il").write_text(to_rtlil(spec, "core"))
+    if spec.target == "plain":
+        script = "read_rtlil core.il; synth_xilinx -family xc7 -flatten -noiopad -top core; tee -q -o stat.json stat -json"
+        tools.run("yosys", ["-q", "-l", "yosys.log", "-p", script], directory=directory, log="yosys.log", kind="yowasp")
+        cells = json.loads((directory / "stat.json").read_text())["design"]["num_cells_by_type"]
+        others = {cell for cell in cells if cell.startswith(("RAM", "FD"))} - set().union(*XC7.values())
+        assert not others, others
+        return {kind: sum(cells.get(cell, 0) * n for cell, n in worth.items()) for kind, worth in XC7.items()}
     made = synth.synthesise(DEVICES[spec.target], "core", directory)
     if spec.target == "ecp5":
         cells = json.loads((directory / "core.json").read_text())["modules"]["core"]["cells"].values()
@@ -147,12 +172,10 @@ def test_more_of_anything_takes_more():
     assert tables["DSP"] == 0 and tables["LUT"] > few["LUT"] + 500
 
 
-def test_plain_is_up_to_synthesis():
+def test_estimates_for_another_target():
     spec = spec_of([layer(BFT(16))], {})
-    with pytest.raises(
-        ValueError, match="'plain': what plain HDL takes is up to synthesis; estimates are for ecp5, ice40"
-    ):
-        estimate(spec)
+    with pytest.raises(ValueError, match="target must be one of plain, ecp5, ice40, gowin, got 'xc7'"):
+        estimate(spec, "xc7")
     assert estimate(spec, "ecp5") == estimate(spec_of([layer(BFT(16))], dict(target="ecp5")))
 
 

@@ -31,7 +31,7 @@ def test_every_name_stays_another():
         "  reg \\$flatten\\a.\\b.$12  [3:0];\n  assign \\a.b  = \\end [2] & (\\$flatten\\a.\\b.$12 [\\$1 ]);\n"
         "  initial \\$auto$x.cc:1:f$7  = 0;\nendmodule\n"
     )
-    assert plain_names(text, "core") == (
+    assert plain_names(text) == (
         "module core__a__b(x);\n  wire a_b_2;\n  wire a_b_3;\n  wire a_b;\n  wire [3:0] end_2;\n  wire n1, n1_0;\n"
         "  reg a_b_n12 [3:0];\n  assign a_b_2 = end_2[2] & (a_b_n12[n1]);\n"
         "  initial start_7 = 0;\nendmodule\n"
@@ -40,6 +40,8 @@ def test_every_name_stays_another():
 
 def test_signals_have_the_names_of_their_engines():
     text = looked_at(to_verilog(spec_of(*ENGINES["banked"], target="ecp5"), "core"))
+    named = to_verilog(spec_of(*ENGINES["direct"], target="ecp5"), "network")
+    assert re.search(r"^  (wire|reg) network_stage_0_o__valid\b", named, re.M)  # whatever the core is called
     for name in ("network_stage_0_o__valid", "network_stage_1_buffer_wr_0", "exit_queue_store", "network_stage_0_n1"):
         assert re.search(rf"^  (wire|reg) (\[\d+:0\] )?{name}\b", text, re.M), name
     text = looked_at(to_verilog(spec_of(*ENGINES["banked"]), "core"))
@@ -151,6 +153,7 @@ def test_words_in_decimal_are_read_and_buffers_stay():
         ('initial $readmemh("/etc/passwd", m);', "$readmemh"),
         ('initial $readmemb("core.a.mem", m);', "$readmemb"),
         ('initial $readmemh("core.a.mem", m, $system("x"));', "$readmemh"),
+        ('wire \\m$readmemh("core.a.mem", m);$system("x");', "$system"),
     ],
 )
 def test_only_files_of_the_manifest_are_read(tmp_path, line, found):

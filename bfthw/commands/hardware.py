@@ -66,7 +66,8 @@ def generate(
     )
     if m.resources.estimated:
         needs = ", ".join(f"{n} {resource}" for resource, n in m.resources.estimated.model_dump().items())
-        console.print(f"estimated, without board and line: {needs}")
+        where = " of a Xilinx 7-series part, as Yosys maps it" if m.target == "plain" else ""
+        console.print(f"estimated, without board and line: {needs}{where}", soft_wrap=True)
     stem = output / name
     console.print(
         f"wrote {stem}.v, .json, .npz{', .il' if rtlil else ''} and what goes with them: testbench {name}_tb.v, "

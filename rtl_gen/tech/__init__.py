@@ -22,6 +22,7 @@ class Technology:
 
     name = "plain"
     operand = 18  # bits of a multiplier's wider operand
+    absorbs = False  # whether synthesis puts registers in front of a product into the DSP blocks too
     free_registers = True  # a register takes no table: then long ways are cut by registers on data, else on addresses
 
     def products(self, m, name, xs, ws, *, lut=False):

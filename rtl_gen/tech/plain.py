@@ -13,8 +13,19 @@ def registered(m, value, name, reset=False):
     return register
 
 
+PRODUCT = 9  # bits of a product from which on Yosys takes a DSP48E1
+OPERANDS = 25, 18  # bits of its operands, signed
+TABLES = 8192  # bits of a ROM up to which Yosys makes tables of it
+CELLS = 18  # RAM64M, 64 words of 3 bits in 4 tables each, that Yosys takes rather than another block RAM
+SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))  # words, bits of a RAMB18E1
+
+
 class Plain(Technology):
-    """Inferred. What a synthesiser makes of it is its own affair, so the costs count bits and operators only."""
+    """Inferred. What a synthesiser makes of it is its own affair; the costs are those of Yosys 0.70 for a 7-series part,
+    tables of six inputs, DSP48E1 and RAMB18E1, as it was seen to map parts of all sizes.
+    """
+
+    absorbs = True
 
     def products(self, m, name, xs, ws, *, lut=False):
         result = []
@@ -43,13 +54,29 @@ class Plain(Technology):
         return words
 
     def products_cost(self, count, x_width, w_width, *, lut=False):
-        return {"DSP": count}
+        narrow, wide = sorted((x_width, w_width))
+        if narrow + wide < PRODUCT:
+            return {"LUT": count * narrow * wide, "FF": 3 * count * (narrow + wide)}
+        most, least = OPERANDS
+        return {"DSP": count * -(-max(1, wide - 1) // (most - 1)) * -(-max(1, narrow - 1) // (least - 1))}
 
     def rom_cost(self, depth, width):
-        return {}
+        if depth * width <= TABLES:
+            return {"LUT": width * -(-depth // 64), "FF": 2 * width}
+        return {"RAM": blocks(depth, width), "FF": width}
 
     def ram_cost(self, depth, width, banks):
-        return {}
+        cells = -(-depth // 64) * -(-width // 3)
+        if cells > CELLS * blocks(depth, width):
+            return {"RAM": banks * blocks(depth, width), "FF": banks * width}
+        tables = 4 * (-(-width // 6) if depth <= 32 else cells) + (width if depth > 64 else 0)
+        return {"LUT": banks * tables, "FF": 2 * banks * width}
+
+
+def blocks(depth, width):
+    """RAMB18E1 of a memory; a RAMB36E1 is two."""
+    bits = next((bits for words, bits in SHAPES if depth <= words), 1)
+    return -(-width // bits) * -(-depth // SHAPES[-1][0])
 
 
 TECHNOLOGY = Plain()
