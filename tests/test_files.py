@@ -270,7 +270,7 @@ STRANGERS = {
     "FIFO": lambda j, away: os.mkfifo(j / "core.npz"),
     "folder": lambda j, away: (j / "core.npz").mkdir(),
     "newline": lambda j, away: (j / "core.v\n").write_text("x"),
-    "too many": lambda j, away: [(j / f"c{n}.v").write_text("x") for n in range(65)],
+    "too many": lambda j, away: [(j / f"c{n}.v").write_text("x") for n in range(files.MOST + 1)],
     "link to a folder": lambda j, away: (shutil.rmtree(j), j.symlink_to(away)),
     "file": lambda j, away: (shutil.rmtree(j), j.write_text("x")),
 }

@@ -11,7 +11,7 @@ def template(spec, name):
         "aclk": "rising edge",
         "aresetn": "synchronous, active low",
         "s_axis_tdata": _data(q.input, spec.lanes_in * e),
-        "s_axis_tlast": "with the last beat of a frame",
+        "s_axis_tlast": "ignored: beats are counted" if spec.count_beats else "with the last beat of a frame",
         "m_axis_tdata": _data(q.output, spec.lanes_out * e),
         "m_axis_tlast": "with the last beat of a frame",
         "m_axis_tuser": "with it: the frame that went in had a wrong length",
