@@ -55,7 +55,9 @@ def _version(asked):
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it and end")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it and end")
+    ] = False,
 ):
     """Trained butterfly networks to FPGA hardware: checkpoint, integers, Verilog, bit-exact simulation."""
 

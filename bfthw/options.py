@@ -86,7 +86,12 @@ Engine = Annotated[
 ]
 Vectors = Annotated[int, typer.Option(help="Whole vectors side by side in a beat", show_default="1")]
 Paired = Annotated[
-    bool, typer.Option("--paired", help="Folded: two products a multiplier; even radices only", show_default="one product a multiplier")
+    bool,
+    typer.Option(
+        "--paired",
+        help="Folded: two products a multiplier; even radices only",
+        show_default="one product a multiplier",
+    ),
 ]
 Products = Annotated[str, typer.Option(help="dsp or lut: what multipliers are made of", show_default="dsp")]
 Target = Annotated[

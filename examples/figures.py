@@ -1,4 +1,4 @@
-"""The pictures of a butterfly and of a core's signals, and the tools' own speed: generating and simulating n = 1024, k = 4.
+"""Pictures of a butterfly and of a core's signals; the tools' own speed: generating and simulating n = 1024, k = 4.
 
 `make demo` has the other figures of the README.
 """

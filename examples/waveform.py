@@ -101,9 +101,9 @@ def notes(seen):
 def pointed(a, b, y, text):
     """A box around a place of a port, the words beside it where there is room."""
     x, anchor = (b + 4, "start") if b < LEFT + CELL * len(PANELS[0]) - 130 else (a - 4, "end")
-    halo = 'paint-order="stroke" stroke="#fff" stroke-width="3"'
     yield f'<rect x="{a + 1}" y="{y + 1}" width="{b - a - 2}" height="18" rx="3" fill="none" stroke="#b5472d"/>'
-    yield f'<text x="{x}" y="{y + 14}" text-anchor="{anchor}" fill="#b5472d" {halo}>{text}</text>'
+    for look in ('stroke="#fff" stroke-width="3"', 'fill="#b5472d"'):  # what lies beneath is pushed aside
+        yield f'<text x="{x}" y="{y + 14}" text-anchor="{anchor}" {look}>{text}</text>'
 
 
 def draw_panel(seen, panel, bottom):

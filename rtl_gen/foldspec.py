@@ -71,8 +71,8 @@ class FoldSpec:
         odd = next((f.pattern for f in self.factors if f.pattern.c % 2), None)
         if odd:
             raise ValueError(
-                f"two products a multiplier (paired) need factors of even radix, whose rows are taken in pairs; {odd} has "
-                f"radix {odd.c}; without paired they can be folded, and a settings file can make a layer pipelined"
+                f"two products a multiplier (paired) need factors of even radix, whose rows are taken in pairs; {odd} "
+                f"has radix {odd.c}; without paired they can be folded, and a settings file can make a layer pipelined"
             )
         if a.w_width > (widest := pair_bits(self.target, a.x_width)):
             raise ValueError(

@@ -6,7 +6,7 @@ from bfthw.reading import read_bytes
 
 SUFFIX = ".mem"
 _INITIAL = re.compile(r"^  initial begin\n((?:    (\w+)\[\d+\] = \d+'[hd]\w+;\n)+)  end\n", re.MULTILINE)
-_READ = re.compile(r'\$readmemh\("([\w.]+)", (\w+)\);', re.ASCII)
+_READ = re.compile(r'\$readmemh\("([\w.]+)", \w+, 0, \d+\);', re.ASCII)
 
 
 def to_files(text, top):
@@ -25,7 +25,8 @@ def to_files(text, top):
             numbers = [(int(word, 16 if base == "h" else 10), -(-int(width) // 4)) for _, width, base, word in words]
             place = "_".join([*name.removeprefix(top).split("__")[1:], memory])
             files[file := f"{top}.{place}{SUFFIX}"] = "".join(f"{n:0{size}x}\n" for n, size in numbers)
-            return f'  initial $readmemh("{file}", {memory});\n'
+            # from 0 up, whatever the order in which a memory is declared
+            return f'  initial $readmemh("{file}", {memory}, 0, {len(words) - 1});\n'
 
         return _INITIAL.sub(one, body)
 
@@ -38,8 +39,9 @@ def left(directory, name):
 
 
 def without_reads(text, files):
-    """Verilog without its reads of the `files`, which are such as a core's Verilog may have; a space stands for each, so
-    that what was on either side does not become one.
+    """Verilog without its reads of the `files`, which are such as a core's Verilog may have.
+
+    A space stands for each, so that what was on either side does not become one.
     """
     return _READ.sub(lambda found: " " if found[1] in files else found[0], text)
 

@@ -22,8 +22,8 @@ from .top import ERRORS_BITS
 def estimate(spec, target=None):
     """Dict of LUT, FF (estimates), DSP and RAM (exact) of the core of a NetworkSpec; target: another than the spec's.
 
-    What plain HDL takes is up to synthesis: for "plain" all four are estimates, of what Yosys makes for a Xilinx 7-series
-    part, RAM in RAMB18E1. Raises ValueError for memories that are too deep.
+    What plain HDL takes is up to synthesis: for "plain" all four are estimates, of what Yosys makes for a Xilinx
+    7-series part, RAM in RAMB18E1. Raises ValueError for memories that are too deep.
     """
     tech = technology(target or spec.target)
     need = _Need(_FAMILIES[tech.name], tech)
@@ -71,8 +71,9 @@ class _Need:
     # parts that occur everywhere
 
     def adder(self, bits, ff=0, *, one=False):
-        """A carry chain: its bits, in whole pairs, and its start; one: of a value and a bit, which needs no tables beside
-        a chain that stands apart from them.
+        """A carry chain: its bits, in whole pairs, and its start.
+
+        one: of a value and a bit, which needs no tables beside a chain that stands apart from them.
         """
         f = self.family
         bits = 0 if one and f.apart else bits

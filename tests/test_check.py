@@ -185,7 +185,8 @@ def test_commands_refuse_and_warn(command, tmp_path):
 
 def test_one_output_that_is_constant():
     layer = Layer(chain=Chain([Factor(np.array([1e-3, 1e-3]).reshape(1, 1, 2, 1))]), bias=np.ones(1))
-    with pytest.warns(QuantisationWarning, match="1 of 1 outputs became constant .number 0.;"), pytest.raises(ValueError):
+    constant = "1 of 1 outputs became constant .number 0.;"
+    with pytest.warns(QuantisationWarning, match=constant), pytest.raises(ValueError):
         compile(Network(layers=[layer]))
 
 

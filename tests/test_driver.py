@@ -183,5 +183,6 @@ def test_the_driver_names_what_it_misses(core, tmp_path):
 def test_missing_tools(folder, monkeypatch, tool):
     which = simulators.shutil.which
     monkeypatch.setattr(simulators.shutil, "which", lambda name: None if name == tool else which(name))
-    with pytest.raises(ValueError, match=re.escape(f"compiled needs {tool}, not found here; on Debian: apt-get install {tool}")):
+    told = f"compiled needs {tool}, not found here; on Debian: apt-get install {tool}"
+    with pytest.raises(ValueError, match=re.escape(told)):
         simulate(folder / "core.json", simulator="compiled")

@@ -285,7 +285,8 @@ def test_journals_of_strangers(kind, folder, tmp_path):
     cut_off(folder, {"core.v": b"new"}, moved=0)
     STRANGERS[kind](folder / JOURNAL, away)
     for action in (lambda: undisturbed(folder).__enter__(), lambda: replace(folder)):
-        with pytest.raises(OSError, match=r"my \$dir/\.bfthw-journal: .* remove|not a folder that bfthw made") as caught:
+        told = r"my \$dir/\.bfthw-journal: .* remove|not a folder that bfthw made"
+        with pytest.raises(OSError, match=told) as caught:
             action()
         assert "\n" not in str(caught.value)
         assert visible(folder) == OLD | {"run.sh": b"mine"} and visible(away) == {"kept.v": b"kept"}

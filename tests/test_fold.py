@@ -227,7 +227,8 @@ def test_two_products_at_the_ends():
 def test_two_products_refused():
     with pytest.raises(ValueError, match="weights of 4 bits would"):
         folded(layer_of((4, 4)), paired=True)
-    with pytest.raises(ValueError, match=r"^stage l:0: .* need factors of even radix, .*; \(4, 3, 3, 2\) has radix 3; "):
+    told = r"^stage l:0: .* need factors of even radix, .*; \(4, 3, 3, 2\) has radix 3; "
+    with pytest.raises(ValueError, match=told):
         folded(symmetric(layer_of((4, 3, 2))), paired=True)
     layer = symmetric(layer_of((4, 4)))
     values = layer.factors[0].values.copy()

@@ -89,7 +89,7 @@ def test_every_key_is_held_against_the_integers(whole):
 @pytest.mark.parametrize(
     "keys, words",
     [
-        ({"stages__0__shift": 1}, r"stages.0.shift is 1, but core.npz and the manifest's choices give \d+; run `bfthw ge"),
+        ({"stages__0__shift": 1}, r"stages.0.shift is 1, but core.npz and the manifest's choices give \d+; run `bfthw"),
         ({"stages__1__pattern": [4, 1, 1, 1]}, r"stages.1.pattern.0 is 4, but core.npz and"),
         ({"stages__0__output__width": 62}, "stages.0.output.width is 62, but"),
         ({"engines__0__stages": ["x"]}, "engines.0.stages.0 is 'x', but"),
@@ -123,7 +123,7 @@ class Nobody:
 
 
 def test_a_host_needs_the_manifest_alone(whole, tmp_path):
-    """Without the core's files nothing can be regenerated; a host asks the board, whose configuration must be the same."""
+    """Without the core's files nothing can be regenerated: a host asks the board, which must be configured alike."""
     path = tmp_path / "core.json"
     path.write_text((whole / "core.json").read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(AssertionError, match="read"):

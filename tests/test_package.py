@@ -54,13 +54,14 @@ def packages(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(packages, tmp_path_factory):
-    """run(command) in an environment of its own, with the packages of this one but not its bfthw, in an empty folder."""
+    """run(command) in an environment of its own, with the packages of this one but not its bfthw, in an empty place."""
     place = tmp_path_factory.mktemp("elsewhere")
     venv.create(place / "venv", symlinks=True)
     python = place / "venv" / "bin" / "python"
     install = "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", packages[2]
     variables = os.environ | {"PYTHONPATH": "", "PYTHONSAFEPATH": "1"}
-    subprocess.run([sys.executable, *install], env=variables, check=True)  # a bfthw on PYTHONPATH would count as installed
+    # a bfthw on PYTHONPATH would count as installed
+    subprocess.run([sys.executable, *install], env=variables, check=True)
     own = sysconfig.get_path("purelib", "venv", {"base": str(place / "venv")})
     Path(own, "others.pth").write_text(sysconfig.get_path("purelib"))
     # whatever is in front on PATH: children take this environment's python
@@ -107,8 +108,8 @@ def test_demo_and_first_commands_of_an_installed_wheel(installed):
 
 
 def test_others_called_sim_and_boards(installed, tmp_path):
-    """Somebody's folder `sim`, a package of theirs or none, and their `boards`: theirs stay theirs, ours say so, and the
-    command line does its work.
+    """Somebody's folder `sim`, a package of theirs or none, and their `boards`: theirs stay theirs, ours say so, and
+    the command line does its work.
     """
     (tmp_path / "sim").mkdir()
     (tmp_path / "sim" / "mine.py").write_text("x = 1")

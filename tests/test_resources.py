@@ -1,8 +1,8 @@
 """Predictions against synthesis: multipliers and block RAMs exact, tables and flip-flops within a quarter.
 
 The constants were fitted to other designs than these. A LUT is a table, a bit of a carry chain or of distributed RAM as
-boards.synth counts them; on ECP5 nextpnr adds two for the start of every carry chain. Plain cores are mapped to a 7-series
-part.
+boards.synth counts them; on ECP5 nextpnr adds two for the start of every carry chain. Plain cores are mapped to a
+7-series part.
 """
 
 import json
@@ -113,7 +113,8 @@ def synthesised(spec, directory):
     """Resource → number, from Yosys."""
     (directory / "core.il").write_text(to_rtlil(spec, "core"))
     if spec.target == "plain":
-        script = "read_rtlil core.il; synth_xilinx -family xc7 -flatten -noiopad -top core; tee -q -o stat.json stat -json"
+        mapped = "synth_xilinx -family xc7 -flatten -noiopad -top core"
+        script = f"read_rtlil core.il; {mapped}; tee -q -o stat.json stat -json"
         tools.run("yosys", ["-q", "-l", "yosys.log", "-p", script], directory=directory, log="yosys.log", kind="yowasp")
         cells = json.loads((directory / "stat.json").read_text())["design"]["num_cells_by_type"]
         others = {cell for cell in cells if cell.startswith(("RAM", "FD"))} - set().union(*XC7.values())

@@ -73,7 +73,7 @@ def test_one_input_or_one_output(tmp_path):
 
 
 def without_contents(text, instead=""):
-    """As synthesis reads it that ignores what memories hold at first: not what `initial` says; instead: of each word."""
+    """As synthesis reads it that ignores what memories hold at first, what `initial` says; instead: of each word."""
     text = re.sub(r"^  initial \$readmemh.*\n", "", text, flags=re.M)
     return re.sub(r"^(    \w+\[\d+\] = )\d+'\w+;\n", rf"\g<1>{instead};\n" if instead else "", text, flags=re.M)
 

@@ -27,7 +27,8 @@ from sim.simulate import check_plain
 def test_every_name_stays_another():
     """Keywords, names that meet once they are plain, and those that are there already."""
     text = (
-        "module \\core.a.b (x);\n  wire \\a.b ;\n  wire \\a$b ;\n  wire a_b;\n  wire [3:0] \\end ;\n  wire \\$1 , \\$1_0 ;\n"
+        "module \\core.a.b (x);\n  wire \\a.b ;\n  wire \\a$b ;\n  wire a_b;\n  wire [3:0] \\end ;\n"
+        "  wire \\$1 , \\$1_0 ;\n"
         "  reg \\$flatten\\a.\\b.$12  [3:0];\n  assign \\a.b  = \\end [2] & (\\$flatten\\a.\\b.$12 [\\$1 ]);\n"
         "  initial \\$auto$x.cc:1:f$7  = 0;\nendmodule\n"
     )
@@ -143,24 +144,25 @@ def test_words_in_decimal_are_read_and_buffers_stay():
     text = f"module core__a(x);\n{body.format('m')}{body.format('w')}    w[x] <= 0;\nendmodule\n"
     made, files = to_files(text, "core")
     assert files == {"core.a_m.mem": "000000ff\nffffffff\n"}
-    assert made == f'module core__a(x);\n  initial $readmemh("core.a_m.mem", m);\n{body.format("w")}    w[x] <= 0;\nendmodule\n'
+    read = '  initial $readmemh("core.a_m.mem", m, 0, 1);\n'
+    assert made == f"module core__a(x);\n{read}{body.format('w')}    w[x] <= 0;\nendmodule\n"
 
 
 @pytest.mark.parametrize(
     "line, found",
     [
-        ('initial $readmemh("core.b.mem", m);', "$readmemh"),
-        ('initial $readmemh("/etc/passwd", m);', "$readmemh"),
-        ('initial $readmemb("core.a.mem", m);', "$readmemb"),
-        ('initial $readmemh("core.a.mem", m, $system("x"));', "$readmemh"),
-        ('wire \\m$readmemh("core.a.mem", m);$system("x");', "$system"),
+        ('initial $readmemh("core.b.mem", m, 0, 3);', "$readmemh"),
+        ('initial $readmemh("/etc/passwd", m, 0, 3);', "$readmemh"),
+        ('initial $readmemb("core.a.mem", m, 0, 3);', "$readmemb"),
+        ('initial $readmemh("core.a.mem", m, 0, $system("x"));', "$readmemh"),
+        ('wire \\m$readmemh("core.a.mem", m, 0, 3);$system("x");', "$system"),
     ],
 )
 def test_only_files_of_the_manifest_are_read(tmp_path, line, found):
     path = tmp_path / "core.v"
-    path.write_text('initial $readmemh("core.a.mem", m);\n')
+    path.write_text('initial $readmemh("core.a.mem", m, 0, 3);\n')
     check_plain(path, reads=["core.a.mem"])
-    path.write_text(f'initial $readmemh("core.a.mem", m);\n{line}\n')
+    path.write_text(f'initial $readmemh("core.a.mem", m, 0, 3);\n{line}\n')
     with pytest.raises(ValueError, match=re.escape(f"has '{found}', which no generated core has")):
         check_plain(path, reads=["core.a.mem"])
 

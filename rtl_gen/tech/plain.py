@@ -21,8 +21,8 @@ SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))  #
 
 
 class Plain(Technology):
-    """Inferred. What a synthesiser makes of it is its own affair; the costs are those of Yosys 0.70 for a 7-series part,
-    tables of six inputs, DSP48E1 and RAMB18E1, as it was seen to map parts of all sizes.
+    """Inferred. What a synthesiser makes of it is its own affair; the costs are those of Yosys 0.70 for a 7-series
+    part, tables of six inputs, DSP48E1 and RAMB18E1, as it was seen to map parts of all sizes.
     """
 
     absorbs = True
