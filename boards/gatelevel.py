@@ -12,7 +12,9 @@ import numpy as np
 import rtl_gen
 from bfthw import cache
 from bfthw.files import undisturbed
-from sim import scenarios, simulators
+from rtl_gen.vectors import random_vectors
+from sim import simulators
+from sim.scenarios import to_integers
 from sim.simulate import check_plain
 
 from .flash import bitstream
@@ -105,7 +107,7 @@ def compare(design, board, netlist, *, clock_hz, inputs=None, count=10, tools="y
     does.
     """
     board, network, begin = find_board(board), design.spec.network, time.monotonic()
-    x = scenarios.random_vectors(network, count, 0) if inputs is None else scenarios.to_integers(network, inputs)
+    x = random_vectors(network, count, 0) if inputs is None else to_integers(network, inputs)
     problems, y = [], None
     with simulation(design, board, netlist, clock_hz=clock_hz, tools=tools) as simulated:
         try:
