@@ -20,7 +20,7 @@ from .importers import real
 from .integers import MOST_INPUTS, load_integers, save_integers
 from .network import Layer, Network
 from .quantize import Formats, quantise
-from .reading import LIMIT, CheckpointError, nearest, reader, some
+from .reading import LIMIT, NOT_TAKEN, CheckpointError, nearest, reader, some
 from .storage import is_integers
 
 __all__ = ["Checkpoint", "CheckpointError", "is_integers", "load", "load_integers", "save", "save_integers"]
@@ -109,7 +109,7 @@ class File:
         names = _ordered(path, list(tables), described, None if some_of else order, contents.ordered, notes)
         if some_of:
             rest = [name for name in names if name not in order]
-            notes.append(f"not taken, as the order does not name them: {some(rest)}")
+            notes.append(f"{NOT_TAKEN}: {some(rest)}")
             names, formats = order, None  # they were chosen for all layers in a row
         layers = [_layer(path, name, tables[name], notes) for name in names]
         if description is None:

@@ -1,28 +1,37 @@
 """Many networks at once: every file of a folder, or every layer of a file as a network of its own."""
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from . import shards
 from .checkpoint import File
-from .reading import LIMIT, CheckpointError, some
+from .reading import LIMIT, NOT_TAKEN, CheckpointError, some
 from .storage import SUFFIXES
 
 MOST = 1000  # files of a folder
 
 
 class Part(NamedTuple):
-    """name: of a file in a folder, without its suffix, or of a layer. opened: the layer's File; options: its own."""
+    """name: of a file in a folder, without its suffix, or of a layer. opened: the layer's File; options: its own.
+
+    said: notes that were given already, of all layers of a file.
+    """
 
     name: str
     path: Path
     opened: File | None = None
     options: dict | None = None
+    said: set | None = None
 
     def read(self):
-        """The Checkpoint of a layer alone."""
-        return self.opened.read(order=[self.name], options=self.options)
+        """The Checkpoint of a layer alone, its notes its format and what was not said before."""
+        checkpoint = self.opened.read(order=[self.name], options=self.options)
+        said = self.said - {note for note in self.said if note.startswith("format")}
+        notes = [note for note in checkpoint.notes if note not in said and not note.startswith(NOT_TAKEN)]
+        self.said.update(notes)
+        return replace(checkpoint, notes=tuple(notes))
 
 
 def parts(path, *, key=None, order=None, format=None, shapes=None, options=None, limit=LIMIT):
@@ -38,7 +47,7 @@ def parts(path, *, key=None, order=None, format=None, shapes=None, options=None,
             raise CheckpointError(f"{path}: an order is of layers in one file; of a folder every file is taken")
         return _files(path)
     opened = File(path, key=key, format=format, shapes=shapes, limit=limit)
-    (names, prefix), used, found = opened.layers(), set(), []
+    (names, prefix), used, found, said = opened.layers(), set(), [], set()
     order = [name.removeprefix(prefix) for name in order or ()]
     options = {key.removeprefix(prefix): value for key, value in (options or {}).items()}
     unknown = [name for name in order if name not in names]
@@ -47,7 +56,7 @@ def parts(path, *, key=None, order=None, format=None, shapes=None, options=None,
     for name in order or names:
         chosen = _asked(opened, name, options)
         used |= chosen.keys()
-        found.append(Part(name, path, opened, chosen))
+        found.append(Part(name, path, opened, chosen, said))
     unused = [option for option in options if option not in used]
     if unused:
         raise CheckpointError(f"{path}: the option {unused[0]!r} says nothing of any layer; there are {some(names)}")

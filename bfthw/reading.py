@@ -17,6 +17,7 @@ ROOM = 256 << 20  # bytes of memory beyond four times the file
 OWN = 164 << 20  # of these: the program itself, with the libraries that readers import
 TEXT = 4 << 20  # bytes of manifests, reports and other descriptions
 DEEPEST, VALUES = 50, 1 << 18  # levels and values of a description
+NOT_TAKEN = "not taken, as the order does not name them"  # a note, before names of layers
 FAULTS = 1000  # of a description that are listed
 _KINDS = {
     stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",

@@ -54,7 +54,7 @@ def choose(path, table, key=None):
         raise CheckpointError(f"{path}: no state dict under the key {key!r}{there}{nearest(key, found)}")
     if len(found) > 1 and key is None:
         raise CheckpointError(
-            f"{path}: holds {len(found)} state dicts, {listed}: choose with --key {next(iter(found))!r}, in Python key="
+            f"{path}: holds {len(found)} state dicts, {listed}: choose with --key {next(iter(found))!r} (Python: key=)"
         )
     if not found:
         for name, value in table.items():

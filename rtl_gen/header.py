@@ -35,7 +35,7 @@ def header(spec, name):
         "Stages, with patterns (a, b, c, d):",
         *_stages(spec),
         "",
-        *_item("target", _target(spec)),
+        *_item("target", _target(spec, name)),
         *_item("latency", f"{spec.latency} cycles from the first beat in to the first beat out, empty and unstalled"),
         *_item("interval", f"{spec.interval} cycles a frame" + (f" of {e} vectors" if e > 1 else "")),
         "",
@@ -76,10 +76,10 @@ def _harmless(name):
     return re.sub(r"(?i)verilator|import", "_", short_stage(name))[-60:]
 
 
-def _target(spec):
+def _target(spec, name):
     if spec.target == "plain":
         return f"plain: nothing but Verilog-2005, for any synthesis; {ROMS[spec.roms]}"
-    return f"{spec.target}: primitives of that family are instanced; simulation needs models of them, as bfthw has"
+    return f"{spec.target}: primitives of that family are instanced; simulation needs their models, {name}_models.v"
 
 
 def _frames(spec):

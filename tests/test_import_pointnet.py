@@ -196,10 +196,20 @@ def test_each_layer_of_a_file(saved, tmp_path):
     code, shown = run("inspect", path, "--shapes", shapes, "--each")
     assert not code and "note: 18 layers, each on its own, without batch norms" in shown
     assert len(re.findall("^pointnet.pth, float;", shown, re.MULTILINE)) == 18
+    assert shown.count("note: taken for granted: ") == 1 and "note: not taken" not in shown  # said once
+    assert shown.count("note: format recognised: debut") == 18
     order = ["--order", "classifier,stn.fc3"]
     code, shown = run("quantize", path, "--shapes", shapes, "--each", *order, "-o", tmp_path / "q")
     assert not code and sorted(p.name for p in (tmp_path / "q").iterdir()) == ["classifier.npz", "stn.fc3.npz"]
     assert bfthw.load_integers(tmp_path / "q" / "stn.fc3.npz").outputs == 9
+
+
+def test_a_layer_of_a_file_that_is_not_read(tmp_path):
+    """It is named beside those that are, without the list of all that was looked for."""
+    np.savez(tmp_path / "w.npz", **{"stem.weight": np.ones((4, 3, 3, 3)), "head.weight": np.ones((2, 4))})
+    code, shown = run("inspect", tmp_path / "w.npz", "--each")
+    line = "no layer that is read here; found 'stem.weight' (4, 3, 3, 3); layers of the file that are read: 'head'\n"
+    assert code == 1 and line in shown and "1 of 2 failed: 'stem'" in shown
 
 
 @pytest.fixture

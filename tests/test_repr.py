@@ -12,6 +12,11 @@ from boards.fit import fit
 from boards.table import BOARDS
 
 
+def test_a_layer_of_torch_in_a_line():
+    shown = repr(bfthw.nn.ButterflyPointwise(24, 40))
+    assert re.fullmatch(r"ButterflyPointwise\(24 -> 40, 264 weights = 27.5 % of dense, \[\(.*\], .*relu=False\)", shown)
+
+
 def test_a_line_with_what_counts(tmp_path):
     """Of a network so large that its numbers would fill pages."""
     network = bfthw.Network(layers=(bfthw.Layer(chain=bfthw.Chain.random(bft(64, 4), seed=3), name="a"),))

@@ -17,7 +17,7 @@ from boards.build import _Flow
 from rtl_gen import load_design, to_verilog, write
 from rtl_gen.header import header
 from rtl_gen.memories import to_files
-from rtl_gen.names import plain_names
+from rtl_gen.names import check_name, plain_names
 from sim import simulate
 from sim.simulate import check_plain
 
@@ -37,6 +37,16 @@ def test_every_name_stays_another():
         "  reg a_b_n12 [3:0];\n  assign a_b_2 = end_2[2] & (a_b_n12[n1]);\n"
         "  initial start_7 = 0;\nendmodule\n"
     )
+
+
+def test_no_name_is_a_keyword_of_systemverilog():
+    """Verilator reads .v files as that: `inside` of a board's shell is no name there."""
+    words = ("inside", "checker", "cover", "unique0", "soft")
+    text = plain_names("".join(f"wire \\{word} ;\n" for word in words))
+    assert text == "".join(f"wire {word}_2;\n" for word in words)
+    for word in words:
+        with pytest.raises(ValueError, match=f"{word}_core would do"):
+            check_name(word)
 
 
 def test_signals_have_the_names_of_their_engines():

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..line import Line
 from ..network import Layer
-from ..reading import CheckpointError, short, some
+from ..reading import NOT_TAKEN, CheckpointError, short, some
 from . import blast, debut, dense, monarch, released, special, torch_butterfly
 from .between import Between
 from .layout import Hints
@@ -114,7 +114,7 @@ def _taken(path, groups, kinds, wanted, format, notes):
         names = [name for name in names if name in wanted]
         if len(names) < len(groups):
             rest = sorted((n for n in groups if n not in names), key=lambda n: kinds[n] != "batch norm")
-            notes.append(f"not taken, as the order does not name them: {some(rest)}")
+            notes.append(f"{NOT_TAKEN}: {some(rest)}")
     strangers = [name for name in names if kinds[name] is None]
     if strangers or all(kinds[name] == "batch norm" for name in names):
         raise CheckpointError(f"{path}: {_unknown(strangers, groups, names, kinds, format)}")
@@ -260,4 +260,6 @@ def _unknown(strangers, groups, names, kinds, format):
             return f"{start}{hint}; bfthw.nn.extract(model, x, folder) writes each with its norm and its ReLU"
     else:
         start, hint = f"no layer that is read here; found {listed}", ""
+        if others := [name for name, kind in kinds.items() if kind not in (None, "batch norm")]:
+            return f"{start}; layers of the file that are read: {some(others)}"
     return f"{start}. Looked for, each behind <layer>.: {native}{looked}{hint}"

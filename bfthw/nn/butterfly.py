@@ -92,6 +92,9 @@ class Butterfly(nn.Module):
         parts = f"residual={self.residual}, bias={self.bias is not None}, relu={self.relu}"
         return f"{self.inputs} -> {self.outputs}, {cost}, [{stages}], {parts}"
 
+    def __repr__(self):
+        return f"{self._get_name()}({self.extra_repr()})"  # a line: its factors would say the patterns again
+
 
 def _patterns(owner, shape, outputs, base):
     """The chain that a layer's arguments name."""

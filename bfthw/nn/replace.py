@@ -104,7 +104,8 @@ def _plan(model, linear, leave, chain):
     _check_names("chain", chain if isinstance(chain, dict) else (), layers)
     if not layers:
         kinds = "no 1x1 convolution" + (" or Linear" if linear else "; linear=True takes Linear too")
-        raise ValueError(f"replace: there is nothing to replace: {kinds}")
+        stay = "".join(f"; {row.name or '0'!r} stays: {row.why}" for row in rows[:3])
+        raise ValueError(f"replace: there is nothing to replace: {kinds}{stay}")
     return rows, layers, shapes
 
 
@@ -125,12 +126,15 @@ def _candidates(model, linear, leave):
     readers = {id(child) for module in modules.values() if isinstance(module, READERS) for child in module.children()}
     for name, module in modules.items():
         pointwise = isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)
-        if not pointwise and not (linear and isinstance(module, nn.Linear)):
+        of_sequences = isinstance(module, nn.Conv1d) and module.kernel_size == (1,)
+        if not pointwise and not of_sequences and not (linear and isinstance(module, nn.Linear)):
             continue
         if f"{name}.".startswith(left):
             yield name, module, "asked"
         elif id(module) in readers:
             yield name, module, "attention takes its weights"
+        elif of_sequences:
+            yield name, module, "an nn.Conv1d"
         else:
             _check(name, module)
             yield name, module, ""

@@ -16,7 +16,7 @@ def template(spec, name):
         "m_axis_tlast": "with the last beat of a frame",
         "m_axis_tuser": "with it: the frame that went in had a wrong length",
         "frame_error": "there was such a frame since the reset",
-        "frame_errors": "so many",
+        "frame_errors": "how many, 65535 at most",
         "saturated": "values that were clipped, counted in each cycle; may stay open",
     }
     return "\n".join(
