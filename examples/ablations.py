@@ -3,8 +3,8 @@
     python examples/ablations.py            14 variants, 5 seeds: writes docs/ablations.md and its plot
     python examples/ablations.py --quick    one seed, one epoch: a try, writes nothing without --out
 
-All variants are plain `bfthw.nn` layers, so each goes to hardware as it is: a residual or a ReLU over pairs of factors
-is a layer of two factors. The task is 64 pixels -> body -> batch norm, ReLU -> 10 classes.
+The training is compare.py's. All variants are plain `bfthw.nn` layers, so each goes to hardware as it is: a residual or
+a ReLU over pairs of factors is a layer of two factors. The task is 64 pixels -> body -> batch norm, ReLU -> 10 classes.
 """
 
 from dataclasses import dataclass
@@ -14,19 +14,15 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from digits.data import INPUT, load
+from compare import BATCH, CLASSES, DECAY, EPOCHS, RATE, SEEDS, N, accuracy, difference, make_model, train, weights
+from digits.data import load
 from rich.console import Console
 from rich.progress import track
 from torch import nn
-from torch.nn import functional
 
-from bfthw import chain, compile, files, make_settings, plots
-from bfthw.nn import Butterfly, parameter_groups, to_network
+from bfthw import chain, files, plots
+from bfthw.nn import Butterfly
 from bfthw.nn.structures import Circulant, Grouped, LowRank
-
-N, CLASSES, BATCH, EPOCHS, SEEDS, RATE = 64, 10, 64, 20, 5, 0.01
-DECAY = 0.1  # of AdamW; on the factors of the variants called so, else on the other matrices alone
-SETTINGS = {"weight_bits": 8, "activation_bits": 10, "input_bits": INPUT.width, "input_frac": INPUT.frac}
 
 
 def pairs(base, *, residual=False, relu=False):
@@ -49,8 +45,7 @@ class Variant:
     decay: bool = False
 
     def model(self):
-        head = nn.Linear(self.width, CLASSES)
-        return nn.Sequential(self.body(), nn.BatchNorm1d(self.width), nn.ReLU(), head)
+        return make_model(self.body, self.width)
 
 
 BFT, HEAD = 768, CLASSES * N  # 2 * 64 * 6 = 4 * 64 * 3 multiplications
@@ -74,40 +69,6 @@ VARIANTS = (
     Variant("k = 2, first to last, decay", "decay", lambda: Butterfly(N, base=2), BFT + HEAD, decay=True),
     Variant("k = 4, first to last, decay", "decay", lambda: Butterfly(N, base=4), BFT + HEAD, decay=True),
 )
-
-
-def accuracy(scores, y):
-    return float((np.asarray(scores).argmax(axis=1) == y).mean())
-
-
-def train(variant, data, *, seed, epochs):
-    """(accuracy on the held-out images after each epoch, the trained model in eval mode, accuracy in integers)."""
-    x, y, x_test, y_test = data
-    torch.manual_seed(seed)
-    model, generator = variant.model(), torch.Generator().manual_seed(seed)
-    parameters = model.parameters() if variant.decay else parameter_groups(model, DECAY)
-    optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)
-    images, labels, held_out = torch.tensor(x, dtype=torch.float32), torch.tensor(y), torch.tensor(x_test).float()
-    batches = len(x) // BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=epochs * batches)
-    curve = []
-    for _ in range(epochs):
-        model.train()
-        for rows in torch.randperm(len(x), generator=generator)[: batches * BATCH].reshape(batches, BATCH):
-            optimiser.zero_grad()
-            functional.cross_entropy(model(images[rows]), labels[rows]).backward()
-            optimiser.step()
-            schedule.step()
-        with torch.no_grad():
-            curve.append(accuracy(model.eval()(held_out), y_test))
-    integers = compile(to_network(model), settings=make_settings(**SETTINGS), calibration=x)
-    return curve, model, accuracy(integers.predict(x_test), y_test)
-
-
-def weights(variant):
-    """Of the body and the head; there are no biases in the body."""
-    body, *_, head = variant.model()
-    return sum(p.numel() for p in body.parameters()) + head.weight.numel()
 
 
 def spread(values):
@@ -145,10 +106,8 @@ def plot(curves, path):
 
 def compared(results, first, second):
     """A sentence on the paired difference of two variants, seed by seed."""
-    difference = 100 * (np.array([c[-1] for c in results[first][0]]) - np.array([c[-1] for c in results[second][0]]))
-    error = difference.std(ddof=1) / len(difference) ** 0.5 if len(difference) > 1 else float("nan")
-    clear = abs(difference.mean()) > 2 * error
-    return f"{first} less {second}: {difference.mean():+.2f} ± {error:.2f}{'' if clear else ', not to be told apart'}"
+    ends = ([curve[-1] for curve in results[name][0]] for name in (first, second))
+    return f"{first} less {second}: {difference(*ends)}"
 
 
 CLAIMS = (
@@ -169,7 +128,7 @@ CLAIMS = (
 
 def document(results, *, seeds, epochs):
     rows = [
-        f"| {v.name} | {v.work} | {weights(v)} | {spread([c[-1] for c in results[v.name][0]])} | "
+        f"| {v.name} | {v.work} | {weights(v.model())} | {spread([c[-1] for c in results[v.name][0]])} | "
         f"{spread(results[v.name][1])} |"
         for v in VARIANTS
     ]
@@ -202,7 +161,8 @@ def document(results, *, seeds, epochs):
         *claims,
         "",
         "The task is far easier than the paper's and its layers are small, so differences are small too. Each layer "
-        "stands alone here; the paper has thirteen in a row.",
+        "stands alone here; the paper has thirteen in a row. Other structures, by one command: "
+        "[two-structures.md](two-structures.md).",
         "",
     ])
 
@@ -222,9 +182,9 @@ def main(
     results = {v.name: ([], []) for v in VARIANTS}
     # seed by seed, so that a run cut short has compared all variants
     for seed, variant in track([(s, v) for s in range(seeds) for v in VARIANTS], "training", console=console):
-        curve, _, integer = train(variant, data, seed=seed, epochs=epochs)
+        curve, _, integers = train(variant.model, data, seed=seed, epochs=epochs, decay=variant.decay)
         results[variant.name][0].append(curve)
-        results[variant.name][1].append(integer)
+        results[variant.name][1].append(accuracy(integers.predict(data[2]), data[3]))
     for name, (curves, integers) in results.items():
         exact = spread([c[-1] for c in curves])
         console.print(f"{name:<34}{exact:>14} %   in integers {spread(integers):>14} %", soft_wrap=True)

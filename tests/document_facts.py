@@ -71,12 +71,14 @@ FACTS = {
         "docs/ablations.md": r"and (\d+) held-out",
         "docs/projection.md": r"(?:the digits: |of )(\d+) held-out",
         "docs/quantisation.md": r"the (\d+) held-out",
+        "docs/two-structures.md": r"and (\d+) are held out",
     },
     "digits, points of one image": {
         "examples/digits/README.md": r"One image is ([\d.]+) points",
         "docs/ablations.md": r"one image is ([\d.]+) %",
         "docs/projection.md": r"One image is ([\d.]+) points",
         "docs/quantisation.md": r"an image is ([\d.]+);",
+        "docs/two-structures.md": r"one image is ([\d.]+) points",
         "100 / 355": lambda: f"{100 / 355:.2f}",
     },
     "digits, weights": {

@@ -25,6 +25,7 @@ def examples():
 
 
 ablations = examples()
+SETTINGS = sys.modules["compare"].SETTINGS
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,8 @@ def test_work_is_equal(variant):
     if variant.name == "circulant, FFT":
         assert network.layers[0].chain.weights == 64 * 64 and abs(variant.work / 1408 - 1) < 0.1
     else:
-        assert sum(layer.chain.weights for layer in network.layers) == variant.work == ablations.weights(variant)
+        assert sum(layer.chain.weights for layer in network.layers) == variant.work
+        assert ablations.weights(variant.model()) == variant.work
         assert abs(variant.work / 1408 - 1) < 0.04
 
 
@@ -58,7 +60,7 @@ def test_network_is_the_module_and_quantises(variant, data):
     network = to_network(model.eval())
     wanted = model(x).detach().numpy()
     assert np.allclose(network(data[0][:200]), wanted, rtol=1e-9, atol=1e-9)
-    integers = compile(network, settings=make_settings(**ablations.SETTINGS), calibration=data[0])
+    integers = compile(network, settings=make_settings(**SETTINGS), calibration=data[0])
     error = integers.predict(data[0][:200]) - wanted
     assert np.square(error).mean() < 0.02 * np.square(wanted).mean()
 
@@ -81,9 +83,18 @@ def test_decay_reaches_the_factors_where_it_is_said(data):
     for name in ("BFT, k = 4", "k = 4, first to last, decay"):
         torch.manual_seed(3)
         before = by_name[name].model()[0].factors[0].detach()
-        _, model, _ = ablations.train(by_name[name], zeros, seed=3, epochs=1)
+        _, model, _ = ablations.train(by_name[name].model, zeros, seed=3, epochs=1, decay=by_name[name].decay)
         moved.append(float((model[0].factors[0].detach() - before).abs().max()))
     assert moved[0] == 0 and moved[1] > 0
+
+
+def test_page_is_what_is_written():
+    """But for its tables, whose figures take the whole run."""
+    results = {v.name: ([[0.9], [0.8]], [0.9, 0.8]) for v in ablations.VARIANTS}
+    page = (EXAMPLES.parent / "docs" / "ablations.md").read_text(encoding="utf-8")
+    written = ablations.document(results, seeds=5, epochs=20)
+    prose = [[line for line in text.splitlines() if line[:1] != "|"] for text in (page, written)]
+    assert prose[0] == prose[1]
 
 
 @pytest.mark.slow
