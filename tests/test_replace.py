@@ -176,7 +176,7 @@ def hooked():
         ),
         (lambda: replace(nn.Conv2d(16, 16, 1, device="meta")), "layer '0': 'weight' has no values"),
         (lambda: replace(nn.Linear(16, 16)), "nothing to replace: no 1x1 convolution; linear=True takes Linear too"),
-        (lambda: replace(nn.Conv2d(3, 4, 1)), "nothing to replace: no 1x1 convolution"),
+        (lambda: replace(nn.Conv2d(3, 4, 1)), "nothing to replace: all 1 layers stay, '0' because: no chain is cheaper"),
         (lambda: replace(Net(), leave=["wid"]), "leave: there is no 'wid'; did you mean 'wide'"),
         (lambda: replace(Net(), chain={"stem": "bft4"}), "chain: there is no 'stem'"),
         (lambda: replace(Net(), chain="monarch:999"), "layer 'wide': monarch:999: blocks must be 2 to 16"),
