@@ -48,10 +48,10 @@ def replace(
 ):
     """A copy of a model with every 1x1 convolution a butterfly; its attribute `replaced` has a `Replaced` of each.
 
-    linear: nn.Linear too. leave: names of modules that stay, with all that is in them, wherever else they stand. chain: None, `structures.way`;
-    a name as `bfthw project --chain` takes, patterns, or {layer: one of these}, the others by `structures.way`; of
-    grouped convolutions, each group's. residual: whether layers with as many outputs as inputs have one; None: with
-    new weights they do.
+    linear: nn.Linear too. leave: names of modules that stay, with all that is in them, wherever else they stand.
+    chain: None, `structures.way`; a name as `bfthw project --chain` takes, patterns, or {layer: one of these}, the
+    others by `structures.way`; of grouped convolutions, each group's. residual: whether layers with as many outputs as
+    inputs have one; None: with new weights they do.
     Weights are new ones, as of Butterfly; with project=True those nearest to the layer's, `how` (method, sweeps, ridge)
     as of `bfthw.project.project`. With samples x, a tensor or a tuple of the model's arguments, they are nearest in
     what the layer gives when the model sees these, a fifth of the samples held out by seed.
