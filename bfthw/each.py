@@ -81,7 +81,8 @@ def _files(folder):
         part = shards.PART.search(path.stem)
         if part and path.with_name(f"{path.stem[: part.start()]}{path.suffix}.index.json").exists():
             continue  # its index says so
-        if path.name.startswith(".") or not (index or suffix in (*SUFFIXES, ".onnx")) or not path.is_file():
+        known = (index or suffix in (*SUFFIXES, ".onnx")) and path.is_file()
+        if path.name.startswith(".") or not path.name.isprintable() or not known:  # a name may steer a terminal
             others.append(path.name)
             continue
         # w.pth.tar and model.safetensors.index.json have two and three suffixes

@@ -11,6 +11,8 @@ import numpy as np
 from . import chain as chains
 from .chain import Chain, Factor, Indexed, dense, divisors, factorise, mixed_radix, patterns
 
+WIDEST = 1 << 20  # inputs or outputs for which chains are sought
+
 
 def index(pattern):
     """The inputs of each output of a factor, int64 (outputs, c): what would make any pattern an Indexed one."""
@@ -322,7 +324,7 @@ def ways(inputs, outputs=None, base=4):
     cheapest, and over the next power of the base and of two; the deformable chain.
     """
     outputs = inputs if outputs is None else outputs
-    chains._check_sizes("ways", inputs=inputs, outputs=outputs)
+    _check_widths("ways", inputs, outputs)
     if type(base) is not int or base < 2:
         raise ValueError(f"ways: base must be 2 or more, got {base!r}")
     size = max(inputs, outputs, 2)
@@ -342,9 +344,18 @@ def way(inputs, outputs=None):
     index cost more in hardware.
     """
     outputs = inputs if outputs is None else outputs
-    chains._check_sizes("way", inputs=inputs, outputs=outputs)
+    _check_widths("way", inputs, outputs)
     exact, wider = _exact(inputs, outputs, 4), _wider(inputs, outputs, 4)
     return wider if wider and wider.weights < 0.8 * exact.weights else exact
+
+
+def _check_widths(owner, inputs, outputs):
+    chains._check_sizes(owner, inputs=inputs, outputs=outputs)
+    if max(inputs, outputs) > WIDEST:
+        raise ValueError(
+            f"{owner}: chains are sought for {WIDEST} inputs and outputs at most, got {inputs} and {outputs}; give "
+            f"patterns"
+        )
 
 
 def _exact(inputs, outputs, base):

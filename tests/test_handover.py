@@ -319,6 +319,17 @@ def test_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["c.xdc"]
 
 
+@pytest.mark.parametrize("names", [("c", "c_tb"), ("c_tb", "c"), ("c", "c_inst"), ("c_models", "c")])
+def test_no_core_takes_the_place_of_what_stands_beside_another(tmp_path, names):
+    spec = SPECS["short"]()
+    write_spec(spec, tmp_path, name=names[0])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(FileExistsError, match=rf"c_\w+\.v: would be of two cores, {names[1]} and {names[0]}"):
+        write_spec(spec, tmp_path, name=names[1])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    write_spec(spec, tmp_path, name=f"other_{names[1]}")
+
+
 def test_nothing_of_an_earlier_core_stays(tmp_path):
     spec = spec_of("spatial", "banked", target="ecp5")
     write_spec(spec, tmp_path, name="c")

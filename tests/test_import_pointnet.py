@@ -223,13 +223,14 @@ def folder(tmp_path):
     (folder / "notes.txt").write_text("x")
     np.save(folder / "x.npy", rng.normal(size=(40, 2)))
     (folder / "inner.npz").mkdir()
+    (folder / "odd\x1b[31m\n.npz").write_bytes(b"nothing")
     return folder
 
 
 def test_each_file_of_a_folder(folder, tmp_path):
     code, shown = run("inspect", folder, "--each")
     assert code == 1 and "3 files, each on its own" in shown
-    assert "passed over: 'inner.npz', 'notes.txt', 'x.npy'" in shown
+    assert r"passed over: 'inner.npz', 'notes.txt', 'odd\x1b[31m\n.npz', 'x.npy'" in shown
     assert shown.count(", float;") == 2 and f"{folder}: 1 of 3 failed: 'bad'" in shown
     assert f"error: {folder / 'bad.pt'}: not a valid file of weights" in shown
     code, shown = run("inspect", folder)

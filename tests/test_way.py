@@ -86,6 +86,12 @@ def test_what_is_chosen(n, m, code):
     assert way(n, m).code == code and code in [one.code for one in ways(n, m)]
 
 
+@pytest.mark.parametrize("make", [ButterflyPointwise, Butterfly, way, ways])
+def test_too_wide_is_refused_at_once(make):
+    with pytest.raises(ValueError, match="for 1048576 inputs and outputs at most, got 2097152 and 3"):
+        make(1 << 21, 3)
+
+
 def test_base_four_is_the_butterfly_transform():
     for n in (4, 16, 64, 256, 1024):
         assert way(n).patterns == chain.bft(n, 4) == Butterfly(n, base=4).patterns

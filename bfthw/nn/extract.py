@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from .. import files
@@ -45,16 +46,26 @@ def extract(model, x, folder, *, leave=(), rows=ROWS, seed=0):
     of functions, are folded into it where they are all that happens to its outputs. Inputs are what the layer got, (N,
     n), at most `rows` of them, drawn by seed. leave: names of butterflies that are left out. Returns an `Extracted` of
     each, in the model's order.
-    Raises ValueError, with the name, where a butterfly sees nothing of x, is changed by hooks, or isn't as its kind is,
-    for an unknown name, and where there is none. Each pair of files is replaced as one.
+    Raises ValueError, with the name, where a butterfly sees nothing of x or what isn't finite, is changed by hooks, or
+    isn't as its kind is, where two would be in one file, for an unknown name, and where there is none. Each pair of
+    files is replaced as one.
     """
+    if rows < 1:
+        raise ValueError(f"extract: rows must be at least 1, got {rows}")
     model, folder = unwrapped(model), Path(folder)
-    modules = dict(_butterflies(model))
+    modules, leave = dict(_butterflies(model)), [leave] if isinstance(leave, str) else leave
     if unknown := [name for name in leave if name not in modules]:
         raise ValueError(f"extract: leave: there is no butterfly {unknown[0]!r}{nearest(unknown[0], modules)}")
     modules = {name: module for name, module in modules.items() if name not in leave}
     if not modules:
         raise ValueError("extract: the model has no butterflies; bfthw.nn.replace puts them in")
+    places = {}
+    for name in modules:
+        if (other := places.setdefault(_place(name), name)) != name:
+            raise ValueError(
+                f"extract: butterflies {other!r} and {name!r} would both be {_place(name)}.safetensors; "
+                f"leave=[{name!r}] leaves one out"
+            )
     behind = followers(model, modules, x)
     inputs = inputs_of(model, modules, x, dict.fromkeys(modules, rows), seed)
     layers = {}
@@ -64,6 +75,8 @@ def extract(model, x, folder, *, leave=(), rows=ROWS, seed=0):
                 f"extract: butterfly {name!r} sees nothing of x when the model runs in eval mode; leave=[{name!r}] "
                 "leaves it out"
             )
+        if not np.isfinite(inputs[name]).all():
+            raise ValueError(f"extract: butterfly {name!r} gets inputs that are no finite numbers")
         layers[name] = _layer(name, module, behind[name])
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -85,6 +98,11 @@ def _butterflies(module, path=""):
         yield from _butterflies(child, f"{path}.{name}" if path else name)
 
 
+def _place(name):
+    """A module's name as that of a layer and of its files."""
+    return re.sub(r"[^A-Za-z0-9_.]", "_", name) or "0"
+
+
 def _layer(name, module, steps):
     """The float Layer of a butterfly and what was found behind it."""
     try:
@@ -94,8 +112,10 @@ def _layer(name, module, steps):
         if butterfly is None:
             raise ValueError(f"a {type(module).__name__} has a forward of its own")
         line = Line()
-        line.layer(to_layer(butterfly, re.sub(r"[^A-Za-z0-9_.]", "_", name) or "0"))
+        line.layer(to_layer(butterfly, _place(name)))
         for kind, numbers in steps or ():
+            if line.layers[0].relu:  # its own: nothing goes through it
+                break
             if kind == "norm":
                 line.norm(name, *numbers)
             else:

@@ -77,7 +77,7 @@ def read(module, name):
     if getattr(module, "complex", False):
         raise ValueError(f"{what}: complex weights have no real butterfly of the same size")
     kernel = getattr(module, "kernel_size", 1)
-    if {kernel} - {1, (1,), (1, 1)}:
+    if kernel not in (1, (1,), (1, 1)):
         raise ValueError(f"{what}: only pointwise convolutions (kernel 1) are supported, got kernel {kernel}")
     module = deepcopy(module).double()
     inner = module.conv if kind.name == "Fusion" else module

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import contextmanager
+from copy import deepcopy
 
 import torch
 from torch import nn
@@ -74,6 +75,13 @@ def refresh(module):
     with evaluated(module), torch.no_grad():
         for hook in module._forward_pre_hooks.values():
             hook(module, ())
+
+
+def copied(module):
+    """A deep copy, also of modules whose hooks keep results of their parameters as attributes, which torch refuses."""
+    attributes = [value for one in module.modules() for value in vars(one).values()]
+    made = [value for value in attributes if isinstance(value, torch.Tensor) and not value.is_leaf]
+    return deepcopy(module, {id(value): value.detach().clone() for value in made})
 
 
 @contextmanager

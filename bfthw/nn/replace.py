@@ -1,6 +1,5 @@
 """A network's pointwise convolutions and dense layers as butterflies: with new weights, or the nearest ones."""
 
-from copy import deepcopy
 from dataclasses import dataclass
 from dataclasses import replace as changed
 
@@ -17,7 +16,7 @@ from ..network import Layer
 from ..reading import nearest
 from ..structures import side_by_side, way
 from .butterfly import Butterfly, ButterflyPointwise
-from .hooks import is_plain, refresh, unwrapped
+from .hooks import copied, is_plain, refresh, unwrapped
 from .watch import inputs_of, samples, taken
 
 ROWS, ENOUGH = 1024, 4  # vectors of a layer that are fitted, and how many there are for each input at least
@@ -49,10 +48,10 @@ def replace(
 ):
     """A copy of a model with every 1x1 convolution a butterfly; its attribute `replaced` has a `Replaced` of each.
 
-    linear: nn.Linear too. leave: names of modules that stay, with all that is in them. chain: None, `structures.way`;
-    a name as `bfthw project --chain` takes, patterns, or {layer: one of these}, the others by `structures.way`; of
-    grouped convolutions, each group's. residual: whether layers with as many outputs as inputs have one; None: with
-    new weights they do.
+    linear: nn.Linear too. leave: names of modules that stay, with all that is in them, wherever else they stand.
+    chain: None, `structures.way`; a name as `bfthw project --chain` takes, patterns, or {layer: one of these}, the
+    others by `structures.way`; of grouped convolutions, each group's. residual: whether layers with as many outputs as
+    inputs have one; None: with new weights they do.
     Weights are new ones, as of Butterfly; with project=True those nearest to the layer's, `how` (method, sweeps, ridge)
     as of `bfthw.project.project`. With samples x, a tensor or a tuple of the model's arguments, they are nearest in
     what the layer gives when the model sees these, a fifth of the samples held out by seed.
@@ -65,7 +64,7 @@ def replace(
         raise ValueError("replace: x goes with project=True; new weights need no samples")
     if how and not project:
         raise ValueError(f"replace: {next(iter(how))} goes with project=True")
-    model = deepcopy(unwrapped(model))
+    model = copied(unwrapped(model))
     rows, layers, shapes = _plan(model, linear, leave, chain)
     how, before = {"seed": seed, **how}, _parameters(model)
     vectors = {} if x is None else _vectors(model, layers, x, seed)
@@ -90,8 +89,10 @@ def replace(
 
 def _plan(model, linear, leave, chain):
     """(Replaced of every layer, {name: module} of those to replace, {name: patterns of each group})."""
-    rows, layers, shapes = [], {}, {}
-    for name, module, why in _candidates(model, linear, leave):
+    rows, layers, shapes, names = [], {}, {}, _names(model)
+    if isinstance(chain, dict):
+        chain = {names.get(name, [name])[0]: asked for name, asked in chain.items()}
+    for name, module, why in _candidates(model, linear, leave, names):
         row = _row(name, module, why)
         if not why:
             shape, asked = _shape(name, module, chain)
@@ -103,9 +104,10 @@ def _plan(model, linear, leave, chain):
         rows.append(row)
     _check_names("chain", chain if isinstance(chain, dict) else (), layers)
     if not layers:
-        kinds = "no 1x1 convolution" + (" or Linear" if linear else "; linear=True takes Linear too")
-        stay = "".join(f"; {row.name or '0'!r} stays: {row.why}" for row in rows[:3])
-        raise ValueError(f"replace: there is nothing to replace: {kinds}{stay}")
+        why = "no 1x1 convolution" + (" or Linear" if linear else "; linear=True takes Linear too")
+        if rows:
+            why = f"all {len(rows)} layers stay" + "".join(f"; {row.name or '0'!r}: {row.why}" for row in rows[:3])
+        raise ValueError(f"replace: there is nothing to replace: {why}")
     return rows, layers, shapes
 
 
@@ -118,10 +120,18 @@ def _check_names(what, given, known):
         raise ValueError(f"replace: {what}: there is no {unknown[0]!r}{nearest(unknown[0], known)}")
 
 
-def _candidates(model, linear, leave):
-    """(name, module, why it stays, or nothing) of every layer that might be replaced."""
-    modules = dict(model.named_modules())
-    _check_names("leave", leave, modules)
+def _names(model):
+    """{name: all names, in the model's order, of the module that has it}."""
+    names, found = {}, dict(model.named_modules(remove_duplicate=False))
+    for name, module in found.items():
+        names.setdefault(id(module), []).append(name)
+    return {name: names[id(module)] for name, module in found.items()}
+
+
+def _candidates(model, linear, leave, names):
+    """(name, module, why it stays, or nothing) of every layer that might be replaced; names: as of `_names`."""
+    modules, leave = dict(model.named_modules()), [leave] if isinstance(leave, str) else leave
+    _check_names("leave", leave, names)
     left = tuple(f"{name}." for name in leave)
     readers = {id(child) for module in modules.values() if isinstance(module, READERS) for child in module.children()}
     for name, module in modules.items():
@@ -129,7 +139,7 @@ def _candidates(model, linear, leave):
         of_sequences = isinstance(module, nn.Conv1d) and module.kernel_size == (1,)
         if not pointwise and not of_sequences and not (linear and isinstance(module, nn.Linear)):
             continue
-        if f"{name}.".startswith(left):
+        if any(f"{one}.".startswith(left) for one in names[name]):
             yield name, module, "asked"
         elif id(module) in readers:
             yield name, module, "attention takes its weights"

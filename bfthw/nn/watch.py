@@ -15,6 +15,7 @@ from .hooks import evaluated
 BATCH = 64  # samples at once
 RELUS = {F.relu, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_}
 PASSED = {F.dropout, F.dropout1d, F.dropout2d, torch.Tensor.contiguous}  # without training=True these change nothing
+FACTS = int, str, torch.Size, torch.dtype, torch.device, torch.layout  # about a tensor, not of what is in it
 
 
 def samples(x):
@@ -114,8 +115,8 @@ class _Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         given = [self.values[id(t)] for t in tree_leaves((args, kwargs)) if id(t) in self.values]
         y = func(*args, **kwargs)
-        if not given or not any(isinstance(t, torch.Tensor) for t in tree_leaves(y)):
-            return y  # its shape, for example
+        if not given or all(isinstance(t, FACTS) for t in tree_leaves(y)):
+            return y
         if func in PASSED and not kwargs.get("training"):
             self.add(y, given[0])
             return y
@@ -126,6 +127,12 @@ class _Watch(TorchFunctionMode):
         for value in given:
             value.uses.append((kind, numbers, after))
         return y
+
+    def leave(self, y):
+        """What a model gives is used by whoever called it."""
+        for t in tree_leaves(y):
+            if id(t) in self.values:
+                self.values[id(t)].uses.append((None, None, None))
 
 
 def _normed(_input, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
@@ -147,6 +154,7 @@ def followers(model, modules, x):
                 found.setdefault(name, []).append((watch.add(y), axis(module, y)))
 
             stack.callback(module.register_forward_hook(see).remove)
+        stack.callback(model.register_forward_hook(lambda _module, _args, y: watch.leave(y)).remove)
         stack.enter_context(watch)
         run(model, taken(x, slice(0, 2)))
     return {name: _common([_along(value.steps(), at) for value, at in calls]) for name, calls in found.items()}

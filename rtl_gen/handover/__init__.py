@@ -23,7 +23,17 @@ def names(name, endings=ENDINGS):
 
 
 def check_free(folder, name):
-    """FileExistsError where files have these names, but there is no core that they would be of: somebody's own."""
+    """FileExistsError where files have these names, but there is no core that they would be of: somebody's own. And
+    where the Verilog of two cores, such as x and x_tb, would be one's core and what stands beside the other.
+    """
+    tails = [ending.removesuffix(".v") for ending in ENDINGS if ending.endswith(".v")]
+    for tail in tails:
+        for other, whole in ((name + tail, name + tail), (name.removesuffix(tail), name)):
+            if other != name and os.path.lexists(folder / f"{other}.json"):
+                raise FileExistsError(
+                    f"{folder / whole}.v: would be of two cores, {name} and {other}, whose folder this is; take "
+                    f"another folder or name"
+                )
     found = [] if (folder / f"{name}.json").exists() else [f for f in names(name) if os.path.lexists(folder / f)]
     if found:
         raise FileExistsError(
