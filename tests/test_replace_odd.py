@@ -35,7 +35,7 @@ def test_a_shared_layer_has_a_chain_by_any_of_its_names():
 
 
 def test_nothing_is_left_to_replace():
-    with pytest.raises(ValueError, match="nothing to replace: all 2 layers stay, 'body.0': asked"):
+    with pytest.raises(ValueError, match="nothing to replace: all 2 layers stay; 'body.0': asked"):
         replace(Shared(), leave=["head"])
 
 
