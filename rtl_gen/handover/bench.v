@@ -7,7 +7,7 @@
 //   $ obj_dir/V@NAME@_tb
 //
 // It prints PASS or FAIL. At a FAIL vvp ends with status 1, by $fatal. Other simulators get a $stop, with which programs
-// of Verilator abort (status 134); elsewhere, look for the word.
+// of Verilator 5.48 end with status 1 as well; elsewhere, look for the word.
 // Played are vectors at the corners of the input's range, then random ones (seed @SEED@): back to back; with stalls on
 // both sides, chosen by an LFSR, behind a long one that fills the core; frames of a wrong length; a reset in flight.
 // What must come out is from bfthw's golden model: new weights need a new testbench, which comes with them.
