@@ -186,7 +186,8 @@ class Queue(wiring.Component):
         m = Module()
         width = len(self.payload.as_value())
         m.submodules.store = store = memory.Memory(shape=unsigned(width), depth=self.depth, init=[])
-        write, read = store.write_port(), store.read_port(domain="sync")
+        write = store.write_port()
+        read = store.read_port(domain="sync")
         head, _ = counter(m, self.depth, self.write, "head")
         tail, _ = counter(m, self.depth, self.pop, "tail")
         m.d.comb += [

@@ -157,7 +157,8 @@ class AxiStream(wiring.Component):
         # beside each frame goes a bit, whether it was wrong; there is room for twice what can be inside at once
         depth = 1 << (2 * self.spec.frames_in_flight - 1).bit_length()
         m.submodules.wrong = wrong = memory.Memory(shape=1, depth=depth, init=[])
-        write, read = wrong.write_port(), wrong.read_port(domain="comb")
+        write = wrong.write_port()
+        read = wrong.read_port(domain="comb")
         ended, was_wrong = delay(m, framer.done, 1, "ended", reset=True), delay(m, framer.wrong, 1, "was_wrong")
         m.d.comb += [
             write.addr.eq(counter(m, depth, ended, "wrong_write")[0]),

@@ -164,7 +164,7 @@ module @NAME@_tb;
         end
         if (errors == 0) begin
             $display("PASS: @NAME@, %0d cycles, latency %0d, interval %0d", cycle, LATENCY, INTERVAL);
-            $finish;
+            $finish(0);
         end
         else begin
             $display("FAIL: @NAME@, %0d errors", errors);

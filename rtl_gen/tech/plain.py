@@ -46,7 +46,8 @@ class Plain(Technology):
         words = []
         for n, write_enable in enumerate(enable):
             m.submodules[f"{name}_{n}"] = store = memory.Memory(shape=unsigned(width), depth=depth, init=[])
-            write, read = store.write_port(), store.read_port(domain="sync")
+            write = store.write_port()
+            read = store.read_port(domain="sync")
             m.d.comb += [
                 write.addr.eq(w_address), write.data.eq(w_data), write.en.eq(write_enable), read.addr.eq(r_address),
             ]

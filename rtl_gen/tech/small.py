@@ -26,7 +26,8 @@ def ram(m, name, style, *, depth, width, enable, w_address, w_data, r_address):
     for n, bank in enumerate(enable):
         store = memory.Memory(shape=unsigned(width), depth=depth, init=[], attrs={"ram_style": style})
         m.submodules[f"{name}_{n}"] = store
-        write, read = store.write_port(), store.read_port(domain="comb")
+        write = store.write_port()
+        read = store.read_port(domain="comb")
         m.d.comb += [write.addr.eq(w_address), write.data.eq(w_data), write.en.eq(bank), read.addr.eq(address)]
         words.append(registered(m, read.data, f"{name}_data{n}"))
     return words
