@@ -101,8 +101,10 @@ def test_what_was_built_is_used_again(core, monkeypatch, children):
     other = core.with_name(simulators.DRIVER.name)
     other.write_text("no C++")
     monkeypatch.setattr(simulators, "DRIVER", other)
+    began = []
     with pytest.raises(RuntimeError, match="compiled could not build core.v"):
-        simulate(core, vectors=3, simulator="compiled")
+        simulate(core, vectors=3, simulator="compiled", begin=began.append)
+    assert [title.split(" (")[0] for title in began] == ["translating to C++", "compiling the simulation"]
 
 
 # mistakes
