@@ -184,7 +184,8 @@ class Dense(wiring.Component):
         """Each total less the one that the same cell gave before."""
         s = self.spec
         m.submodules.before = store = memory.Memory(shape=signed(s.acc_width), depth=s.multipliers, init=[])
-        write, read = store.write_port(), store.read_port(domain="comb")
+        write = store.write_port()
+        read = store.read_port(domain="comb")
         cell, last = counter(m, s.multipliers, given, "cell")
         first = Signal(init=1)
         with m.If(given & last):

@@ -66,7 +66,8 @@ class CobsEncoder(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.block = block = memory.Memory(shape=unsigned(8), depth=256, init=[])
-        write, read = block.write_port(), block.read_port(domain="sync")
+        write = block.write_port()
+        read = block.read_port(domain="sync")
         held = Signal(8)
         sent = Signal(8)
         finish = Signal()  # after this block: the end

@@ -61,7 +61,8 @@ class Receiver(wiring.Component):
         m.submodules.cobs = cobs = CobsDecoder()
         m.submodules.crc = crc = CRC32_ETHERNET(data_width=8).create()
         m.submodules.payload = payload = memory.Memory(shape=unsigned(8), depth=self.buffer, init=[])
-        write, read = payload.write_port(), payload.read_port(domain="sync")
+        write = payload.write_port()
+        read = payload.read_port(domain="sync")
         count = Signal(range(self.buffer + HEADER + CRC + 2))  # decoded bytes; stays one above what is allowed
         limit = self.buffer + HEADER + CRC
         broken = Signal()

@@ -8,11 +8,12 @@ import inspect
 import re
 from functools import cache
 
+import numpy as np
 from documents import ROOT, read
 
 import bfthw
 import rtl_gen
-from bfthw import check, integers, settings, system
+from bfthw import IntFactor, IntLayer, IntNetwork, QFormat, check, integers, settings, system
 from bfthw.archive import ARRAYS
 from bfthw.reading import LIMIT
 from boards import host
@@ -21,6 +22,21 @@ from rtl_gen import manifest, size
 from rtl_gen.tech import technology
 
 WORDS = "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
+
+
+def worked_example():
+    """The network that docs/manifest.md works out, and whose bytes docs/link.md shows."""
+    factor = IntFactor(
+        values=np.array([[[[3], [-2]], [[1], [4]]]]),
+        input=QFormat(8, 4),
+        weights=QFormat(4, 2),
+        output=QFormat(8, 3),
+        skip_input=QFormat(8, 4),
+        bias=np.array([5, -40]),
+        bias_width=8,
+        relu=True,
+    )
+    return IntNetwork(layers=(IntLayer(factors=(factor,)),))
 
 
 @cache

@@ -29,7 +29,6 @@ from documents import (
 
 import bfthw
 import rtl_gen
-from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
 from bfthw.chain import Indexed, bft, debut
 
 # `make` says what it would do; what installs is held against pyproject.toml and the README by `check`
@@ -214,17 +213,8 @@ def test_manifest_and_integers_are_enough(tmp_path, monkeypatch):
 
 def test_worked_example():
     text = (ROOT / "docs" / "manifest.md").read_text()
-    factor = IntFactor(
-        values=np.array([[[[3], [-2]], [[1], [4]]]]),
-        input=QFormat(8, 4),
-        weights=QFormat(4, 2),
-        output=QFormat(8, 3),
-        skip_input=QFormat(8, 4),
-        bias=np.array([5, -40]),
-        bias_width=8,
-        relu=True,
-    )
-    network = IntNetwork(layers=(IntLayer(factors=(factor,)),))
+    network = document_facts.worked_example()
+    (factor,) = network.factors
     x = np.array([[10, 7]])
     assert (factor.acc_frac, factor.dot_shift, factor.skip_shift, factor.shift) == (6, 0, 2, 3)
     acc = factor.accumulate(x, x)[0].tolist()

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from document_facts import worked_example
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
+from bfthw import QFormat
 from boards import frames
 from boards.frames import Counters, Damage, Frame, Info, Side, Splitter
 
@@ -48,18 +49,8 @@ def test_example_of_the_document():
     """The bytes that docs/link.md shows are those of the core that docs/manifest.md works out."""
     rows = dict(re.findall(r"^ +(request, body|reply, body|on the wire) +((?:[0-9a-f]{2} ?)+)$", LINK, re.MULTILINE))
     wires = [bytes.fromhex(row) for row in re.findall(r"^ +on the wire +((?:[0-9a-f]{2} ?)+)$", LINK, re.MULTILINE)]
-    factor = IntFactor(
-        values=np.array([[[[3], [-2]], [[1], [4]]]]),
-        input=QFormat(8, 4),
-        weights=QFormat(4, 2),
-        output=QFormat(8, 3),
-        skip_input=QFormat(8, 4),
-        bias=np.array([5, -40]),
-        bias_width=8,
-        relu=True,
-    )
     x = np.array([[10, 7], [-10, 7]])
-    y = IntNetwork(layers=(IntLayer(factors=(factor,)),))(x)
+    y = worked_example()(x)
     assert all(str(v.tolist()) in LINK for v in (*x, *y))
     side = Side(elements=2, lane_bytes=1, width=8, frac=4)
     for wire, body, type, q in zip(

@@ -71,7 +71,7 @@ def run(
     from boards.session import connect
 
     from ..check import of_inputs
-    from ..storage import read_vectors, write_array
+    from ..storage import check_suffix, read_vectors, write_array
 
     if labels:
         raise ValueError("--labels names a file of true classes, in `bfthw report`; here it is --classify")
@@ -80,8 +80,7 @@ def run(
     if simulate and baud is not None:
         raise ValueError("--baud is of a real line; a simulated board has its own")
     if output is not None:  # before the board is asked
-        if output.suffix != ".npy":
-            raise ValueError(f"{output}: the name must end in .npy, got {output.suffix!r}")
+        check_suffix(output, (".npy",))
         check_place(output)
     x = read_vectors(input_)
     with progress("connecting") as step, connect(port, manifest, baud=baud, begin=step.begin) as board:
@@ -156,7 +155,7 @@ def patch(
     weights: Annotated[Path, typer.Option(metavar="CKPT", help="Weights of the same shapes, for the same formats")],
     check: Annotated[bool, typer.Option("--check", help="Simulate the patched netlist as well (iCE40)")] = False,
 ):
-    """Put new weights into a bitstream (iCE40, ECP5) in seconds, without place and route."""
+    """Put new weights into a bitstream (iCE40, ECP5, Gowin) in seconds, without place and route."""
     from boards.patch import patch as patch_bitstream
 
     if check:
