@@ -42,9 +42,9 @@ def network_of(shape, x=QFormat(6, 3), w=W, **last):
 
 
 def spec_of(shape, options=None, choices=None, target="plain"):
-    """A NetworkSpec; a choice of a factor holds for all of them."""
+    """A NetworkSpec; a choice that is no tuple holds for all factors."""
     network, choices = network_of(shape, **(options or {})), dict(choices or {})
     for key in ("engines", "lanes", "simd", "lut"):
-        if key in choices:
+        if key in choices and not isinstance(choices[key], tuple):
             choices[key] = (choices[key],) * len(network.factors)
     return NetworkSpec(network=network, target=target, **choices)

@@ -149,7 +149,7 @@ def random_network(seed, **limits):
     return IntNetwork(layers=tuple(layers))
 
 
-def random_spec(seed, **limits):
+def random_spec(seed, target="plain", **limits):
     """A NetworkSpec of a random network with any lanes, SIMD and vectors; now and then the same lanes throughout."""
     network, rng = random_network(seed, **limits), np.random.default_rng(seed + 10_000)
     lanes = [int(rng.choice(fitting_lanes(f.pattern))) for f in network.factors]
@@ -157,7 +157,7 @@ def random_spec(seed, **limits):
         lanes = [lanes[0] if lanes[0] in fitting_lanes(f.pattern) else n for n, f in zip(lanes, network.factors)]
     simd = [int(rng.choice(divisors(f.pattern.c))) if rng.random() < 0.8 else None for f in network.factors]
     vectors = int(rng.choice([1, 1, 2, 3]))
-    return NetworkSpec(network=network, lanes=tuple(lanes), simd=tuple(simd), vectors=vectors)
+    return NetworkSpec(network=network, lanes=tuple(lanes), simd=tuple(simd), vectors=vectors, target=target)
 
 
 # the simulator
