@@ -8,7 +8,7 @@ from held_verilog import CASES, HELD, digests, spec_named, tools
 FILE = json.loads(HELD.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name, target", CASES)
+@pytest.mark.parametrize("name, target", CASES, ids=lambda part: part.replace(", ", " ").replace(" ", "-"))
 def test_a_core_is_as_it_was(name, target):
     if tools() != FILE["tools"]:
         pytest.skip(f"hashes are of {FILE['tools']}, here is {tools()}")
