@@ -74,13 +74,13 @@ def spec_named(name, target="plain"):
 
 
 def digests(spec):
-    """Hashes of a core's Verilog, and of what its manifest says: cycles, bits, what it takes of a device."""
+    """Hashes of a core's Verilog, and of the figures in its manifest: cycles, bits, what it takes of a device."""
     text = "".join(to_files(spec, "core").values()).removeprefix(header(spec, "core"))
     no_file = File(name="core.v", sha256="0" * 64)
-    said = make_manifest(spec, "core", Files(verilog=no_file, integers=no_file)).model_dump(exclude={"tools"})
+    said = make_manifest(spec, "core", Files(verilog=no_file, integers=no_file)).model_dump(include={"latency", "interval", "engines", "resources"})
     if spec.target == "plain":
         said["ecp5"] = estimate(spec, "ecp5")
-    return {"verilog": digest(text), "manifest": digest(json.dumps(said, sort_keys=True))}
+    return {"verilog": digest(text), "figures": digest(json.dumps(said, sort_keys=True))}
 
 
 def digest(text):
