@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 from packaging.requirements import Requirement
 
-from bfthw.cli import app
+from bfthw.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "examples/digits/README.md", *sorted(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))]

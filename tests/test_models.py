@@ -12,7 +12,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from bfthw import chain, models
-from bfthw.cli import app
+from bfthw.cli.main import app
 from bfthw.models import costs, pointnet
 from bfthw.models.__main__ import BEGIN, END, tables
 from bfthw.models.modules import Blocks, Transform, Unit
