@@ -134,9 +134,10 @@ class Board:
 
     def make_platform(self):
         """A fresh Amaranth platform; each serves one build."""
+        from . import platforms
+
         module, name = self.platform.split(":")
-        module = f"amaranth_boards.{module}" if module else "boards.platforms"
-        platform = getattr(import_module(module), name)
+        platform = getattr(import_module(f"amaranth_boards.{module}") if module else platforms, name)
         # open tools, where a platform has the choice
         return platform(toolchain={"ice40": "IceStorm", "ecp5": "Trellis", "gowin": "Apicula"}[self.device.family])
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from bfthw import QFormat
 from bfthw.files import settled
 from bfthw.reading import check_shape, first_fault, read_text, reader, sha256, short
+from bfthw.settings import Target
 
 VERSION = 1
 FILES = {"verilog": "v", "integers": "npz"}  # beside the manifest: kind → suffix
@@ -156,7 +157,7 @@ class Manifest(_Strict):
     reset: Literal["aresetn"]
     input: Port
     output: Port
-    target: Literal["plain", "ecp5", "ice40", "gowin"]
+    target: Target
     vectors: Annotated[int, Field(ge=1, le=1 << 12)]
     paired: bool
     roms: Literal["initial", "case", "readmemh"] = "initial"

@@ -8,8 +8,9 @@ from functools import partial
 
 from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Signal, signed
 
-from . import READ, Technology, ecp5_carry, small, wide
+from . import ecp5_carry, small, wide
 from .plain import registered
+from .technology import READ, Technology
 
 WIDEST = 18  # bits of an operand of MULT18X18D
 SHALLOW = 16  # words: what is no deeper goes into distributed RAM, or into tables
@@ -88,6 +89,7 @@ def block_ram(m, name, width, r_address, *, words=(), enable=(), w_address=None,
 
 class Ecp5(Technology):
     name = "ecp5"
+    operand = WIDEST
 
     def products(self, m, name, xs, ws, *, lut=False):
         if lut:
