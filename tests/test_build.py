@@ -16,7 +16,7 @@ from bfthw import files
 from bfthw.chain import bft
 from boards import synth, tools
 from boards.build import _endings, build, check_fit, others_that_fit
-from boards.families import FAMILIES, ecp5
+from boards.families import FAMILIES, ecp5, ice40
 from boards.table import BOARDS, HX8K
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -170,7 +170,7 @@ def test_a_journal_places_every_file_of_a_build():
 
 
 def test_a_failing_tool_shows_the_end_of_its_log(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(synth, "commands", lambda device, top: ["synth_nothing"])
+    monkeypatch.setattr(ice40.Ice40, "synthesis", lambda self, device, top: ["synth_nothing"])
     with pytest.raises(RuntimeError, match=r"yosys failed, exit status 1; the end of yosys.log:(.|\n)*synth_nothing"):
         build(tiny, "icebreaker", tmp_path, shell=Echo)
     assert not list(tmp_path.iterdir())
@@ -179,7 +179,7 @@ def test_a_failing_tool_shows_the_end_of_its_log(tiny, tmp_path, monkeypatch):
 def test_an_error_leaves_the_last_build(tiny, tmp_path, monkeypatch):
     build(tiny, "icebreaker", tmp_path, check=False, shell=Echo)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    monkeypatch.setattr(synth, "commands", lambda device, top: ["synth_nothing"])
+    monkeypatch.setattr(ice40.Ice40, "synthesis", lambda self, device, top: ["synth_nothing"])
     with pytest.raises(RuntimeError):
         build(tiny, "icebreaker", tmp_path, check=False, shell=Echo)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
