@@ -14,7 +14,6 @@ Lanes = Annotated[int, Field(ge=1, le=4096)]
 Simd = Annotated[int, Field(ge=1, le=65536)]
 Engine = Literal["pipelined", "folded", "spatial"]
 Products = Literal["dsp", "lut"]
-Target = Literal["plain", "ecp5", "ice40", "gowin"]  # rtl_gen/tech has a file for each
 # what is chosen for the hardware: of a factor, and of the whole network
 FOLDING = frozenset({"engine", "lanes", "simd", "vectors", "paired"})
 HARDWARE = FOLDING | {"products", "target", "roms", "count_beats"}
@@ -60,7 +59,7 @@ class Settings(LayerSettings):
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     equalise: bool | None = None
     vectors: Annotated[int, Field(ge=1, le=4096)] = 1
-    target: Target = "plain"
+    target: Literal["plain", "ecp5", "ice40", "gowin"] = "plain"
     paired: bool = False
     roms: Literal["initial", "case", "readmemh"] = "initial"
     count_beats: bool = False

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from bfthw import QFormat
 from bfthw.files import settled
 from bfthw.reading import check_shape, first_fault, read_text, reader, sha256, short
-from bfthw.settings import Target
 
 VERSION = 1
 FILES = {"verilog": "v", "integers": "npz"}  # beside the manifest: kind → suffix
@@ -157,7 +156,7 @@ class Manifest(_Strict):
     reset: Literal["aresetn"]
     input: Port
     output: Port
-    target: Target
+    target: Literal["plain", "ecp5", "ice40", "gowin"]
     vectors: Annotated[int, Field(ge=1, le=1 << 12)]
     paired: bool
     roms: Literal["initial", "case", "readmemh"] = "initial"

@@ -3,13 +3,9 @@
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
-
-from ..settings import Target
-
-TARGETS = get_args(Target)
 Checkpoint = Annotated[
     Path,
     typer.Argument(
@@ -101,7 +97,7 @@ Paired = Annotated[
 ]
 Products = Annotated[str, typer.Option(help="dsp or lut: what multipliers are made of", show_default="dsp")]
 Target = Annotated[
-    str, typer.Option(help=f"{TARGETS[0]}, or {', '.join(TARGETS[1:])}: with its primitives", show_default="plain")
+    str, typer.Option(help="plain, or ecp5, ice40, gowin: with its primitives", show_default="plain")
 ]
 Roms = Annotated[
     str,
