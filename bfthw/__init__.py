@@ -19,14 +19,12 @@ packages.find()
 
 
 def __getattr__(name):
-    """What is loaded when it is asked for: `bfthw.Board`, for scripts, is boards.host.Board; nn and qat need torch."""
-    if name == "Board":
-        packages.check()
-        return import_module("boards.host").Board
+    """What is loaded when it is asked for: nn and qat need torch."""
     if name in ("nn", "qat"):
         nn = import_module(".nn", __name__)  # first: it says what to install where torch is missing
         return nn if name == "nn" else import_module(".qat", __name__)
-    raise AttributeError(f"module 'bfthw' has no attribute {name!r}")
+    hint = ": from boards import Board" if name == "Board" else ""
+    raise AttributeError(f"module 'bfthw' has no attribute {name!r}{hint}")
 
 
 __all__ = [

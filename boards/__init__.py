@@ -2,4 +2,8 @@
 
 from bfthw import packages
 
+from .host import Board
+
 packages.check()
+
+__all__ = ["Board"]

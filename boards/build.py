@@ -15,22 +15,10 @@ from rtl_gen import handover, load_design, memories, read_manifest
 from rtl_gen.manifest import FILES
 
 from . import roms, synth, tools
+from .families import FAMILIES
 from .report import CORE_CLOCK, MARKED, Clock, Report, Resource
 from .table import BOARDS, find_board
 from .top import Top
-
-# nextpnr's names for what a device has, and what each takes of it; it does not count the flip-flops of an iCE40
-_UTILISATION = {
-    "ice40": {"LUT": {"ICESTORM_LC": 1}, "FF": {}, "DSP": {"ICESTORM_DSP": 1}, "RAM": {"ICESTORM_RAM": 1}},
-    "ecp5": {"LUT": {"TRELLIS_COMB": 1}, "FF": {"TRELLIS_FF": 1}, "DSP": {"MULT18X18D": 1}, "RAM": {"DP16KD": 1}},
-    # an ALU cell stands in the place of a table
-    "gowin": {
-        "LUT": {"LUT4": 1, "ALU": 1}, "FF": {"DFF": 1}, "DSP": {"MULT18X18": 1, "MULT9X9": 0.5}, "RAM": {"BSRAM": 1},
-    },
-}
-_PNR = {"ice40": "nextpnr-ice40", "ecp5": "nextpnr-ecp5", "gowin": "nextpnr-gowin"}
-_PACK = {"ice40": "icepack", "ecp5": "ecppack", "gowin": "gowin_pack"}
-_CONSTRAINTS = {"ice40": "pcf", "ecp5": "lpf", "gowin": "cst"}
 
 
 def build(
@@ -81,8 +69,8 @@ def build(
 
 def _endings():
     """Of a bitstream's files, of all families."""
-    texts = roms.TEXT_SUFFIX.values()
-    return "marked.json", *{board.suffix for board in BOARDS.values()}, *texts, *(f"marked.{text}" for text in texts)
+    texts = {family.placed for family in FAMILIES.values()}
+    return "marked.json", *{f.bitstream for f in FAMILIES.values()}, *texts, *(f"marked.{text}" for text in texts)
 
 
 def check_design(design, board):
@@ -92,7 +80,7 @@ def check_design(design, board):
         cure = "without a target" if device.target == "plain" else f"with --target {device.target}, or without"
         raise ValueError(
             f"{manifest.name} was generated with --target {manifest.target}; {board.key} is of the family "
-            f"{device.kind}: generate it {cure}"
+            f"{device.family}: generate it {cure}"
         )
     if manifest.vectors > 1:
         raise ValueError(
@@ -128,8 +116,12 @@ class _Flow:
             tools.find(tool, self.kind)
 
     @property
+    def family(self):
+        return FAMILIES[self.device.family]
+
+    @property
     def needed(self):
-        return "yosys", _PNR[self.device.family], _PACK[self.device.family]
+        return "yosys", self.family.pnr, self.family.packer
 
     def step(self, title, action, *arguments):
         if self.progress:
@@ -161,13 +153,13 @@ class _Flow:
         # the slowest clock against what it has to run at
         best = max(found, key=lambda seed: min(c.maximum / c.used for c in found[seed].values()))
         self.check_timing(found[best], found)
-        text = roms.TEXT_SUFFIX[self.device.family]
+        text = self.family.placed
         os.replace(self.work / f"{best}.{text}", self.work / f"{name}.marked.{text}")
         os.replace(self.work / f"{name}.json", self.work / f"{name}.marked.json")
         fill = partial(fill_products, self.work, self.work, name, self.device.family, self.contents, self.kind)
         self.step("contents of ROMs", fill)
         self.keep(f"{name}.marked.{text}", f"{name}.marked.json", f"{name}.{text}")
-        self.step(f"bitstream ({_PACK[self.device.family]})", pack, board, name, self.work, self.kind)
+        self.step(f"bitstream ({self.family.packer})", pack, board, name, self.work, self.kind)
         netlist = self.simulate(top)
         self.keep(f"{name}.{board.suffix}", f"{name}.netlist.v")
         self.products |= {"yosys.log": f"{name}.yosys.log", f"{best}.log": f"{name}.nextpnr.log"}
@@ -205,7 +197,7 @@ class _Flow:
         self.structure = roms.structure(rtlil)
         rtlil = roms.replace_roms(rtlil, roms.marks(found))
         (self.work / f"{self.name}.il").write_text(rtlil, encoding="utf-8")
-        (self.work / f"{self.name}.{_CONSTRAINTS[self.device.family]}").write_text(constraints, encoding="utf-8")
+        (self.work / f"{self.name}.{self.family.constraints}").write_text(constraints, encoding="utf-8")
         return top
 
     def synthesise(self):
@@ -216,22 +208,8 @@ class _Flow:
         name, platform = self.name, self.board.make_platform()
         arguments = ["-q", "-l", f"{seed}.log", "--json", f"{name}.json", "--report", f"{seed}.report.json"]
         arguments += ["--seed", str(seed), "--freq", f"{mhz:.6f}", "--timing-allow-fail"]
-        if self.device.family == "ice40":
-            options = platform._nextpnr_device_options[platform.device]
-            arguments += [options, "--package", platform.package.lower()]
-            arguments += ["--pcf", f"{name}.pcf", "--asc", f"{seed}.asc"]
-        elif self.device.family == "ecp5":
-            options = platform._nextpnr_device_options[platform.device]
-            package = platform._nextpnr_package_options[platform.package].upper()
-            arguments += [options, "--package", package, "--speed", platform.speed, "--lpf", f"{name}.lpf"]
-            # router2 costs a third of the clock on long chains of multipliers
-            arguments += ["--textcfg", f"{seed}.config", "--router", "router1"]
-        else:
-            arguments += ["--device", platform.part, "--vopt", f"family={platform._chipdb_device}"]
-            arguments += ["--vopt", f"cst={name}.cst", "--write", f"{seed}.pnr.json"]
-            if "--sspi_as_gpio" in self.board.pack:
-                arguments += ["--vopt", "sspi_as_gpio"]
-        tools.run(_PNR[self.device.family], arguments, directory=self.work, log=f"{seed}.log", kind=self.kind)
+        arguments += self.family.place(platform, name, seed, self.board.pack)
+        tools.run(self.family.pnr, arguments, directory=self.work, log=f"{seed}.log", kind=self.kind)
         return json.loads((self.work / f"{seed}.report.json").read_text(encoding="utf-8"))
 
     def simulate(self, top):
@@ -239,7 +217,7 @@ class _Flow:
         from . import gatelevel, netlist
         from .shell import Shell
 
-        if self.device.family not in netlist.SIMULATED:
+        if not self.family.modelled:
             return f"netlist not simulated: Yosys has no models of the multipliers and memories of {self.device.family}"
         if not self.check:
             return "netlist not simulated: not asked for"
@@ -296,18 +274,12 @@ class _Flow:
         board, m = self.board, self.design.manifest
         usage, resources = routed["utilization"], {}
         for resource, number in made.items():
-            worth = _UTILISATION[self.device.family][resource]
+            worth = self.family.used[resource]
             # a device without multipliers has no line for them
             used = sum(usage[cell]["used"] * w for cell, w in worth.items() if cell in usage)
             taken = ceil(used) if worth else None
             resources[resource] = Resource(synthesised=number, routed=taken, available=self.device.available[resource])
-        notes = [note for note in (board.note,) if note]
-        if self.device.family == "ice40":
-            notes.append("LUT, routed, counts logic cells (a table and a flip-flop each)")
-        if self.device.family == "gowin":
-            notes.append("LUT counts tables and ALU cells")
-        if self.device.family == "gowin" and self.device.dsp:
-            notes.append("nextpnr has no timing of Gowin's multipliers: with them, the clock is an upper bound")
+        notes = [note for note in (board.note, *self.family.notes(self.device)) if note]
         if top.pll:
             notes.append(f"PLL: {top.pll.output_hz / 1e6:.6g} MHz of {top.pll.input_hz / 1e6:g} MHz")
         bitstream = f"{self.name}.{board.suffix}"
@@ -328,28 +300,23 @@ def gateware(board, shell, name, clock_mhz=None):
     """
     top = Top(board, shell, clock_mhz=clock_mhz)
     plan = board.make_platform().prepare(top, name)
-    files = (plan.files[f"{name}.{suffix}"] for suffix in ("il", _CONSTRAINTS[board.device.family]))
+    files = (plan.files[f"{name}.{suffix}"] for suffix in ("il", FAMILIES[board.device.family].constraints))
     return top, *(content.decode() if isinstance(content, bytes) else content for content in files)
 
 
 def pack(board, name, directory, kind="yowasp"):
     """NAME.asc, .config or .pnr.json in `directory` to the bitstream, NAME.bin, .bit or .fs."""
-    family = board.device.family
-    source, target = f"{name}.{roms.TEXT_SUFFIX[family]}", f"{name}.{board.suffix}"
-    if family == "ice40":
-        arguments = [*board.pack, source, target]
-    elif family == "ecp5":
-        arguments = [*board.pack, "--input", source, "--bit", target]
-    else:
-        arguments = ["-d", board.make_platform()._chipdb_device, "-o", target, *board.pack, source]
-    tools.run(_PACK[family], arguments, directory=directory, log="pack.log", kind=kind)
+    family = FAMILIES[board.device.family]
+    source, target = f"{name}.{family.placed}", f"{name}.{family.bitstream}"
+    arguments = family.pack(board.make_platform(), board.pack, source, target)
+    tools.run(family.packer, arguments, directory=directory, log="pack.log", kind=kind)
 
 
 def fill_products(source, target, name, family, contents, kind="yowasp"):
     """Contents of ROMs into the marked text and netlist in `source`: NAME.asc, .config or .pnr.json and NAME.netlist.v
     in `target`.
     """
-    ram, text = roms.RAMS[family], roms.TEXT_SUFFIX[family]
+    ram, text = FAMILIES[family].ram, FAMILIES[family].placed
     netlist = read_json(source / f"{name}.marked.json", MARKED, values=MARKED)
     rams = roms.read_rams(netlist, ram)
     marks = roms.marks([roms.Rom(name=rom, bits=bits) for rom, bits in contents.items()])

@@ -8,15 +8,14 @@ import sim
 from bfthw import cache
 
 from . import synth, tools
+from .families import FAMILIES
 from .table import UP5K
-
-SIMULATED = ("ice40",)  # families whose cells Yosys models completely
 
 
 def check_simulated(family):
     """ValueError for a family whose netlists cannot be simulated."""
-    if family not in SIMULATED:
-        can = ", ".join(SIMULATED)
+    if not FAMILIES[family].modelled:
+        can = ", ".join(name for name, known in FAMILIES.items() if known.modelled)
         raise ValueError(f"Yosys models no multipliers and memories of {family}; netlists can be simulated for {can}")
 
 

@@ -15,6 +15,7 @@ from rtl_gen import handover, memories
 
 from . import roms
 from .build import fill_products, gateware, pack
+from .families import FAMILIES
 from .flash import bitstream
 from .report import MARKED, read_report
 from .shell import Shell
@@ -114,7 +115,7 @@ def patch(directory, weights, *, progress=None):
             "netlist": "netlist not simulated since new weights were patched in",
         }
         (work / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        endings = suffix, roms.TEXT_SUFFIX[family], "netlist.v", "v", "npz", "json"
+        endings = suffix, FAMILIES[family].placed, "netlist.v", "v", "npz", "json"
         # a testbench beside the core here is of its weights
         beside = [file for file in handover.names(name, handover.OF_WEIGHTS) if (directory / file).exists()]
         beside += memories.left(work, name)

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .families import FAMILIES
+from .families.family import Ram, bit_text
+
 SHALLOWEST = 8  # words: a shallower ROM has too few different columns to be told apart, and stays as it is
 SHORTEST = 16  # words of a column that a narrow block RAM spreads over several of its own
-ROWS = 16  # of a block RAM's content in one of its parameters, in every family
 
 _MODULE = re.compile(r"^module (\S+)\n(.*?)^end$", re.DOTALL | re.MULTILINE)
 _MEMORY = re.compile(r"^  memory width (\d+) size (\d+) (\S+)$", re.MULTILINE)
@@ -27,68 +29,6 @@ _INIT = re.compile(
 )
 _INSTANCE = re.compile(r"^  cell \\(\w+) (\\\S+)\n(?:    parameter .*\n)*", re.MULTILINE)
 _PARAMETER = re.compile(r"^    parameter \\(\w+) \d+'([01]+)\n", re.MULTILINE)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ram:
-    """Block RAMs of a family as Yosys and nextpnr write them, seen as rows of bits.
-
-    cells: types, or their beginnings. parameters: names of those with ROWS rows of the content each. bits: of a row, at
-    most; pitch: how far rows are apart in a parameter, None where there is nothing between them. layouts: (spread,
-    stride) in which a column of a ROM may lie in a column of the block RAM: every `spread`-th row holds every
-    `stride`-th word.
-    """
-
-    cells: tuple
-    parameters: tuple
-    bits: int
-    pitch: int | None
-    layouts: tuple
-
-    def read(self, parameters):
-        """Cell parameters → bool (rows, bits)."""
-        texts = (np.frombuffer(parameters[name].encode(), np.uint8)[::-1] == ord("1") for name in self.parameters)
-        return np.concatenate([text.reshape(ROWS, -1)[:, : self.bits] for text in texts])
-
-    def write(self, content):
-        """The inverse of `read`: name → text of bits."""
-        padded = np.zeros((len(content), self.pitch or content.shape[1]), bool)
-        padded[:, : content.shape[1]] = content
-        groups = padded.reshape(len(self.parameters), -1)
-        return {name: _text(group) for name, group in zip(self.parameters, groups)}
-
-    def lines(self, content):
-        """The content as RTLIL has it in a cell."""
-        written = self.write(content).items()
-        return "".join(f"    parameter \\{name} {len(bits)}'{bits}\n" for name, bits in written)
-
-
-RAMS = {
-    # Lattice TN1250, Memory Usage Guide for iCE40: 16 parameters of 16 words of 16 bits; narrower words share a row
-    "ice40": Ram(
-        cells=("SB_RAM40_4K",),
-        parameters=tuple(f"INIT_{n:X}" for n in range(16)),
-        bits=16,
-        pitch=16,
-        layouts=((1, 1), (1, 2), (1, 4), (1, 8)),
-    ),
-    # Lattice FPGA-TN-02204, ECP5 Memory Usage Guide: 64 parameters of 16 words of 18 bits, 20 apart
-    "ecp5": Ram(
-        cells=("DP16KD", "PDPW16KD"),
-        parameters=tuple(f"INITVAL_{n:02X}" for n in range(64)),
-        bits=18,
-        pitch=20,
-        layouts=((1, 1), (1, 2), (2, 1), (1, 4), (1, 8), (1, 16)),
-    ),
-    # Gowin UG285: 64 parameters of 16 words of 16 bits, or of 18 in the cells of 9 bits a byte
-    "gowin": Ram(
-        cells=("pROM", "SDPB", "SDPX9B", "DPB", "DPX9B", "SP", "SPX9"),
-        parameters=tuple(f"INIT_RAM_{n:02X}" for n in range(64)),
-        bits=18,
-        pitch=None,
-        layouts=((1, 1), (1, 2), (2, 1), (1, 4), (1, 8), (1, 16)),
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +43,7 @@ class Rom:
 
     def text(self, bits):
         """Other contents, as RTLIL has them in the place of these."""
-        return self.ram.lines(bits) if self.ram else _text(bits)
-
-
-def _text(bits):
-    return "".join("01"[int(bit)] for bit in bits.reshape(-1)[::-1])
+        return self.ram.lines(bits) if self.ram else bit_text(bits)
 
 
 def _stride(width):
@@ -134,7 +70,7 @@ def find_roms(rtlil):
             rom = Rom(name=f"{module[1]}{memory}", bits=bits.reshape(words, width))
             found.append((rom, slice(start + cell.start(3), start + cell.end(3))))
         for cell in _INSTANCE.finditer(body):
-            ram = next((ram for ram in RAMS.values() if cell[1].startswith(ram.cells)), None)
+            ram = next((f.ram for f in FAMILIES.values() if cell[1].startswith(f.ram.cells)), None)
             if ram is None:
                 continue
             parameters = [p for p in _PARAMETER.finditer(cell[0]) if p[1] in ram.parameters]
@@ -293,37 +229,6 @@ def fill_netlist(netlist, filled, ram):
             cell["parameters"] |= ram.write(filled[name])
 
 
-# In a placed bitstream's text block RAMs have no names: a block is known by its whole content.
-_ASC = re.compile(r"^(\.ram_data \d+ \d+\n)((?:[0-9a-f]{64}\n){16})", re.MULTILINE)
-_CONFIG = re.compile(r"^(\.bram_init \d+\n)((?:(?:[0-9a-f]{3} ?)+\n)+)", re.MULTILINE)
-
-
-def _asc_rows(text):
-    return (
-        np.stack([[(int(line, 16) >> n) & 1 for n in range(256)] for line in text.split()])
-        .astype(bool)
-        .reshape(256, 16)
-    )
-
-
-def _asc_text(content):
-    lines = content.reshape(16, 256)
-    return "".join(f"{sum(1 << n for n in np.flatnonzero(line).tolist()):064x}\n" for line in lines)
-
-
-def _config_rows(text):
-    words = np.array([int(word, 16) for word in text.split()])
-    return ((words[:, None] >> np.arange(9)) & 1).astype(bool).reshape(1024, 18)
-
-
-def _config_text(content):
-    words = (content.reshape(2048, 9) << np.arange(9)).sum(axis=1)
-    return "".join(" ".join(f"{word:03x}" for word in line) + "\n" for line in words.reshape(-1, 8).tolist())
-
-
-_TEXTS = {"ice40": (_ASC, _asc_rows, _asc_text), "ecp5": (_CONFIG, _config_rows, _config_text)}
-
-
 def fill_text(text, family, before, after):
     """Replace contents in a placed design's text: cell → contents before and after.
 
@@ -340,15 +245,15 @@ def fill_text(text, family, before, after):
             found.append(cell)
         return after.get(cell)
 
-    if family == "gowin":
-        design, ram = json.loads(text), RAMS[family]
+    if FAMILIES[family].blocks is None:
+        design, ram = json.loads(text), FAMILIES[family].ram
         for _, cell in _cells(design, ram):
             new = other(ram.read(cell["parameters"]))
             if new is not None:
                 cell["parameters"] |= ram.write(new)
         text = json.dumps(design)
     else:
-        pattern, read, write = _TEXTS[family]
+        pattern, read, write = FAMILIES[family].blocks
 
         def one(block):
             new = other(read(block[2]))
@@ -358,6 +263,3 @@ def fill_text(text, family, before, after):
     if sorted(found) != sorted(after):
         raise ValueError(f"{len(found)} of {len(after)} block RAMs with ROMs were found in the placed design")
     return text
-
-
-TEXT_SUFFIX = {"ice40": "asc", "ecp5": "config", "gowin": "pnr.json"}

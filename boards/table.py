@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
 
+from .families import FAMILIES
+
 ICEPROG = "iceprog is missing; on Debian: apt-get install fpga-icestorm"
 OPENFPGALOADER = "openFPGALoader is missing; on Debian: apt-get install openfpgaloader"
 DFU_UTIL = "dfu-util is missing; on Debian: apt-get install dfu-util"
@@ -14,8 +16,8 @@ ICESPROG = "icesprog is missing: it is in the tools folder of https://github.com
 class Device:
     """An FPGA: what nextpnr may use of it.
 
-    family: ice40, ecp5 or gowin. lut, ff: 4-input tables and flip-flops. dsp: multipliers of 16×16 (iCE40) or 18×18
-    bits. ram, ram_bits: block RAMs and the bits of one. limits: clock limits (resource, MHz, why) that nextpnr does not
+    family: of boards.families. lut, ff: 4-input tables and flip-flops. dsp: multipliers of 16×16 (iCE40) or 18×18
+    bits. ram: block RAMs. limits: clock limits (resource, MHz, why) that nextpnr does not
     know; each counts where the resource is used.
     """
 
@@ -25,7 +27,6 @@ class Device:
     ff: int
     dsp: int
     ram: int
-    ram_bits: int
     limits: tuple = ()
 
     def __post_init__(self):
@@ -33,14 +34,14 @@ class Device:
             raise ValueError(f"Device.family must be one of {', '.join(FAMILIES)}, got {self.family!r}")
 
     @property
-    def kind(self):
-        """Its family, but "gw5a" for a GW5A: PLL, multipliers and block RAMs are not those of other Gowin FPGAs."""
-        return "gw5a" if self.name.startswith("GW5A") else self.family
-
-    @property
     def target(self):
         """The target of cores made of its own parts, or "plain" where there is none."""
-        return "plain" if self.kind == "gw5a" else self.family
+        return FAMILIES[self.family].target
+
+    @property
+    def ram_bits(self):
+        """Of a block RAM."""
+        return FAMILIES[self.family].ram.size
 
     @property
     def available(self):
@@ -48,26 +49,24 @@ class Device:
         return {"LUT": self.lut, "FF": self.ff, "DSP": self.dsp, "RAM": self.ram}
 
 
-FAMILIES = ("ice40", "ecp5", "gowin")
-
 # sizes: FPGA-DS-02008 (UltraPlus), FPGA-DS-02029 (LP/HX), FPGA-DS-02012 (ECP5), DS117 (GW1NR), DS102 (GW2A), DS226
 # (GW2AR), DS1103 (GW5A); a test holds those of the boards it builds for against what nextpnr counts
 UP5K = Device(
-    name="iCE40UP5K", family="ice40", lut=5280, ff=5280, dsp=8, ram=30, ram_bits=4096,
+    name="iCE40UP5K", family="ice40", lut=5280, ff=5280, dsp=8, ram=30,
     # the datasheet's typical figures (table "Register-to-Register Performance")
     limits=(
         ("DSP", 50.0, "SB_MAC16 16×16 without its pipeline register, FPGA-DS-02008"),
         ("RAM", 150.0, "SB_RAM40_4K, FPGA-DS-02008"),
     ),
 )
-HX8K = Device(name="iCE40HX8K", family="ice40", lut=7680, ff=7680, dsp=0, ram=32, ram_bits=4096)
+HX8K = Device(name="iCE40HX8K", family="ice40", lut=7680, ff=7680, dsp=0, ram=32)
 
 
 def _ecp5(name, lut, dsp, ram, speed):
     # twice the smallest width of the block RAM's clock pulse, from the timing database: nextpnr does not check it
     clock = {6: 212.0, 8: 271.0}[speed]
     limits = (("RAM", clock, f"DP16KD, smallest clock pulse at speed grade {speed}"),)
-    return Device(name=name, family="ecp5", lut=lut, ff=lut, dsp=dsp, ram=ram, ram_bits=18432, limits=limits)
+    return Device(name=name, family="ecp5", lut=lut, ff=lut, dsp=dsp, ram=ram, limits=limits)
 
 
 # nextpnr would give the whole of the 25F, whose die it is
@@ -76,11 +75,11 @@ ECP5_25F = _ecp5("LFE5U-25F", 24288, 28, 56, 6)
 ECP5_45F = _ecp5("LFE5U-45F", 43848, 72, 108, 6)
 ECP5_85F = _ecp5("LFE5U-85F", 83640, 156, 208, 6)
 ECP5_5G_85F = _ecp5("LFE5UM5G-85F", 83640, 156, 208, 8)
-GW1NR9 = Device(name="GW1NR-9C", family="gowin", lut=8640, ff=6480, dsp=20, ram=26, ram_bits=18432)
-GW2A18 = Device(name="GW2A-18C", family="gowin", lut=20736, ff=15552, dsp=48, ram=46, ram_bits=18432)
+GW1NR9 = Device(name="GW1NR-9C", family="gowin", lut=8640, ff=6480, dsp=20, ram=26)
+GW2A18 = Device(name="GW2A-18C", family="gowin", lut=20736, ff=15552, dsp=48, ram=46)
 GW2AR18 = replace(GW2A18, name="GW2AR-18C")
 # its multipliers of 12×12 and 27×36 bits are used by neither Yosys nor our gateware
-GW5A25 = Device(name="GW5A-25A", family="gowin", lut=23040, ff=23040, dsp=0, ram=56, ram_bits=18432)
+GW5A25 = Device(name="GW5A-25A", family="gw5a", lut=23040, ff=23040, dsp=0, ram=56)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,15 +129,16 @@ class Board:
     @property
     def suffix(self):
         """Of the bitstream's file name."""
-        return {"ice40": "bin", "ecp5": "bit", "gowin": "fs"}[self.device.family]
+        return FAMILIES[self.device.family].bitstream
 
     def make_platform(self):
         """A fresh Amaranth platform; each serves one build."""
+        from . import platforms
+
         module, name = self.platform.split(":")
-        module = f"amaranth_boards.{module}" if module else "boards.platforms"
-        platform = getattr(import_module(module), name)
+        platform = getattr(import_module(f"amaranth_boards.{module}") if module else platforms, name)
         # open tools, where a platform has the choice
-        return platform(toolchain={"ice40": "IceStorm", "ecp5": "Trellis", "gowin": "Apicula"}[self.device.family])
+        return platform(toolchain=FAMILIES[self.device.family].toolchain)
 
 
 def _openfpgaloader(*which):

@@ -29,7 +29,7 @@ class Top(Elaboratable):
             if not board.pll:
                 own = f"{board.clock_hz / 1e6:g} MHz"
                 raise ValueError(f"{board.key} has no PLL: its clock is {own}, got {asked / 1e6:g} MHz")
-            self.pll = plls.plan(board.device.kind, board.clock_hz, asked)
+            self.pll = plls.plan(board.device.family, board.clock_hz, asked)
         self.clock_hz = round(self.pll.output_hz) if self.pll else board.clock_hz
         self.shell = shell(clock_hz=self.clock_hz, baud=board.baud)
 

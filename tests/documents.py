@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 from packaging.requirements import Requirement
 
-from bfthw.cli import app
+from bfthw.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "examples/digits/README.md", *sorted(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))]
@@ -97,8 +97,8 @@ def options_of(command):
 
 @cache
 def other_options():
-    """Options of the programs in examples/ and bench/, and of bfthw.models."""
-    files = [*ROOT.glob("examples/**/*.py"), *ROOT.glob("bench/*.py"), *ROOT.glob("bfthw/models/__main__.py")]
+    """Options of the programs in examples/ and bench/."""
+    files = [*ROOT.glob("examples/**/*.py"), *ROOT.glob("bench/*.py")]
     return set().union(*(options_in(path.read_text(encoding="utf-8")) for path in files))
 
 

@@ -14,7 +14,7 @@ import bfthw  # noqa: E402
 import rtl_gen  # noqa: E402
 from bfthw import Settings, chain, structures  # noqa: E402
 from bfthw import nn as layers  # noqa: E402
-from bfthw.cli import app  # noqa: E402
+from bfthw.cli.main import app  # noqa: E402
 from bfthw.qat import QuantisedNetwork  # noqa: E402
 from bfthw.quantize import choose_formats, quantise  # noqa: E402
 from sim import simulate  # noqa: E402

@@ -16,6 +16,7 @@ from bfthw import files
 from bfthw.chain import bft
 from boards import synth, tools
 from boards.build import _endings, build, check_fit, others_that_fit
+from boards.families import FAMILIES, ecp5, ice40
 from boards.table import BOARDS, HX8K
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -169,7 +170,7 @@ def test_a_journal_places_every_file_of_a_build():
 
 
 def test_a_failing_tool_shows_the_end_of_its_log(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(synth, "commands", lambda device, top: ["synth_nothing"])
+    monkeypatch.setattr(ice40.Ice40, "synthesis", lambda self, device, top: ["synth_nothing"])
     with pytest.raises(RuntimeError, match=r"yosys failed, exit status 1; the end of yosys.log:(.|\n)*synth_nothing"):
         build(tiny, "icebreaker", tmp_path, shell=Echo)
     assert not list(tmp_path.iterdir())
@@ -178,7 +179,7 @@ def test_a_failing_tool_shows_the_end_of_its_log(tiny, tmp_path, monkeypatch):
 def test_an_error_leaves_the_last_build(tiny, tmp_path, monkeypatch):
     build(tiny, "icebreaker", tmp_path, check=False, shell=Echo)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    monkeypatch.setattr(synth, "commands", lambda device, top: ["synth_nothing"])
+    monkeypatch.setattr(ice40.Ice40, "synthesis", lambda self, device, top: ["synth_nothing"])
     with pytest.raises(RuntimeError):
         build(tiny, "icebreaker", tmp_path, check=False, shell=Echo)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
@@ -207,7 +208,7 @@ def test_cells_are_counted():
     assert synth.count("ice40", cells) == {"LUT": 5, "FF": 5, "DSP": 4, "RAM": 1}
     assert synth.count("ecp5", {"LUT4": 5, "CCU2C": 2, "TRELLIS_DPR16X4": 1})["LUT"] == 15
     assert synth.count("gowin", {"MULT9X9": 3, "DFFRE": 2, "SDPX9B": 1}) == {"LUT": 0, "FF": 2, "DSP": 2, "RAM": 1}
-    assert synth.commands(HX8K, "t") == ["synth_ice40 -top t"]
+    assert FAMILIES["ice40"].synthesis(HX8K, "t") == ["synth_ice40 -top t"]
 
 
 @pytest.mark.parametrize("change, board, message", [
@@ -240,6 +241,6 @@ def test_unused_carries_are_left_open(tmp_path):
     }
     ports = {"y": {"direction": "output", "bits": [2, 4, 6, 7]}}
     (tmp_path / "t.json").write_text(json.dumps({"modules": {"t": {"ports": ports, "cells": cells}}}))
-    synth.trim_carries(tmp_path / "t.json")
+    ecp5.trim_carries(tmp_path / "t.json")
     made = json.loads((tmp_path / "t.json").read_text())["modules"]["t"]["cells"]
     assert [made[name]["connections"]["COUT"] for name in ("low", "high", "port")] == [[3], ["x"], [7]]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from bfthw import Chain, Factor, Layer, Network, QFormat, Settings, chain, compile, load, load_integers, save
 from bfthw.calibrate import unusual
 from bfthw.check import LIMIT, QuantisationWarning, check, measure, random_vectors
-from bfthw.cli import app
+from bfthw.cli.main import app
 from bfthw.quantize import checked, choose_formats, prepare, quantise
 
 DIGITS = Path(__file__).resolve().parent.parent / "examples" / "digits"

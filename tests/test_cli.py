@@ -18,7 +18,7 @@ COMMANDS = ("doctor", "inspect", "project", "report", "search", "quantize", "gen
 
 def run(*arguments, cwd=None):
     """(exit status, stdout and stderr) of a command, in a process of its own."""
-    code = "import sys; sys.argv[0] = 'bfthw'; from bfthw.cli import main; main()"
+    code = "import sys; sys.argv[0] = 'bfthw'; from bfthw.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=300
     )
@@ -70,7 +70,7 @@ def test_doctor_lists_tools_with_versions():
 
 
 def test_doctor_tells_what_is_missing(monkeypatch, tmp_path):
-    from bfthw import doctor
+    from bfthw.cli import doctor
 
     monkeypatch.setenv("PATH", str(tmp_path))
     missing = {tool.name for tool in doctor.tools() if not tool.found}

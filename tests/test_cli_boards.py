@@ -10,7 +10,7 @@ from test_cli import run
 import bfthw
 import rtl_gen
 from bfthw.chain import bft
-from bfthw.cli import app
+from bfthw.cli.main import app
 from boards.session import compare
 
 
@@ -120,9 +120,10 @@ def test_help_names_commands_that_exist():
         assert set(named) <= set(commands), (name, named)
 
 
-def test_board_is_there_for_scripts():
-    from boards.host import Board
+def test_board_comes_from_boards():
+    for name, hint in (("Bord", "$"), ("Board", ": from boards import Board$")):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'{hint}"):
+            getattr(bfthw, name)
+    from boards import Board, host
 
-    assert bfthw.Board is Board
-    with pytest.raises(AttributeError, match="no attribute 'Bord'"):
-        bfthw.Bord  # noqa: B018
+    assert Board is host.Board

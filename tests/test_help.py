@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 import bfthw
-from bfthw.cli import app
+from bfthw.cli.main import app
 from boards.table import BOARDS
 
 COMMANDS = typer.main.get_command(app).commands

@@ -11,7 +11,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import bfthw
-from bfthw.cli import app
+from bfthw.cli.main import app
 from bfthw.each import parts
 from bfthw.models.pointnet import CHAINS
 

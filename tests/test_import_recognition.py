@@ -164,7 +164,7 @@ def test_without_torch(tmp_path):
 def run(*arguments):
     from typer.testing import CliRunner
 
-    from bfthw.cli import app
+    from bfthw.cli.main import app
 
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     return result.exit_code, result.output, str(result.exception)

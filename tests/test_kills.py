@@ -12,7 +12,8 @@ import pytest
 from kills import ended_well, forked, hidden, killed, visible
 
 import bfthw
-from bfthw import cli, files
+from bfthw import files
+from bfthw.cli import main as cli
 from bfthw.storage import write_array
 from boards.flash import bitstream
 from boards.session import compare

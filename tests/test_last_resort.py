@@ -11,7 +11,7 @@ import pytest
 from checkpoint_files import FACTORS, npz
 from typer.testing import CliRunner
 
-from bfthw import cli
+from bfthw.cli import main as cli
 
 SURPRISES = {
     "attribute": (AttributeError("'NoneType' object has no attribute 'get'"), "AttributeError: 'NoneType' object"),
@@ -88,7 +88,7 @@ def test_no_message_moves_the_cursor_or_never_ends(monkeypatch, capsys):
     assert len(err) < 5000 and "\x1b" not in err
 
 
-CODE = "import sys; sys.argv[0] = 'bfthw'; from bfthw.cli import main; main()"
+CODE = "import sys; sys.argv[0] = 'bfthw'; from bfthw.cli.main import main; main()"
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):

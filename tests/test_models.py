@@ -1,6 +1,7 @@
 """The networks of the papers: their modules do what their plans say, and cost what the papers print."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 from bfthw import chain, models
-from bfthw.cli import app
+from bfthw.cli.main import app
 from bfthw.models import costs, pointnet
-from bfthw.models.__main__ import BEGIN, END, tables
 from bfthw.models.modules import Blocks, Transform, Unit
 from bfthw.models.nodes import square_blocks
 from bfthw.nn import Butterfly, ReleasedBFT, fold, to_network
@@ -125,7 +125,9 @@ def test_which_published_figures_agree():
 
 def test_tables_of_the_document_are_current():
     text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
-    assert text.split(BEGIN)[1].split(END)[0].strip() == tables().strip(), "python -m bfthw.models docs/models.md"
+    program = runpy.run_path(str(ROOT / "examples" / "model_costs.py"))
+    written = text.split(program["BEGIN"])[1].split(program["END"])[0]
+    assert written.strip() == program["tables"]().strip(), "python examples/model_costs.py docs/models.md"
 
 
 def test_example_of_the_document(capsys):

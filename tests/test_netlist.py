@@ -15,6 +15,7 @@ import rtl_gen
 from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
 from bfthw.chain import bft
 from boards import gatelevel, netlist, synth
+from boards.families.ice40 import Ice40
 from boards.table import ECP5_85F, GW1NR9, UP5K
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,7 +47,7 @@ def synthesise(directory, registers):
 @pytest.fixture
 def packed(monkeypatch):
     """The usual synthesis, which packs registers and adders into multipliers and gets some of them wrong."""
-    monkeypatch.setattr(synth, "commands", lambda device, top: [f"synth_ice40 -dsp -top {top}"])
+    monkeypatch.setattr(Ice40, "synthesis", lambda self, device, top: [f"synth_ice40 -dsp -top {top}"])
 
 
 @pytest.mark.parametrize("registers", [1, 2, 3])

@@ -10,10 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 import bfthw
-from bfthw import child, cli, console
+from bfthw import child
 from bfthw.chain import Pattern, bft
+from bfthw.cli import console
+from bfthw.cli import main as cli
 
-CODE = "import sys; sys.argv[0] = 'bfthw'; from bfthw.cli import main; main()"
+CODE = "import sys; sys.argv[0] = 'bfthw'; from bfthw.cli.main import main; main()"
 
 
 @pytest.fixture(scope="module")

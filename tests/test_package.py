@@ -117,8 +117,12 @@ def test_others_called_sim_and_boards(installed, tmp_path):
     there = {"PYTHONPATH": str(tmp_path)}
     theirs = "import sim.mine, bfthw, boards, sys; print(sim.mine.x + boards.y, *sys.meta_path[-1:])"
     assert installed(["python", "-c", theirs], **there).startswith("3 ")
-    said = installed(["python", "-c", "import bfthw; bfthw.Board"], status=1, **there)
-    assert f"ImportError: `import boards` finds {tmp_path / 'boards.py'}, not bfthw's own package" in said
+    said = installed(["python", "-c", "import bfthw; from boards import Board"], status=1, **there)
+    assert f"cannot import name 'Board' from 'boards' ({tmp_path / 'boards.py'})" in said
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "sim.py").write_text("x = 1")
+    said = installed(["python", "-c", "import bfthw, boards"], status=1, PYTHONPATH=str(tmp_path / "one"))
+    assert f"ImportError: `import sim` finds {tmp_path / 'one' / 'sim.py'}, not bfthw's own package" in said
     assert "iCEBreaker" in installed(["python", "-m", "bfthw", "boards"], **there)
     installed(["bfthw", "generate", DIGITS, "-o", "own", "--name", "own"], **there)
     for name in ("sim/__init__.py", "sim/bench.py"):

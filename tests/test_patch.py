@@ -17,6 +17,7 @@ from bfthw import Chain, Factor, files
 from bfthw.chain import bft
 from boards import gatelevel, roms
 from boards.build import build
+from boards.families import FAMILIES
 from boards.flash import bitstream
 from boards.patch import patch
 from rtl_gen import handover
@@ -118,15 +119,15 @@ def verilog_rams(text):
     for cell in re.findall(r"^  SB_RAM40_4K\w* #\((.*?)^  \) ", text, re.DOTALL | re.MULTILINE):
         words = dict(re.findall(r"\.(INIT_\w)\(256'h([0-9a-fx]+)\)", cell))
         # what is left out or x is zero
-        bits = {
-            name: f"{int(words.get(name, '0').replace('x', '0'), 16):0256b}" for name in roms.RAMS["ice40"].parameters
-        }
-        found.append(roms.RAMS["ice40"].read(bits).tobytes())
+        ram = FAMILIES["ice40"].ram
+        bits = {name: f"{int(words.get(name, '0').replace('x', '0'), 16):0256b}" for name in ram.parameters}
+        found.append(ram.read(bits).tobytes())
     return sorted(found)
 
 
 def asc_rams(text):
-    return sorted(roms._asc_rows(block[2]).tobytes() for block in roms._ASC.finditer(text))
+    pattern, rows, _ = FAMILIES["ice40"].blocks
+    return sorted(rows(block[2]).tobytes() for block in pattern.finditer(text))
 
 
 def test_there_and_back(folder, tmp_path):
@@ -305,8 +306,8 @@ def test_faults_of_a_netlist_are_found(folder, tmp_path):
 
 def located(directory, family):
     """Name → bits of the ROMs of a patched build, read from its text where the marks stood in the marked one."""
-    ram, text = roms.RAMS[family], roms.TEXT_SUFFIX[family]
-    pattern, read, _ = roms._TEXTS[family]
+    ram, text = FAMILIES[family].ram, FAMILIES[family].placed
+    pattern, read, _ = FAMILIES[family].blocks
     before, after = ((directory / f"tiny.{name}{text}").read_text() for name in ("marked.", ""))
     pairs = {
         read(b[2]).tobytes(): read(a[2]) for b, a in zip(pattern.finditer(before), pattern.finditer(after), strict=True)
@@ -330,7 +331,7 @@ def test_ecp5_has_the_new_contents(tmp_path):
     _, rtlil, _ = gateware(BOARDS["ulx3s-85f"], partial(Shell, design), "tiny")
     found = [rom for rom, _ in roms.find_roms(rtlil)]
     rams, pairs = located(folder, "ecp5")
-    places = roms.locate(rams, roms.marks(found), roms.RAMS["ecp5"], "tiny")
+    places = roms.locate(rams, roms.marks(found), FAMILIES["ecp5"].ram, "tiny")
     got = {rom.name: np.zeros(rom.bits.size, bool) for rom in found}
     for cell, (name, index) in places.items():
         now = pairs[rams[cell].tobytes()]

@@ -14,6 +14,7 @@ from bfthw import Chain, Factor
 from bfthw.chain import bft
 from boards import gatelevel, roms
 from boards.build import build
+from boards.families import FAMILIES
 from boards.patch import in_logic, patch
 
 # weights of 64 words in block RAMs of each target; 16 biases are in tables, those of the first layer's 32 in block RAMs
@@ -95,7 +96,7 @@ def test_only_what_is_in_block_rams_is_passed_over():
         assert texts[0] != texts[1] and roms.structure(texts[0]) == roms.structure(texts[1])
         assert roms.differing(*texts) == []
         own = [rom for rom, _ in roms.find_roms(texts[0]) if rom.ram]
-        assert {rom.ram for rom in own} == {roms.RAMS[target]}
+        assert {rom.ram for rom in own} == {FAMILIES[target].ram}
         for n in (0, 1):
             assert any(rom.name.endswith(f"stage_{n}\\weights_0") for rom in own), target
 
@@ -123,7 +124,7 @@ def test_a_patch_is_a_build(board, tmp_path):
     patch(folder, saved(tmp_path / "new.safetensors", 1))
     other = made(tmp_path / "b", board, new_integers(), check=False)
     now, wanted = content(folder), content(other)
-    bitstream, text = json.loads(now["report.json"])["bitstream"], f"tiny.{roms.TEXT_SUFFIX[TARGETS[board]]}"
+    bitstream, text = json.loads(now["report.json"])["bitstream"], f"tiny.{FAMILIES[TARGETS[board]].placed}"
     assert now[bitstream] == wanted[bitstream] != before[bitstream] and now[text] == wanted[text]
     patch(folder, saved(tmp_path / "old.safetensors"))
     back = content(folder)

@@ -17,7 +17,7 @@ if find_spec("lazylinop") is None:
 import bfthw  # noqa: E402
 from bfthw import Chain, Factor, Layer, Network, chain  # noqa: E402
 from bfthw import project as projection  # noqa: E402
-from bfthw.cli import main  # noqa: E402
+from bfthw.cli.main import main  # noqa: E402
 from bfthw.project import project  # noqa: E402
 from bfthw.quantize import prepare  # noqa: E402
 

@@ -31,7 +31,7 @@ from bfthw import (
     save,
 )
 from bfthw.calibrate import least_squares
-from bfthw.cli import app
+from bfthw.cli.main import app
 from bfthw.noise import StageReport, first_hurt
 from bfthw.quantize import (
     LayerFormats,
@@ -253,11 +253,14 @@ def test_report_command(tmp_path):
     assert isinstance(result.exception, ValueError) and "must end in .svg, .png or .pdf" in str(result.exception)
 
 
-def test_quantize_command_takes_lists_and_methods(tmp_path):
+def test_quantize_command_takes_settings_and_methods(tmp_path):
+    """At the command line a number for all factors, in a file a list of them; the error for a list says so."""
     save(Network(layers=random_network(0).layers[:1]), tmp_path / "a.safetensors")
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 16)))
     command = ["quantize", "a.safetensors", "-o", "q.npz", "--calibration", "x.npy"]
-    options = ["--weight-bits", "8,6,4", "--activation-bits", "12", "--calibration-method", "least-squares"]
+    (tmp_path / "s.toml").write_text("weight_bits = [8, 6, 4]\n")
+    options = ["--settings", str(tmp_path / "s.toml"), "--activation-bits", "12"]
+    options += ["--calibration-method", "least-squares"]
     command[1], command[3], command[5] = (str(tmp_path / name) for name in (command[1], command[3], command[5]))
     result = CliRunner().invoke(app, command + options)
     assert result.exit_code == 0, result.output
@@ -272,6 +275,8 @@ def test_quantize_command_takes_lists_and_methods(tmp_path):
     )
     assert [f.output for f in wanted.factors] == [f.output for f in integers.factors]
     assert CliRunner().invoke(app, [*command, "--weight-bits", "8,x"]).exit_code == 2
+    lists = CliRunner().invoke(app, [*command, "--weight-bits", "8,6,4"], env={"COLUMNS": "400"})
+    assert lists.exit_code == 2 and "--settings FILE.toml, in it `weight_bits = [8, 6, 4]`" in lists.output
 
 
 # the digits, and what docs/quantisation.md says

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from bfthw import Chain, Factor, Layer, Network, QFormat, Settings, chain, compile, load_integers, save
 from bfthw.check import dropped
-from bfthw.cli import app
+from bfthw.cli.main import app
 from bfthw.quantize import GUARD, _Stage, checked, choose_formats, prepare, quantise, weight_format
 
 seeds = pytest.mark.parametrize("seed", range(12), ids="seed-{}".format)

@@ -9,8 +9,8 @@ from test_import_recognition import run
 from torch import nn
 
 import bfthw
-from bfthw import recorded
 from bfthw.checkpoint import File
+from bfthw.cli import recorded
 from bfthw.nn import Butterfly
 
 RNG = np.random.default_rng(0)

@@ -10,6 +10,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from boards import roms, synth
+from boards.families import FAMILIES
 from boards.table import ECP5_85F, GW2A18, UP5K
 from rtl_gen.tech import technology
 
@@ -142,12 +143,12 @@ def test_more_columns_than_marks():
 
 @pytest.mark.parametrize("family", DEVICES)
 def test_rams_are_read_and_written(family):
-    ram = roms.RAMS[family]
+    ram = FAMILIES[family].ram
     rows = len(ram.parameters) * 16
     content = np.random.default_rng(0).random((rows, ram.bits)) < 0.5
     assert np.array_equal(ram.read(ram.write(content)), content)
-    if family in roms._TEXTS:
-        _, read, write = roms._TEXTS[family]
+    if FAMILIES[family].blocks:
+        _, read, write = FAMILIES[family].blocks
         assert np.array_equal(read(write(content)), content)
     else:
         # 16 bits a row in the cells without a ninth bit a byte
@@ -156,7 +157,7 @@ def test_rams_are_read_and_written(family):
 
 
 def there(family, marked, netlist):
-    ram = roms.RAMS[family]
+    ram = FAMILIES[family].ram
     rams = roms.read_rams(netlist, ram)
     return rams, roms.locate(rams, marked, ram, "top")
 
@@ -173,13 +174,13 @@ def through_yosys(family, parts, directory):
     rams, places = there(family, marked, netlists["marked"])
     filled = roms.fill(rams, places, real)
     assert {name for name, _ in places.values()} == set(real)
-    wanted = roms.read_rams(netlists["real"], roms.RAMS[family])
+    wanted = roms.read_rams(netlists["real"], FAMILIES[family].ram)
     assert set(wanted) == set(rams)
     for cell, content in filled.items():
         assert np.array_equal(content, wanted[cell]), cell
     # and the netlist that is written back says the same
-    roms.fill_netlist(netlists["marked"], filled, roms.RAMS[family])
-    after = roms.read_rams(netlists["marked"], roms.RAMS[family])
+    roms.fill_netlist(netlists["marked"], filled, FAMILIES[family].ram)
+    after = roms.read_rams(netlists["marked"], FAMILIES[family].ram)
     assert all(np.array_equal(after[cell], wanted[cell]) for cell in filled)
     return netlists["real"], marked
 
@@ -218,11 +219,11 @@ def test_a_rom_in_logic_is_an_error(family, tmp_path):
 def placed(family, *contents):
     """A placed design's text with block RAMs of these contents, and something between them."""
     if family == "gowin":
-        ram = roms.RAMS[family]
+        ram = FAMILIES[family].ram
         cells = {f"c{n}": {"type": "BSRAM", "parameters": ram.write(content)} for n, content in enumerate(contents)}
         cells["other"] = {"type": "LUT4", "parameters": {"INIT": "0" * 16}}
         return json.dumps({"modules": {"top": {"attributes": {"top": "1"}, "cells": cells}}})
-    _, _, write = roms._TEXTS[family]
+    _, _, write = FAMILIES[family].blocks
     head = {"ice40": ".ram_data 6 {}\n", "ecp5": ".bram_init {}\n"}[family]
     return "begin\n" + "\n".join(head.format(n) + write(content) for n, content in enumerate(contents)) + "\nend\n"
 
@@ -230,7 +231,7 @@ def placed(family, *contents):
 @pytest.mark.parametrize("family", DEVICES)
 def test_placed_text(family):
     """Contents are replaced where they stand; missing ones and twins are refused."""
-    ram = roms.RAMS[family]
+    ram = FAMILIES[family].ram
     shape = len(ram.parameters) * 16, ram.bits
     one, two, three = np.random.default_rng(0).random((3, *shape)) < 0.5
     source = placed(family, one, two)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from bfthw import Chain, Factor, Layer, Network, Settings, chain, load_integers, make_settings, report, save
 from bfthw import search as mixed
-from bfthw.cli import app
+from bfthw.cli.main import app
 from bfthw.quantize import choose_formats, prepare, quantise
 from bfthw.search import search, shares
 from rtl_gen import make_spec

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import bfthw
 from bfthw.checkpoint import is_integers, load, save_integers
-from bfthw.cli import app
+from bfthw.cli.main import app
 
 # suffixes
 

@@ -12,7 +12,8 @@ import pytest
 from rtl_bench import factor_of
 from sim_bench import edit, needs_icarus, sign
 
-from bfthw import IntLayer, IntNetwork, doctor, system
+from bfthw import IntLayer, IntNetwork, system
+from bfthw.cli import doctor
 from rtl_gen import write
 from sim import simulate, simulators
 

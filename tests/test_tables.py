@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.text import Text
 
 import bfthw
-from bfthw import chain, console, noise, search, sweep, tables
-from bfthw.commands.models import _table as model_table
+from bfthw import chain, noise, search, sweep
+from bfthw.cli import console, doctor, tables
+from bfthw.cli.commands.models import _table as model_table
 from bfthw.models import model
 from boards.report import Clock, Report, Resource
 from rtl_gen import make_spec
@@ -50,7 +51,6 @@ def every_table():
     )
     from boards.fit import fit
     from boards.table import BOARDS
-    from bfthw import doctor
 
     return {
         "doctor": tables.doctor(doctor.tools()),

@@ -13,6 +13,7 @@ from amaranth.hdl import signed, unsigned
 from tech_bench import SHARE, Part, play, synthesise
 
 from boards import synth
+from boards.families import FAMILIES
 from boards.table import ECP5_85F, GW1NR9, UP5K
 from rtl_gen.tech import MULTIPLY, READ, models, technology
 
@@ -152,7 +153,7 @@ MAPPED = {
 def test_what_yosys_makes_of_the_parts(tmp_path, target):
     device, files = MAPPED[target]
     name = f"parts_{target}"
-    cells = synthesise(tmp_path, parts(target, rtlil)[0], synth.commands(device, name), name)
+    cells = synthesise(tmp_path, parts(target, rtlil)[0], FAMILIES[device.family].synthesis(device, name), name)
     used, tech = synth.count(target, cells), technology(target)
     costs = [tech.products_cost(count, x, w, lut=lut) for count, x, w, lut in PRODUCTS]
     costs += [tech.rom_cost(*rom) for rom in ROMS] + [tech.ram_cost(*ram) for ram in RAMS]
@@ -203,7 +204,8 @@ def test_blocks_of_wide_products_are_exact(tmp_path, n, target):
     for k, (x, w) in enumerate(WIDE):
         xs, ws = [part.take(signed(x), f"x{k}")], [part.take(signed(w), f"w{k}")]
         part.outputs += tech.products(part.m, f"wide{k}", xs, ws)
-    synthesise(tmp_path, part.convert("top", kind=rtlil)[0], synth.commands(MAPPED[target][0], "top"), "top")
+    script = FAMILIES[target].synthesis(MAPPED[target][0], "top")
+    synthesise(tmp_path, part.convert("top", kind=rtlil)[0], script, "top")
     cells = json.loads((tmp_path / "top.json").read_text(encoding="utf-8"))["modules"]["top"]["cells"]
     for k, (widths, blocks) in enumerate(WIDE.items()):
         used = Counter(cell["type"] for name, cell in cells.items() if f"wide{k}_" in name)

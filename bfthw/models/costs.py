@@ -88,14 +88,8 @@ class Row:
 def _rows(name, fusion, source, convention, *figures):
     return [
         Row(
-            name=name,
-            width=width,
-            resolution=resolution,
-            fusion=fusion,
-            millions=millions,
-            accuracy=accuracy,
-            source=source,
-            convention=convention,
+            name=name, width=width, resolution=resolution, fusion=fusion, millions=millions, accuracy=accuracy,
+            source=source, convention=convention,
         )
         for width, resolution, millions, accuracy in figures
     ]
@@ -104,10 +98,7 @@ def _rows(name, fusion, source, convention, *figures):
 # Alizadeh et al., "Butterfly Transform": CVPR 2020, tables 1, 2 and 4 to 6; v1 is the first version, arXiv 1906.02256v1
 PUBLISHED = [
     *_rows(
-        "mobilenetv1",
-        "dense",
-        "CVPR",
-        "exact",
+        "mobilenetv1", "dense", "CVPR", "exact",
         (0.25, 128, 14, "41.50"),
         (0.25, 160, 21, "45.50"),
         (0.25, 192, 34, "47.70"),
@@ -118,10 +109,7 @@ PUBLISHED = [
     ),
     *_rows("mobilenetv1", "bft", "v1", "v1", (1.0, 96, 14, ""), (1.0, 128, 24, "49.88"), (1.0, 160, 37, "53.62")),
     *_rows(
-        "mobilenetv1",
-        "bft",
-        "CVPR",
-        "exact + adds",
+        "mobilenetv1", "bft", "CVPR", "exact + adds",
         (1.0, 96, 14, "46.58"),
         (1.0, 128, 23, "52.26"),
         (1.0, 160, 35, "54.30"),
@@ -131,20 +119,14 @@ PUBLISHED = [
         (2.0, 224, 150, "64.32"),
     ),
     *_rows(
-        "shufflenetv2",
-        "dense",
-        "CVPR",
-        "exact",
+        "shufflenetv2", "dense", "CVPR", "exact",
         (0.5, 128, 14, "50.86"),
         (0.5, 160, 21, "55.21"),
         (0.5, 224, 41, "59.70"),
     ),
     *_rows("shufflenetv2", "bft", "v1", "stored + adds", (1.25, 128, 14, "54.9")),
     *_rows(
-        "shufflenetv2",
-        "bft",
-        "CVPR",
-        "stored + adds",
+        "shufflenetv2", "bft", "CVPR", "stored + adds",
         (1.25, 128, 14, "55.26"),
         (1.25, 160, 21, "57.83"),
         (1.25, 224, 41, "61.33"),

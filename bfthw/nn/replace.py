@@ -2,19 +2,21 @@
 
 from dataclasses import dataclass
 from dataclasses import replace as changed
+from shutil import get_terminal_size
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import nn
 
 from .. import chain as chains
 from .. import project as projection
-from .. import tables
 from ..chain import Chain, Factor, support
-from ..console import console, progress
 from ..network import Layer
 from ..reading import nearest
 from ..structures import side_by_side, way
+from ..table import Table
 from .butterfly import Butterfly, ButterflyPointwise
 from .hooks import copied, is_plain, refresh, unwrapped
 from .watch import inputs_of, samples, taken
@@ -68,23 +70,47 @@ def replace(
     rows, layers, shapes = _plan(model, linear, leave, chain)
     how, before = {"seed": seed, **how}, _parameters(model)
     vectors = {} if x is None else _vectors(model, layers, x, seed)
-    new = {}
-    with progress("replacing") as bar:
-        for at, row in enumerate(rows):
-            bar(at / len(rows))
-            if row.why:
-                continue
-            module, square = layers[row.name], row.inputs == row.outputs
-            butterfly = _butterfly(module, row.patterns, square and (not project if residual is None else residual))
-            if project:
-                given = vectors.get(row.name, (None, ()))
-                rows[at] = changed(row, errors=_project(butterfly, _matrices(module), shapes[row.name], given, how))
-            new[id(module)] = _placed(module, butterfly)
+    new, console = {}, Console(width=get_terminal_size((1 << 16, 25)).columns, highlight=False)  # whole lines in a file
+    hidden = not (show and console.is_terminal)
+    for at, row in track(list(enumerate(rows)), "replacing", console=console, transient=True, disable=hidden):
+        if row.why:
+            continue
+        module, square = layers[row.name], row.inputs == row.outputs
+        butterfly = _butterfly(module, row.patterns, square and (not project if residual is None else residual))
+        if project:
+            given = vectors.get(row.name, (None, ()))
+            rows[at] = changed(row, errors=_project(butterfly, _matrices(module), shapes[row.name], given, how))
+        new[id(module)] = _placed(module, butterfly)
     model = _with(model, new)
     model.replaced = tuple(rows)
     if show:
-        console.print(tables.replaced(rows, (before, _parameters(model))))
+        console.print(_table(rows, before, _parameters(model)))
     return model
+
+
+def _table(rows, *parameters):
+    """What was replaced; parameters: of the whole model, before and after."""
+    done = [row for row in rows if not row.why]
+    pair = any(len(row.errors) == 2 for row in done)
+    errors = ([">fitted", ">held out"] if pair else [">error"]) if any(row.errors for row in done) else []
+    table = Table(
+        "Replaced; a weight is a multiplication a vector, of a pixel for example",
+        "layer", ">in", ">out", ">factors", *errors, ">before", ">after", ">of dense",
+    )
+
+    def add(name, figures, before, after, total=False):
+        table.add_row(name, *figures, str(before), str(after), f"{100 * after / before:.1f} %", total=total)
+
+    for row in done:
+        found = [f"{error:.3f}" for error in row.errors] + [""] * (len(errors) - len(row.errors))
+        add(row.name, [str(row.inputs), str(row.outputs), str(len(row.patterns)), *found], row.dense, row.weights)
+    table.add_section()
+    empty = [""] * (3 + len(errors))
+    add("all", empty, sum(row.dense for row in done), sum(row.weights for row in done), total=True)
+    add("parameters", empty, *parameters, total=True)
+    left = ", ".join(f"{row.name} ({row.why})" for row in rows if row.why)
+    table.caption = f"left as they are: {left}" if left else ""
+    return table
 
 
 def _plan(model, linear, leave, chain):

@@ -7,50 +7,9 @@ specification alone.
 from importlib import import_module
 from pathlib import Path
 
-READ = 2  # cycles from an address to its data: the memory and its output register
-MULTIPLY = 3  # cycles from operands to their product: input, pipeline, output register
+from .technology import MULTIPLY, READ, Technology
 
 TARGETS = ("plain", "ecp5", "ice40", "gowin")
-
-
-class Technology:
-    """What a family builds its parts from; each method adds to the module `m` and returns signals.
-
-    Names begin with `name`. All clocks are those of `m.d.sync`; no part has a reset. For each part a method `..._cost`
-    says what it takes: a dict of RAM (block RAMs) and DSP, exact, and of LUT and FF, estimates.
-    """
-
-    name = "plain"
-    operand = 18  # bits of a multiplier's wider operand
-    absorbs = False  # whether synthesis puts registers in front of a product into the DSP blocks too
-    free_registers = True  # a register takes no table: then long ways are cut by registers on data, else on addresses
-
-    def products(self, m, name, xs, ws, *, lut=False):
-        """Products of two lists of signed signals of equal length, MULTIPLY cycles later; a list of signed signals.
-
-        All xs are of one width, all ws of one width. lut: of tables and carry chains in place of DSP blocks.
-        """
-        raise NotImplementedError
-
-    def rom(self, m, name, words, width, address):
-        """`words[address]`, READ cycles later; words: unsigned ints."""
-        raise NotImplementedError
-
-    def ram(self, m, name, *, depth, width, enable, w_address, w_data, r_address):
-        """Banks with common addresses and data to write, one for each bit of `enable`; their words, READ cycles later.
-
-        A word must not be read in the cycle in which it is written.
-        """
-        raise NotImplementedError
-
-    def products_cost(self, count, x_width, w_width, *, lut=False):
-        raise NotImplementedError
-
-    def rom_cost(self, depth, width):
-        raise NotImplementedError
-
-    def ram_cost(self, depth, width, banks):
-        raise NotImplementedError
 
 
 def check_target(target):
@@ -71,3 +30,6 @@ def models(target):
     """Paths of the Verilog models of the primitives that a target's Verilog instances."""
     path = Path(__file__).with_name(f"{target}.v")
     return () if target == "plain" else (path,)
+
+
+__all__ = ["MULTIPLY", "READ", "TARGETS", "Technology", "check_target", "models", "technology"]

@@ -8,8 +8,9 @@ from functools import partial
 
 from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Signal, signed
 
-from . import READ, Technology, ecp5_carry, small, wide
+from . import ecp5_carry, small, wide
 from .plain import registered
+from .technology import READ, Technology
 
 WIDEST = 18  # bits of an operand of MULT18X18D
 SHALLOW = 16  # words: what is no deeper goes into distributed RAM, or into tables
@@ -47,17 +48,8 @@ def block_ram(m, name, width, r_address, *, words=(), enable=(), w_address=None,
     low = {36: 5, 18: 4, 9: 3, 4: 2, 2: 1, 1: 0}[width]
     data = Signal(width, name=f"{name}_do")
     byte_enable = Cat(*enable) if width >= 18 else Const(0, 0)
-    ports = {
-        "CLKA": ClockSignal(),
-        "CLKB": ClockSignal(),
-        "CEA": 1,
-        "CEB": 1,
-        "OCEA": 1,
-        "OCEB": 1,
-        "RSTA": 0,
-        "RSTB": 0,
-    }
-    ports |= {"WEA": Const(1 if width >= 18 else 0) if len(enable) != 1 else enable[0], "WEB": 0}
+    ports = {"CLKA": ClockSignal(), "CLKB": ClockSignal(), "CEA": 1, "CEB": 1, "OCEA": 1, "OCEB": 1}
+    ports |= {"RSTA": 0, "RSTB": 0, "WEA": Const(1 if width >= 18 else 0) if len(enable) != 1 else enable[0], "WEB": 0}
     ports |= {f"CS{port}{n}": 0 for port in "AB" for n in range(3)}
     inputs = {
         "ADA": Cat(byte_enable, Const(0, low - len(byte_enable)), w_address if enable else Const(0, 14 - low)),
@@ -88,6 +80,7 @@ def block_ram(m, name, width, r_address, *, words=(), enable=(), w_address=None,
 
 class Ecp5(Technology):
     name = "ecp5"
+    operand = WIDEST
 
     def products(self, m, name, xs, ws, *, lut=False):
         if lut:

@@ -8,7 +8,7 @@ A term, row or sum, is the number of rows in it and its bits, from bit 0 to the 
 stands for their AND. Several sums share a chain, a bit that sets the carry before each: nextpnr spends two tables on
 the start of a chain, but takes it for one path, so that the clock falls with its length (10 by 8 bits on an LFE5U-85F
 of speed grade 6, medians of three seeds: 101 tables and 301 MHz with a sum a chain, 97 and 282 here, 95 and 252 with 38
-bits a chain). Where the last carry has a net in the netlist it takes two tables more; boards.synth leaves it open.
+bits a chain). Where the last carry has a net in the netlist it takes two tables more: boards.families leaves it open.
 """
 
 from amaranth.hdl import Cat, Const, Instance, Signal, signed

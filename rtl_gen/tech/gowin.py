@@ -8,7 +8,8 @@ from functools import partial
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Signal, signed
 
-from . import Technology, rows, small, wide
+from . import rows, small, wide
+from .technology import Technology
 
 BYTE = 9
 WIDEST = 18  # bits of an operand of MULT18X18
@@ -32,6 +33,7 @@ def _address(value, bits, enable=()):
 
 class Gowin(Technology):
     name = "gowin"
+    operand = WIDEST
 
     def products(self, m, name, xs, ws, *, lut=False):
         if lut:

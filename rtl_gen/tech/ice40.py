@@ -7,8 +7,9 @@ from functools import partial
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Signal, signed
 
-from . import Technology, rows, small, wide
+from . import rows, small, wide
 from .plain import registered
+from .technology import Technology
 
 HALF, WHOLE = 8, 16  # bits of an operand, of two products in a SB_MAC16 or of one
 TABLE = 16  # words: a ROM no deeper goes into tables

@@ -3,7 +3,7 @@
 from amaranth.hdl import Signal, signed, unsigned
 from amaranth.lib import memory
 
-from . import Technology
+from .technology import Technology
 
 
 def registered(m, value, name, reset=False):
@@ -25,6 +25,7 @@ class Plain(Technology):
     part, tables of six inputs, DSP48E1 and RAMB18E1, as it was seen to map parts of all sizes.
     """
 
+    operand = OPERANDS[1]
     absorbs = True
 
     def products(self, m, name, xs, ws, *, lut=False):

@@ -7,8 +7,8 @@ sign bit is subtracted in the same way. Then the sums of two rows are added in p
 
 from amaranth.hdl import Cat, Mux, Signal, signed
 
-from . import MULTIPLY
 from .plain import registered
+from .technology import MULTIPLY
 
 
 def products(m, name, xs, ws):

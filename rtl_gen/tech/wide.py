@@ -8,7 +8,8 @@ blocks would be up to its version, and the clock would suffer from blocks withou
 
 from amaranth.hdl import Cat, Const, Signal, signed
 
-from . import MULTIPLY, rows
+from . import rows
+from .technology import MULTIPLY
 
 NARROW = 4  # bits of a piece that is multiplied in tables: two levels of adders
 

@@ -6,10 +6,13 @@ from typing import Annotated
 
 import typer
 
+from ... import make_settings
+from ...storage import read_vectors
 from .. import options as given
+from .. import tables
 from ..console import console, progress, show_simulation
-from .each import each
-from .network import to_integers
+from ..each import each
+from ..networks import to_integers
 
 
 @given.takes(file=given.FOREIGN, hardware=given.HARDWARE, bits=given.FORMATS)
@@ -41,13 +44,10 @@ def generate(
     """Generate a core with AXI4-Stream ports: NAME.v, the manifest NAME.json, the integers NAME.npz; beside them a
     testbench, an instance to copy, constraints, a C header and what else a design around it needs.
     """
-    import bfthw
     import rtl_gen
 
-    from .. import tables
-
     rtl_gen.check_name(name)
-    settings = bfthw.make_settings(**bits, **hardware)
+    settings = make_settings(**bits, **hardware)
     room = None
     if fit:
         from boards.fit import on_board
@@ -106,8 +106,6 @@ def simulate(
 ):
     """Simulate a core and compare every integer with the golden model: back to back, stalled, wrong frames, a reset."""
     import sim
-
-    from ..storage import read_vectors
 
     inputs = read_vectors(input_) if input_ else None
     waves = "all" if all_waves else waves

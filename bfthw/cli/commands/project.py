@@ -1,14 +1,20 @@
 """The command that replaces dense layers by chains."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ... import save
+from ...calibrate import check_vectors, unusual
+from ...files import check_place
+from ...project import FEW, HELD, LOSSY, is_dense, layer_error, named, project_layer, split, suggestions
+from ...storage import FLOAT, check_suffix, read_vectors
 from .. import options as given
+from .. import tables
 from ..console import console, progress, say
-from ..files import check_place
-from .network import read
+from ..networks import read
 
 
 @given.takes(file=given.FOREIGN)
@@ -47,10 +53,6 @@ def project(
     file,
 ):
     """Replace dense layers by the nearest butterflies, or show how near the chains would come."""
-    import bfthw
-
-    from ..storage import FLOAT, check_suffix
-
     wanted = _wanted(chain)
     if bool(wanted) != (output is not None):
         raise ValueError(
@@ -66,7 +68,7 @@ def project(
     vectors = {} if calibration is None else _vectors(network, calibration, seed)
     how = {"residual": residual, "method": method, "sweeps": sweeps, "seed": seed}
     if wanted:
-        bfthw.save(_projected(network, dense, wanted, vectors, how), output)
+        save(_projected(network, dense, wanted, vectors, how), output)
         console.print(f"wrote {output}; next: bfthw report {output} --calibration X.npy", markup=False, soft_wrap=True)
     else:
         _compare(ckpt, dense, vectors, how)
@@ -85,8 +87,6 @@ def _wanted(chains):
 
 def _dense(ckpt, network, wanted):
     """{name: Layer} of the dense layers; ValueError where there is none, or one that is wanted is not among them."""
-    from ..project import is_dense
-
     dense = {layer.name: layer for layer in network.layers if is_dense(layer)}
     if not dense:
         raise ValueError(
@@ -100,10 +100,6 @@ def _dense(ckpt, network, wanted):
 
 def _vectors(network, path, seed):
     """{layer: (its inputs to fit to, those held out)} for the network's inputs in a file."""
-    from ..calibrate import check_vectors, unusual
-    from ..project import split
-    from ..storage import read_vectors
-
     x, vectors = check_vectors(read_vectors(path), network.inputs, f"{path}: inputs"), {}
     warnings, notes = unusual(x)
     say(notes, warnings)
@@ -118,8 +114,6 @@ def _run(tasks, vectors, how):
 
     errors: (of the weights,), or of the outputs: (on the rows that were fitted, on those held out).
     """
-    from ..project import layer_error, project_layer
-
     done = []
     with progress("projecting") as bar:
         for n, (layer, name, shape) in enumerate(tasks):
@@ -137,9 +131,6 @@ def _run(tasks, vectors, how):
 
 def _show(title, done, vectors):
     """The table, and a warning where there are few rows."""
-    from .. import tables
-    from ..project import FEW, HELD
-
     title += "; error: " + ("of the outputs on the calibration data" if vectors else "of the weights")
     console.print(tables.projections(title, [(layer, *task, errors) for (layer, *task), _, errors in done]))
     if not vectors:
@@ -154,8 +145,6 @@ def _show(title, done, vectors):
 
 
 def _shape(layer, name):
-    from ..project import named
-
     try:
         return named(name, layer.chain.outputs, layer.chain.inputs)
     except ValueError as error:
@@ -166,10 +155,6 @@ def _shape(layer, name):
 
 def _projected(network, dense, wanted, vectors, how):
     """The network with the chains that are wanted, what they cost printed."""
-    from dataclasses import replace
-
-    from ..project import LOSSY
-
     chosen = {name: wanted.get(name, wanted.get(None)) for name in dense}
     tasks = [(dense[name], chain, _shape(dense[name], chain)) for name, chain in chosen.items() if chain is not None]
     done = _run(tasks, vectors, how)
@@ -200,8 +185,6 @@ def _projected(network, dense, wanted, vectors, how):
 
 
 def _compare(ckpt, dense, vectors, how):
-    from ..project import suggestions
-
     names = [(layer, name) for layer in dense.values() for name in suggestions(layer.chain.outputs, layer.chain.inputs)]
     if not names:
         raise ValueError(f"{ckpt}: no layer is large enough for a chain with fewer weights than it has")

@@ -1,11 +1,15 @@
 """What several commands print: progress, steps with their times, results."""
 
 import os
+import shlex
 import sys
 from contextlib import contextmanager, suppress
 
 from rich.console import Console, ConsoleDimensions
 from rich.markup import escape
+
+from ..reading import told
+from . import tables
 
 
 class _Console(Console):
@@ -44,6 +48,21 @@ class _Console(Console):
 
 
 console = _Console(highlight=False)
+TOLD = (ValueError, TypeError, OSError, RuntimeError, ImportError)  # what messages are made for
+LONGEST = 4000  # characters of a message; logs of tools have many lines
+
+
+def message(error):
+    """What a person is told of an exception, without signs that would move the cursor, and never without an end."""
+    if isinstance(error, MemoryError):
+        text = "out of memory"
+    elif isinstance(error, TOLD) and not isinstance(error, RecursionError) and str(error):
+        text = told(error)
+    else:
+        command = shlex.join(["bfthw", *sys.argv[1:]])
+        text = f"{type(error).__name__}: {error}, in `{command}`: a fault of bfthw; BFTHW_DEBUG=1 shows where"
+    text = "".join(sign if sign.isprintable() or sign == "\n" else f"\\x{ord(sign):02x}" for sign in text)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def say(notes, warnings=()):
@@ -96,8 +115,6 @@ def progress(title):
 
 
 def show_build(report):
-    from . import tables
-
     console.print(tables.build(report))
     say(report.notes)
 

@@ -7,9 +7,11 @@ from os import environ
 
 from rich.markup import escape
 
-from .. import options as given
-from ..console import console, say
+from .. import each as many
 from ..reading import some
+from . import options as given
+from .console import console, message, say
+from .networks import as_given
 
 
 def each(**results):
@@ -24,9 +26,6 @@ def each(**results):
         def run(*, each, **arguments):
             if not each:
                 return command(**arguments)
-            from .. import each as many
-            from .network import as_given
-
             path, file = arguments["ckpt"], arguments["file"]
             if path is None:
                 raise ValueError("--each takes a folder of checkpoints, or one with several layers")
@@ -61,8 +60,6 @@ def _differ(path, changed):
 
 def _done(command, arguments, part):
     """Whether a command on one part ends well; else its error is printed."""
-    from ..cli import message
-
     console.print(f"\n[bold]{escape(part.name)}[/]")
     file = arguments["file"] if part.opened is None else {"part": part}
     calibration = arguments.get("calibration")

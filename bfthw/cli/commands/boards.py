@@ -7,18 +7,20 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from ... import make_settings, quantize
+from ...check import of_inputs
+from ...files import check_place
+from ...storage import check_suffix, read_vectors, write_array
 from .. import options as given
+from .. import tables
 from ..console import console, progress, say, show_build, steps
-from ..files import check_place
-from .each import each
-from .network import read
+from ..each import each
+from ..networks import read
 
 
 def boards():
     """List the boards: key, device, what is on it, core clock, and the programs that load a bitstream."""
     from boards.table import BOARDS
-
-    from .. import tables
 
     console.print(tables.boards(BOARDS.values()))
     console.print("docs/boards.md says what each needs, and how to add one", style="dim")
@@ -70,9 +72,6 @@ def run(
     from boards.session import compare as count_wrong
     from boards.session import connect
 
-    from ..check import of_inputs
-    from ..storage import check_suffix, read_vectors, write_array
-
     if labels:
         raise ValueError("--labels names a file of true classes, in `bfthw report`; here it is --classify")
     if (port is None) != simulate:
@@ -108,16 +107,13 @@ def run(
 @each()
 def fit(ckpt: given.Checkpoint, settings_file: given.SettingsFile = None, *, file):
     """Estimate which boards a network fits, and how; nothing is built."""
-    import bfthw
     from boards.fit import fit as fit_board
     from boards.table import BOARDS
-
-    from .. import quantize, tables
 
     network, integers = read(ckpt, **file)
     with progress("fitting") as step:
         if integers is None:
-            settings = bfthw.make_settings(settings_file)
+            settings = make_settings(settings_file)
             chosen = settings if settings.chooses_formats else None
             integers = quantize.quantise(*quantize.prepare(network, settings=chosen))
         found = []
@@ -186,7 +182,7 @@ def demo(
     """Take the shipped digits network the whole way: integers, Verilog, simulation of all test images, bitstreams."""
     # in the source tree, or in the package that was made of it
     places = Path("examples", "digits"), Path("bfthw", "digits")
-    scripts = [Path(__file__).resolve().parents[2] / place / "demo.py" for place in places]
+    scripts = [Path(__file__).resolve().parents[3] / place / "demo.py" for place in places]
     script = next(filter(Path.exists, scripts), scripts[0])
     run_demo = runpy.run_path(str(script))["run"]
     if not run_demo(

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from . import child, system
+from .. import child, system
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,13 @@
 """Networks of the papers at the command line: what they would cost, before anything is trained."""
 
+from ... import models
+from ...models import costs
+from ...table import Table
 from ..console import console
 
 
 def show(name, **how):
     """Print the layers of a network, its cost by every convention, and what was published of it; see `models.model`."""
-    from .. import models
-    from ..models import costs
-
     model = models.model(name, **{key: value for key, value in how.items() if value is not None})
     console.print(_table(model))
     for convention, meaning in costs.CONVENTIONS.items() if model.fusion in models.BLOCKS else ():
@@ -19,9 +19,6 @@ def show(name, **how):
 
 
 def _table(model):
-    from ..models import costs
-    from ..tables import Table
-
     size = f"{model.resolution} points" if model.name == "pointnet" else f"{model.resolution} px"
     title = f"{model.name}, width {model.width:g}, {size}, {model.fusion}"
     table = Table(title, "layer", "made of", ">in", ">out", ">places", ">dense", ">weights", ">mult")

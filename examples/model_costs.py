@@ -1,10 +1,10 @@
-"""python -m bfthw.models docs/models.md: write the tables of costs into a document, between its two marks."""
+"""python examples/model_costs.py docs/models.md: write the tables of costs into a document, between its two marks."""
 
 import sys
 from pathlib import Path
 
-from .. import files
-from . import costs, model
+from bfthw import files
+from bfthw.models import costs, model
 
 BEGIN, END = "<!-- costs -->\n", "<!-- end of costs -->\n"
 

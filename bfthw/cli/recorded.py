@@ -6,9 +6,9 @@ from time import monotonic
 
 import numpy as np
 
-from .chain import apply
-from .reading import CheckpointError
-from .storage import read_vectors
+from ..chain import apply
+from ..reading import CheckpointError
+from ..storage import read_vectors
 
 TRIES, SECONDS = 3000, 60  # other readings tried, whichever ends first
 ROWS = 64  # records or pixels that a try is judged by first

@@ -1,7 +1,6 @@
 """The command line: every command by its name, and what becomes of errors."""
 
 import os
-import shlex
 import sys
 import traceback
 from typing import Annotated
@@ -10,13 +9,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from . import packages
+from .. import __version__, packages
+from ..reading import words
 from .commands import boards, hardware, network, project, quantisation
-from .console import console
-from .reading import told, words
-
-TOLD = (ValueError, TypeError, OSError, RuntimeError, ImportError)  # what messages are made for
-LONGEST = 4000  # characters of a message; logs of tools have many lines
+from .console import console, message
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,8 +43,6 @@ for command in (
 
 def _version(asked):
     if asked:
-        from . import __version__
-
         print(f"bfthw {__version__}")
         raise typer.Exit
 
@@ -90,16 +84,3 @@ def run():
         if console.failure and sys.exc_info()[0] in (None, SystemExit):
             why = words(console.failure)
             raise OSError(f"standard output: {why}; files that the command writes are written") from None
-
-
-def message(error):
-    """What a person is told of an exception, without signs that would move the cursor, and never without an end."""
-    if isinstance(error, MemoryError):
-        text = "out of memory"
-    elif isinstance(error, TOLD) and not isinstance(error, RecursionError) and str(error):
-        text = told(error)
-    else:
-        command = shlex.join(["bfthw", *sys.argv[1:]])
-        text = f"{type(error).__name__}: {error}, in `{command}`: a fault of bfthw; BFTHW_DEBUG=1 shows where"
-    text = "".join(sign if sign.isprintable() or sign == "\n" else f"\\x{ord(sign):02x}" for sign in text)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."

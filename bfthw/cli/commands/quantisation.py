@@ -1,14 +1,19 @@
 """Commands on the bits themselves: what they cost, and where they are best spent."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ... import files, make_settings, noise, plots, quantize
+from ... import search as mixed
+from ...storage import read_vectors
+from ...sweep import ACTIVATIONS, WEIGHTS, sweep
 from .. import options as given
+from .. import tables
 from ..console import console, progress
-from ..files import check_place
-from .network import read, show_check, show_first_hurt, show_origin
+from ..networks import read, show_check, show_first_hurt, show_origin
 
 Vectors = Annotated[
     Path,
@@ -39,15 +44,11 @@ def report(
     bits,
 ):
     """Show what quantisation costs at each stage, the stage that hurts first, and what other bits would give."""
-    from .. import make_settings, noise, plots, quantize, tables
-    from ..storage import read_vectors
-    from ..sweep import ACTIVATIONS, WEIGHTS, sweep
-
     settings = make_settings(**bits)
     if plot is not None:
         plots.check_path(plot)
         plots.pyplot()  # before minutes are spent
-        check_place(plot)
+        files.check_place(plot)
     network = _floats(ckpt, file)
     x = read_vectors(calibration)
     classes = None if labels is None else read_vectors(labels)
@@ -91,16 +92,10 @@ def search(
     bits,
 ):
     """Choose the bits of each factor's weights within a budget; writes settings that quantize and generate take."""
-    from functools import partial
-
     from rtl_gen.foldspec import pair_bits
 
-    from .. import files, make_settings, tables
-    from .. import search as mixed
-    from ..storage import read_vectors
-
     if output is not None:
-        check_place(output)
+        files.check_place(output)
     settings = make_settings(**bits)
     network = _floats(ckpt, file)
     x = read_vectors(calibration)

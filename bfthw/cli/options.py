@@ -42,24 +42,29 @@ Manifest = Annotated[
 ]
 
 
-def _numbers(text):
-    """"8" -> 8, "8,6,4" -> [8, 6, 4]."""
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"must be a number, or one for each factor as in 8,6,4, got {text!r}") from None
-    return numbers if len(numbers) > 1 else numbers[0]
+def _number(key, help, default=None):
+    """An option that takes one number for all factors; where it gets a list, its error says where that goes."""
+
+    def parse(text):
+        try:
+            numbers = [int(part) for part in text.split(",")]
+        except ValueError:
+            raise typer.BadParameter(f"must be a number, got {text!r}") from None
+        if len(numbers) > 1:
+            raise typer.BadParameter(
+                f"takes one number, for all factors, got {text}; one for each goes into a settings file: "
+                f"--settings FILE.toml, in it `{key} = {numbers}`"
+            )
+        return numbers[0]
+
+    return Annotated[int, typer.Option(parser=parse, metavar="N", help=help, show_default=default or True)]
 
 
-WeightBits = Annotated[
-    int, typer.Option(parser=_numbers, metavar="N[,N...]", help="Bits of a weight, or a factor's", show_default="8")
-]
-ActivationBits = Annotated[
-    int, typer.Option(parser=_numbers, metavar="N[,N...]", help="Bits between stages, or of each", show_default="10")
-]
+WeightBits = _number("weight_bits", "Bits of a weight", "8")
+ActivationBits = _number("activation_bits", "Bits between stages", "10")
 InputBits = Annotated[int, typer.Option(help="Bits of an input value", show_default="8")]
 InputFrac = Annotated[int, typer.Option(help="Fraction bits of an input value", show_default="input bits - 1")]
-RowExponents = Annotated[int, typer.Option(help="Fraction bits, at most, that a row of weights has of its own")]
+RowExponents = _number("row_exponents", "Fraction bits, at most, that a row of weights has of its own")
 Calibration = Annotated[
     Path, typer.Option(metavar="X.npy", help="Inputs (N, n), float, as the network was trained on; formats follow them")
 ]
@@ -77,10 +82,8 @@ SettingsFile = Annotated[
 ]
 
 # of generate
-Lanes = Annotated[int, typer.Option(help="Elements a beat, outputs a cycle (PE) of every factor", show_default="1")]
-Simd = Annotated[
-    int, typer.Option(help="Inputs of a dot product a cycle", show_default="the fewest that slow nothing down")
-]
+Lanes = _number("lanes", "Elements a beat, outputs a cycle (PE) of every factor", "1")
+Simd = _number("simd", "Inputs of a dot product a cycle", "the fewest that slow nothing down")
 Engine = Annotated[
     str, typer.Option(help="pipelined, folded (factors take turns) or spatial (adders)", show_default="pipelined")
 ]
