@@ -47,17 +47,17 @@ class Bench:
             except Exception as error:
                 notes.append(self.failed(entry, "simulation failed", error))
         try:
-            spec = entry.spec()
+            plan = entry.plan()
             row = self.build(entry.key, designs.text(entry), entry.part)
         except Exception as error:
             notes.append(self.failed(entry, "not built", error))
             return Line(key=entry.key, title=entry.title, entry=entry, note="; ".join(notes))
         if entry.narrow:
             notes.append("on few pins: shift registers and XOR are counted, error and saturation outputs left open")
-        products = sum(f.values.size for f in spec.network.factors)
+        products = sum(f.values.size for f in plan.network.factors)
         return Line(
-            key=entry.key, title=entry.title, entry=entry, row=row, multipliers=spec.multipliers, note="; ".join(notes),
-            cycles=spec.interval / spec.vectors, products=products, latency=spec.latency, simulated=simulated,
+            key=entry.key, title=entry.title, entry=entry, row=row, multipliers=plan.multipliers, note="; ".join(notes),
+            cycles=plan.interval / plan.vectors, products=products, latency=plan.latency, simulated=simulated,
         )
 
     def failed(self, entry, what, error):
@@ -76,7 +76,7 @@ class Bench:
 
     def adders(self, key):
         """A rival that makes a pipeline of adders, da4ml or alkaid."""
-        title, layer = f"{key}, n = 16 = 4·4", designs.SMALL.spec().network
+        title, layer = f"{key}, n = 16 = 4·4", designs.SMALL.plan().network
         made = getattr(rivals, key)(layer)
         if made is None:
             return Line(key=key, title=title, note="not installed")

@@ -12,7 +12,7 @@ from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from bfthw import IntFactor
-from rtl_gen.datapath import delay, to_bits
+from rtl_gen.engines.datapath import delay, to_bits
 from rtl_gen.stream import counter, credit
 from rtl_gen.tech import MULTIPLY, READ, technology
 
@@ -206,7 +206,7 @@ class Dense(wiring.Component):
         return given & (row < s.n), (ends, ends | last)
 
     def _requantise(self, m, dot, valid, marks):
-        """Half up, saturated, in three cycles, as `rtl_gen.datapath` does it."""
+        """Half up, saturated, in three cycles, as `rtl_gen.engines.datapath` does it."""
         shift, width = self.spec.factor.shift, self.spec.factor.output.width
         value = (dot >> shift) + dot[shift - 1]
         rounded = Signal(signed(max(len(value), width)), reset_less=True)

@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 import sim
 from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
-from rtl_gen import AxiStream, NetworkSpec, write_spec
+from rtl_gen import AxiStream, Plan, write_plan
 
 from . import flow
 
@@ -37,17 +37,17 @@ def network(n, radices, *, weights=8, activations=10, seed=0):
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A row of ours. part: of flow.PARTS. spec: makes the NetworkSpec. narrow: in `Narrow`, for want of pins.
+    """A row of ours. part: of flow.PARTS. plan: makes the Plan. narrow: in `Narrow`, for want of pins.
 
     minimum, aim: MHz that are required and hoped for. products: useful ones a second, in millions, required. tables:
     whether few COMB a multiplier are.
-    simulate: targets whose Verilog is simulated, "own" that of the spec.
+    simulate: targets whose Verilog is simulated, "own" that of the plan.
     """
 
     key: str
     title: str
     part: str
-    spec: object
+    plan: object
     minimum: float | None = None
     aim: float | None = None
     narrow: bool = False
@@ -57,52 +57,55 @@ class Entry:
 
 
 def _ours(n, radices, part="ecp5-85f", target="ecp5", activations=10, **options):
-    return lambda: NetworkSpec(network=network(n, radices, activations=activations), target=target, **options)
+    """A function that makes the Plan of one layer. options: of the plan or, for all of its factors, of the engines."""
+    chosen = {key: options.pop(key) for key in ("engine", "lanes", "simd", "products") if key in options}
+    made = {"choices": {"layer": chosen}, "target": target, **options}
+    return lambda: Plan(network=network(n, radices, activations=activations), **made)
 
 
 FOUR = (4,) * 4
 OURS = (
-    Entry(key="n256", title="n = 256, k = 4, 1 lane", part="ecp5-85f", spec=_ours(256, FOUR), minimum=200, aim=212),
+    Entry(key="n256", title="n = 256, k = 4, 1 lane", part="ecp5-85f", plan=_ours(256, FOUR), minimum=200, aim=212),
     Entry(
-        key="n1024", title="n = 1024, k = 4, 1 lane", part="ecp5-85f", spec=_ours(1024, (4,) * 5), minimum=200, aim=212
+        key="n1024", title="n = 1024, k = 4, 1 lane", part="ecp5-85f", plan=_ours(1024, (4,) * 5), minimum=200, aim=212
     ),
     Entry(
         key="n1024x4", title="n = 1024, k = 4, 4 lanes", part="ecp5-85f",
-        spec=_ours(1024, (4,) * 5, lanes=(4,) * 5), minimum=180, aim=200,
+        plan=_ours(1024, (4,) * 5, lanes=4), minimum=180, aim=200,
     ),
     Entry(
         key="n512x8", title="n = 512 = 4·4·4·4·2, 8 lanes", part="ecp5-85f",
-        spec=_ours(512, (*FOUR, 2), lanes=(8,) * 5), minimum=165, aim=195,
+        plan=_ours(512, (*FOUR, 2), lanes=8), minimum=165, aim=195,
     ),
     Entry(
         key="n256-folded", title="n = 256, k = 4, folded, 4 vectors at a time", part="ecp5-85f",
-        spec=_ours(256, FOUR, engines=("folded",) * 4, vectors=4), minimum=200, aim=212,
+        plan=_ours(256, FOUR, engine="folded", vectors=4), minimum=200, aim=212,
     ),
     Entry(
         key="n256-tables", title="n = 256, k = 4, 4 lanes, 64 products a cycle in tables, no DSP", part="ecp5-85f",
-        spec=_ours(256, FOUR, lanes=FOUR, lut=(True,) * 4), minimum=180, aim=212, tables=False,
+        plan=_ours(256, FOUR, lanes=4, products="lut"), minimum=180, aim=212, tables=False,
     ),
     Entry(
-        key="n256-5g", title="n = 256, k = 4, 1 lane", part="ecp5-5g-85f", spec=_ours(256, FOUR),
+        key="n256-5g", title="n = 256, k = 4, 1 lane", part="ecp5-5g-85f", plan=_ours(256, FOUR),
         minimum=240, aim=271,
     ),
     Entry(
         key="n64-up5k", title="n = 64, k = 4, folded, 4 vectors at a time, 8-bit activations", part="up5k",
-        spec=_ours(64, (4,) * 3, target="ice40", activations=8, engines=("folded",) * 3, vectors=4),
+        plan=_ours(64, (4,) * 3, target="ice40", activations=8, engine="folded", vectors=4),
         minimum=40, aim=48, narrow=True, tables=False, products=500,
     ),
     Entry(
-        key="n64-tang", title="n = 64, k = 4, 1 lane", part="gw1nr9", spec=_ours(64, (4,) * 3, target="gowin"),
+        key="n64-tang", title="n = 64, k = 4, 1 lane", part="gw1nr9", plan=_ours(64, (4,) * 3, target="gowin"),
         minimum=90, aim=120, narrow=True, tables=False,
     ),
 )
 INFERRED = Entry(
     key="n256-plain", title="ours in plain Verilog, multipliers and memories inferred: n = 256, k = 4, 1 lane",
-    part="ecp5-85f", spec=_ours(256, FOUR, target="plain"), simulate=("own",),
+    part="ecp5-85f", plan=_ours(256, FOUR, target="plain"), simulate=("own",),
 )
 SMALL = Entry(
     key="n16-spatial", title="ours, a vector a cycle: n = 16 = 4·4, weights as constants in logic", part="ecp5-85f",
-    spec=_ours(16, (4, 4), engines=("spatial",) * 2), narrow=True,
+    plan=_ours(16, (4, 4), engine="spatial"), narrow=True,
     tables=False,
 )
 QUICK = ("n256", "n256-5g", "n64-tang", "n64-up5k")
@@ -115,8 +118,8 @@ class Narrow(wiring.Component):
     for these names where nextpnr asks for them.
     """
 
-    def __init__(self, spec):
-        self.spec = spec
+    def __init__(self, plan):
+        self.plan = plan
         super().__init__(
             {"aclk": In(1), "aresetn": In(1), "data": In(8), "last": In(1), "valid": In(1), "ready": In(1)}
             | {"accepted": Out(1), "folded": Out(1)}
@@ -124,7 +127,7 @@ class Narrow(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.core = core = AxiStream(self.spec, clock=False)
+        m.submodules.core = core = AxiStream(self.plan, clock=False)
         m.domains.sync = domain = ClockDomain("sync", local=True)
         m.d.comb += [domain.clk.eq(self.aclk), domain.rst.eq(~self.aresetn)]
         shifted = Signal.like(core.s_axis_tdata, reset_less=True)
@@ -147,7 +150,7 @@ class Narrow(wiring.Component):
 def text(entry):
     """RTLIL of an entry's top."""
     top = Narrow if entry.narrow else AxiStream
-    return rtlil.convert(top(entry.spec()), name=flow.TOP, emit_src=False)
+    return rtlil.convert(top(entry.plan()), name=flow.TOP, emit_src=False)
 
 
 def simulate(entry, progress=print, cache=flow.CACHE):
@@ -155,19 +158,19 @@ def simulate(entry, progress=print, cache=flow.CACHE):
 
     Raises RuntimeError where it differs.
     """
-    own, found = entry.spec(), {}
+    own, found = entry.plan(), {}
     for target in entry.simulate:
-        spec = own if target == "own" else replace(own, target=target)
-        design = write_spec(spec, Path(cache) / "sim" / f"{entry.key}-{spec.target}", name=flow.TOP)
+        plan = own if target == "own" else replace(own, target=target)
+        design = write_plan(plan, Path(cache) / "sim" / f"{entry.key}-{plan.target}", name=flow.TOP)
         stamp = design.path.with_name("simulated.json")
         seen = hashlib.sha256(design.path.with_name(f"{flow.TOP}.v").read_bytes()).hexdigest()
         kept = json.loads(stamp.read_text(encoding="utf-8")) if stamp.exists() else {}
         if kept.get("verilog") != seen:
             result = sim.simulate(design, vectors=SIMULATED, simulator="compiled")
             if not result.ok:
-                raise RuntimeError(f"{entry.key} for {spec.target}: {result.problems[0]}")
+                raise RuntimeError(f"{entry.key} for {plan.target}: {result.problems[0]}")
             kept = {"verilog": seen, "vectors": result.vectors}
             flow.write(stamp, kept)
-            progress(f"{entry.key}: {result.vectors} vectors for {spec.target} equal the golden model")
-        found[spec.target] = kept["vectors"]
+            progress(f"{entry.key}: {result.vectors} vectors for {plan.target} equal the golden model")
+        found[plan.target] = kept["vectors"]
     return found

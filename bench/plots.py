@@ -2,8 +2,7 @@
 
 from bfthw.plots import COLOURS, pyplot, save
 from boards.table import ECP5_85F
-from rtl_gen import NetworkSpec
-from rtl_gen.spatial import SpatialSpec
+from rtl_gen import Plan, Spatial
 
 from . import designs
 
@@ -16,12 +15,12 @@ def choices(n=256):
         points = set()
         for lanes in (1 << bit for bit in range(n.bit_length())):
             for simd in (1 << bit for bit in range(k.bit_length())):
-                spec = NetworkSpec(network=layer, lanes=(lanes,) * length, simd=(simd,) * length)
-                points.add((spec.multipliers, spec.interval))
+                plan = Plan(network=layer, choices={"layer": {"lanes": lanes, "simd": simd}})
+                points.add((plan.multipliers, plan.interval))
         found[f"pipelined, k = {k}"] = sorted(points)
     layer = designs.network(n, designs.FOUR)
-    folded = (NetworkSpec(network=layer, engines=("folded",) * 4, vectors=v) for v in (1, 2, 4, 8, 16, 32))
-    found["folded, k = 4"] = [(spec.multipliers, spec.interval / spec.vectors) for spec in folded]
+    folded = (Plan(network=layer, choices={"layer": {"engine": "folded"}}, vectors=v) for v in (1, 2, 4, 8, 16, 32))
+    found["folded, k = 4"] = [(plan.multipliers, plan.interval / plan.vectors) for plan in folded]
     return found
 
 
@@ -38,8 +37,8 @@ def parallelism(lines, path):
         points = series["pipelined, k = 4"]
         right.plot([m * each for m, _ in points], [cycles for _, cycles in points], "o", ms=3, color="#aaaaaa",
                    label=f"estimate: {each:.0f} COMB × multipliers")
-    estimate = sum(SpatialSpec(factor=f).lut for f in designs.network(256, designs.FOUR).factors)
-    right.plot([estimate], [1], "s", ms=5, color="#aaaaaa", label="estimate: weights in logic (SpatialSpec.lut)")
+    estimate = sum(Spatial(factors=(f,)).tables for f in designs.network(256, designs.FOUR).factors)
+    right.plot([estimate], [1], "s", ms=5, color="#aaaaaa", label="estimate: weights in logic (Spatial.tables)")
     for colour, key in zip(COLOURS, ("n256", "n256-folded", "n256-tables")):
         if key in lines:
             used, cycles = lines[key].row.used["COMB"], lines[key].cycles
@@ -75,16 +74,16 @@ def clocks(lines, path):
 def growth(path):
     """Cycles and bits of weights as n grows, ours with one lane and k = 4, dense with as many multipliers."""
     sizes = {64: 3, 256: 4, 1024: 5, 4096: 6}
-    ours = [NetworkSpec(network=designs.network(n, (4,) * length)) for n, length in sizes.items()]
-    dense = [-(-n // spec.multipliers) * n for n, spec in zip(sizes, ours)]
+    ours = [Plan(network=designs.network(n, (4,) * length)) for n, length in sizes.items()]
+    dense = [-(-n // plan.multipliers) * n for n, plan in zip(sizes, ours)]
     figure, (left, right) = pyplot().subplots(1, 2, figsize=(9, 3.4))
-    left.plot(list(sizes), [spec.interval for spec in ours], "o-", color=COLOURS[0], label="butterfly: n")
+    left.plot(list(sizes), [plan.interval for plan in ours], "o-", color=COLOURS[0], label="butterfly: n")
     left.plot(list(sizes), dense, "s-", color=COLOURS[1], label="dense, as many multipliers (12 to 24): ⌈n/P⌉·n")
-    for n, spec, cycles in zip(sizes, ours, dense):
+    for n, plan, cycles in zip(sizes, ours, dense):
         place = {"xytext": (-6, 6), "textcoords": "offset points"}
-        left.annotate(f"{cycles / spec.interval:.0f}×", (n, cycles), fontsize=8, **place)
+        left.annotate(f"{cycles / plan.interval:.0f}×", (n, cycles), fontsize=8, **place)
     left.set(xlabel="n", ylabel="cycles a vector", xscale="log", yscale="log")
-    right.plot(list(sizes), [spec.rom_bits for spec in ours], "o-", color=COLOURS[0], label="butterfly: 8·4·n·log₄ n")
+    right.plot(list(sizes), [plan.rom_bits for plan in ours], "o-", color=COLOURS[0], label="butterfly: 8·4·n·log₄ n")
     right.plot(list(sizes), [8 * n * n for n in sizes], "s-", color=COLOURS[1], label="dense: 8·n²")
     right.axhline(ECP5_85F.ram * ECP5_85F.ram_bits, color="#c0392b", lw=1, label="all block RAM of an 85F")
     right.set(xlabel="n", ylabel="bits of weights", xscale="log", yscale="log")

@@ -28,22 +28,6 @@ def __getattr__(name):
 
 
 __all__ = [
-    "Chain",
-    "Factor",
-    "IntFactor",
-    "IntLayer",
-    "IntNetwork",
-    "Layer",
-    "Network",
-    "Pattern",
-    "QFormat",
-    "Settings",
-    "chain",
-    "compile",
-    "load",
-    "load_integers",
-    "make_settings",
-    "report",
-    "save",
-    "save_integers",
+    "Chain", "Factor", "IntFactor", "IntLayer", "IntNetwork", "Layer", "Network", "Pattern", "QFormat", "Settings",
+    "chain", "compile", "load", "load_integers", "make_settings", "report", "save", "save_integers",
 ]

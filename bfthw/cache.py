@@ -16,10 +16,7 @@ from pathlib import Path
 
 import platformdirs
 
-try:
-    import fcntl
-except ImportError:  # Windows, where scratch of dead programs stays
-    fcntl = None
+from .files import fcntl  # None on Windows, where scratch of dead programs stays
 
 LIMIT = 2**30  # bytes kept in the cache, the newest ones
 PLAIN = re.compile(r"[\w/.+-]+", re.ASCII)  # a path that make, sh and a compiler take in any place

@@ -20,7 +20,7 @@ from .importers import real
 from .integers import MOST_INPUTS, load_integers, save_integers
 from .network import Layer, Network
 from .quantize import Formats, quantise
-from .reading import LIMIT, NOT_TAKEN, CheckpointError, nearest, reader, some
+from .reading import LIMIT, NOT_TAKEN, CheckpointError, nearest, owned, reader, some
 from .storage import is_integers
 
 __all__ = ["Checkpoint", "CheckpointError", "is_integers", "load", "load_integers", "save", "save_integers"]
@@ -85,7 +85,7 @@ class File:
         """
         path, asked, options = self.path, {} if asked is None else asked, dict(options or {})
         if self.contents is None:
-            return _of_onnx(path, order, self.format, self.shapes, options, self.limit)
+            return self._of_onnx(order, options)
         contents = self.contents
         notes, description, arrays = list(contents.notes), None, contents.arrays
         if contents.description is not None:
@@ -129,22 +129,22 @@ class File:
             arrays, prefix = state_dicts.plain(arrays, [])
         return importers.names(self.path, arrays), prefix
 
+    def _of_onnx(self, order, options):
+        from .importers import onnx
+
+        if self.format not in (None, "onnx") or order is not None or self.shapes is not None or options:
+            raise CheckpointError(
+                f"{self.path}: an .onnx file says it all; no order, format, shapes or options go with it"
+            )
+        return _checkpoint(self.path, *onnx.read(self.path, self.limit))
+
     def _foreign(self, arrays, notes, order, options, asked):
         def arranged(names, wanted, notes):
             self.names = tuple(names)
             return _ordered(self.path, names, None, wanted, self.contents.ordered, notes)
 
-        layers, more = importers.layers(
-            self.path,
-            arrays,
-            order=arranged,
-            wanted=order,
-            format=self.format,
-            shapes=self.shapes,
-            options=options,
-            asked=asked,
-            own=_layer,
-        )
+        given = {"format": self.format, "shapes": self.shapes, "options": options, "asked": asked}
+        layers, more = importers.layers(self.path, arrays, order=arranged, wanted=order, own=_layer, **given)
         return _checkpoint(self.path, layers, [*notes, *more])
 
 
@@ -160,14 +160,6 @@ def _checkpoint(path, layers, notes, formats=None):
         hint = "; --each takes every layer on its own" if "do not chain" in str(error) else ""
         raise CheckpointError(f"{path}: {error}{hint}") from None
     return Checkpoint(network=network, notes=tuple(notes))
-
-
-def _of_onnx(path, order, format, shapes, options, limit):
-    from .importers import onnx
-
-    if format not in (None, "onnx") or order is not None or shapes is not None or options:
-        raise CheckpointError(f"{path}: an .onnx file says it all; no order, format, shapes or options go with it")
-    return _checkpoint(path, *onnx.read(path, limit))
 
 
 def _beside(arrays, order):
@@ -187,10 +179,8 @@ def _tables(path, arrays):
     tables = {}
     for key, match in matches.items():
         name, part = match["layer"], match["part"]
-        try:
+        with owned(f"{path}: {key!r}"):
             table = tables.setdefault("0" if name is None else check_name(name), {})
-        except ValueError as error:
-            raise CheckpointError(f"{path}: {key!r}: {error}") from None
         if part in table:
             raise CheckpointError(f"{path}: {key!r} and {table[part][0]!r} are the same: no layer means '0'")
         table[part] = key, arrays[key]
@@ -223,24 +213,23 @@ def _ordered(path, names, described, wanted, ordered, notes):
     """The layers' names in the order in which they are applied."""
     if described is not None and wanted is not None and list(wanted) != described:
         raise CheckpointError(f"{path}: order = {list(wanted)} contradicts the file's own order, {described}")
-    for given, owner in ((described, "bfthw.layers"), (wanted, "order")):
-        if given is None:
-            continue
+    given, owner, source = wanted, "order", "as given"
+    if described is not None:
+        given, owner, source = described, "bfthw.layers", "as the file describes it"
+    if given is not None:
         if sorted(given) != sorted(names):
             raise CheckpointError(f"{path}: {owner} must name each layer of the file once ({names}), got {list(given)}")
-        source, result = f"as {'the file describes it' if described is not None else 'given'}", list(given)
-        break
+        result = list(given)
+    elif len({re.sub("[0-9]+", "#", name) for name in names}) == 1:
+        result = sorted(names, key=lambda name: ([int(digits) for digits in re.findall("[0-9]+", name)], name))
+        source = "by number"
+    elif ordered:
+        result, source = names, "as in the file"
     else:
-        if len({re.sub("[0-9]+", "#", name) for name in names}) == 1:
-            result = sorted(names, key=lambda name: ([int(digits) for digits in re.findall("[0-9]+", name)], name))
-            source = "by number"
-        elif ordered:
-            result, source = names, "as in the file"
-        else:
-            raise CheckpointError(
-                f"{path}: safetensors keeps no order and the layers {names} have no numbers to go by; pass order=, "
-                "their names in the order in which they are applied"
-            )
+        raise CheckpointError(
+            f"{path}: safetensors keeps no order and the layers {names} have no numbers to go by; pass order=, "
+            "their names in the order in which they are applied"
+        )
     if len(names) > 1:
         notes.append(f"order of the layers, {source}: {', '.join(result)}")
     return result
@@ -306,10 +295,8 @@ def _support(path, table, m, shape, inputs):
         )
     if inputs is None:
         raise CheckpointError(f"{path}: {key!r}: the layer's flags must say its inputs: (2, residual, ReLU, inputs)")
-    try:
+    with owned(f"{path}: {key!r}"):
         return Indexed(array, inputs)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {key!r}: {error}") from None
 
 
 def _flags(path, key, array):

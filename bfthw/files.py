@@ -15,7 +15,7 @@ import shutil
 import stat
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 
@@ -57,13 +57,13 @@ def replacing(folder, *, gone=(), expected=None):
     of files in `folder` that the new ones are made from; ValueError where they have changed by then. What dead
     processes left in `folder` is finished or removed. OSError says in a line what keeps it from being written.
     """
-    folder = Path(folder)
+    folder, owned = Path(folder), ExitStack()
     try:
         with _locked(folder):
             _finish(folder)
             _sweep(folder)
             place = Path(tempfile.mkdtemp(prefix=WORK, dir=folder))
-            owned = _open(place)
+            owned.enter_context(_locked(place))
     except FileNotFoundError:
         make = shlex.join(["mkdir", "-p", str(folder)])
         raise FileNotFoundError(f"{folder}: no such folder; make it: {make}") from None
@@ -81,7 +81,7 @@ def replacing(folder, *, gone=(), expected=None):
         raise
     finally:
         shutil.rmtree(place, ignore_errors=True)
-        _close(owned)
+        owned.close()
 
 
 def check_place(path):
@@ -115,18 +115,16 @@ def undisturbed(path):
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
-    try:
-        held = _open(folder, shared=True)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):  # whoever reads there will say so
-        held = None
-    try:
+    with ExitStack() as stack:
+        try:
+            held = stack.enter_context(_locked(folder, shared=True))
+        except (FileNotFoundError, NotADirectoryError, PermissionError):  # whoever reads there will say so
+            held = None
         while _pending(folder):
             _lock(held, folder)
             _finish(folder)
             _lock(held, folder, shared=True)
         yield
-    finally:
-        _close(held)
 
 
 def finish(path):
@@ -225,33 +223,19 @@ def _sweep(folder):
 
 
 @contextmanager
-def _locked(folder):
-    fd = _open(folder)
-    try:
-        yield
-    finally:
-        _close(fd)
-
-
-def _close(fd):
-    if fd is None:
-        return
-    with suppress(OSError):
-        fcntl.flock(fd, fcntl.LOCK_UN)  # a fork that still has it open would keep it
-    os.close(fd)
-
-
-def _open(folder, *, shared=False):
+def _locked(folder, *, shared=False):
     """A locked file descriptor of a folder, None where there is no such thing."""
     if fcntl is None:
-        return None
+        yield None
+        return
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         _lock(fd, folder, shared=shared)
-    except BaseException:
-        _close(fd)
-        raise
-    return fd
+        yield fd
+    finally:
+        with suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)  # a fork that still has it open would keep it
+        os.close(fd)
 
 
 def _lock(fd, folder, *, shared=False):

@@ -10,7 +10,7 @@ from .archive import ARRAYS
 from .chain import Indexed
 from .golden import IntFactor, IntLayer, IntNetwork
 from .qformat import QFormat
-from .reading import LIMIT, CheckpointError, nearest, reader
+from .reading import LIMIT, CheckpointError, nearest, owned, reader
 from .storage import Strict
 
 MOST_INPUTS = 1 << 16  # of a factor with an index, which no array of the file bounds
@@ -91,12 +91,8 @@ def load_integers(path, limit=LIMIT):
         raise CheckpointError(f"{path}: not marked as an integer network; float weights have to be quantised first")
     description = storage.parse(path, _Description, contents.description)
     _check_keys(path, description, contents.arrays)
-    try:
+    with owned(path, (ValueError, TypeError)):
         return IntNetwork(layers=tuple(_layer(path, layer, contents.arrays) for layer in description.layers))
-    except CheckpointError:
-        raise
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
 
 
 def _check_keys(path, description, arrays):
@@ -125,7 +121,7 @@ def _layer(path, layer, arrays):
         raise CheckpointError(f"{path}: layer {layer.name!r}: skip needs residual = true, got false")
     for m, formats in enumerate(layer.factors):
         key, rest = f"{layer.name}.factors.{m}", {}
-        try:
+        with owned(f"{path}: {key!r}", (ValueError, TypeError)):
             if m == len(layer.factors) - 1:
                 rest = {
                     "skip_input": QFormat(*layer.factors[0].input) if layer.residual else None,
@@ -140,12 +136,8 @@ def _layer(path, layer, arrays):
                     values=arrays[key],
                     exponents=arrays.get(f"{key}.exponents"),
                     support=None if formats.inputs is None else Indexed(arrays[f"{key}.index"], formats.inputs),
-                    input=QFormat(*formats.input),
-                    weights=QFormat(*formats.weights),
-                    output=QFormat(*formats.output),
+                    **{name: QFormat(*getattr(formats, name)) for name in ("input", "weights", "output")},
                     **rest,
                 )
             )
-        except (ValueError, TypeError) as error:
-            raise CheckpointError(f"{path}: {key!r}: {error}") from None
     return IntLayer(factors=tuple(factors), name=layer.name)

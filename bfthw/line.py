@@ -7,6 +7,12 @@ import numpy as np
 from .chain import Chain, scale_columns
 
 
+def affine(mean, var, weight=None, bias=None, eps=1e-5):
+    """What a batch norm does, x * gain + shift, by its numbers (n,): float64 each, weight and bias perhaps None."""
+    gain = (1.0 if weight is None else weight) / np.sqrt(var + eps)
+    return gain, (0.0 if bias is None else bias) - mean * gain
+
+
 def behind(layer, gain, shift):
     """The layer with y * gain + shift behind it, both (outputs,); ValueError where it ends in a ReLU."""
     if layer.relu:

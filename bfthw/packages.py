@@ -6,6 +6,7 @@ __init__.py, and overwrite another distribution's files.
 
 import sys
 from importlib.machinery import PathFinder
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,6 +26,20 @@ def find(*, first=False):
     if _Ours in sys.meta_path:
         sys.meta_path.remove(_Ours)
     sys.meta_path.insert(0 if first else len(sys.meta_path), _Ours)
+
+
+def installed(name):
+    """The version of a distribution, None where it is missing."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def folder(name):
+    """Of a package that need not be imported; None where it is missing."""
+    spec = find_spec(name)
+    return spec and Path(spec.submodule_search_locations[0])
 
 
 def check():

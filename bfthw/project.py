@@ -24,17 +24,12 @@ HELD, FEW = 5, 3  # one row in so many is held out; rows for each input below wh
 LOSSY = 0.5  # relative error above which a projection without training is of little use
 
 
-def is_chainable(shape):
-    """Whether patterns, first applied first, have a hierarchical SVD (Le et al. 2025): none is Indexed, and
+def chainable(shape):
+    """(patterns from the left of a product, whether it is the transpose's) for a hierarchical SVD (Le et al. 2025);
 
-    from the left of the product, or of its transpose, a | a', d' | d and a c / a' = b' d' / d, an integer (the rank of
-    the blocks), for neighbours (a, b, c, d), (a', b', c', d'), with a = 1 first and d = 1 last.
+    None where neither is chainable: none is Indexed, and from the left a | a', d' | d and a c / a' = b' d' / d, an
+    integer (the rank of the blocks), for neighbours (a, b, c, d), (a', b', c', d'), with a = 1 first and d = 1 last.
     """
-    return _ordered(patterns(shape)) is not None
-
-
-def _ordered(shape):
-    """(patterns from the left of a product, whether it is the transpose's), None where neither is chainable."""
     if any(isinstance(p, Indexed) for p in shape):
         return None
     for left, transposed in ((shape[::-1], False), ([Pattern(p.a, p.c, p.b, p.d) for p in shape], True)):
@@ -64,9 +59,10 @@ def project(matrix, shape, *, method="auto", sweeps=None, inputs=None, ridge=RID
     matrix = _numbers(matrix, "matrix", (shape[-1].outputs, shape[0].inputs))
     if method not in ("auto", "svd", "als"):
         raise ValueError(f"project: method must be auto, svd or als, got {method!r}")
-    ordered = None if method == "als" else _ordered(shape)
+    ordered = None if method == "als" else chainable(shape)
     if ordered is None and method == "svd":
-        raise ValueError(f"project: no hierarchical SVD: {_text(shape)} is not chainable; method='als' takes it")
+        what = ", ".join(map(str, shape))
+        raise ValueError(f"project: no hierarchical SVD: {what} is not chainable; method='als' takes it")
     metric = x = None if inputs is None else _numbers(inputs, "inputs", (None, shape[0].inputs))
     if x is not None:
         directions = np.sqrt(len(x) * ridge * np.mean(x**2)) * np.eye(x.shape[1])
@@ -105,17 +101,13 @@ def _numbers(array, name, shape):
     return array.astype(np.float64)
 
 
-def _text(shape):
-    return ", ".join(map(str, shape))
-
-
 def _metric(x):
     """M with M M^T = X^T X / N, (inputs, min(N, inputs)): |A M|^2 is the mean of |A x|^2."""
     return np.linalg.qr(x, mode="r").T / np.sqrt(len(x))
 
 
 def _svd(matrix, left, transposed):
-    """Values of the factors, first applied first, by lazylinop's hierarchical SVD; `left` as of `_ordered`."""
+    """Values of the factors, first applied first, by lazylinop's hierarchical SVD; `left` as of `chainable`."""
     limit = sys.getrecursionlimit()
     with warnings.catch_warnings(record=True):  # it warns of optional parts of its own
         try:

@@ -1,7 +1,6 @@
 """Float network to integers: choose formats, apply them, report what it cost."""
 
 import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +13,7 @@ from .golden import IntFactor, IntLayer, IntNetwork
 from .network import Layer, equalise
 from .noise import output_sqnr, report  # noqa: F401 (`report` is asked for here)
 from .qformat import QFormat
+from .reading import owned
 from .settings import Settings
 
 GUARD = 4  # bits that weights keep below the last bit of a stage's output, where an accumulator cannot hold all of them
@@ -241,13 +241,9 @@ def _fitting(stage, weights, skip, output):
             raise error from None
 
 
-@contextmanager
 def _named(layer, m):
     """Errors name the layer and the factor."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"layer {layer.name!r}, factor {m}: {error}") from None
+    return owned(f"layer {layer.name!r}, factor {m}", error=ValueError)
 
 
 def choose_formats(network, settings=None, calibration=None):

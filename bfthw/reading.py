@@ -7,6 +7,7 @@ import json
 import os
 import re
 import stat
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import wraps
 from itertools import accumulate, islice
@@ -27,6 +28,17 @@ _KINDS = {
 
 class CheckpointError(ValueError):
     """A file that cannot be read; the message names file, key, rule and value."""
+
+
+@contextmanager
+def owned(owner, kinds=ValueError, error=CheckpointError):
+    """Errors of these kinds come out of the context as `error`, "owner: what they say"; a CheckpointError as it is."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except kinds as found:
+        raise error(f"{owner}: {found}") from None
 
 
 def room(size, limit=LIMIT):
@@ -172,10 +184,8 @@ def no_repetition(pairs):
 def read_json(path, most=TEXT, values=VALUES, what="JSON file"):
     """What a JSON file says. what: its kind, for the message."""
     text = read_text(path, most, what)
-    try:
+    with owned(f"{path}: not a {what}"):
         return parse_json(text, values=values)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not a {what}: {error}") from None
 
 
 def first_fault(error, key=None):

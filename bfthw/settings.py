@@ -4,39 +4,35 @@ import json
 import tomllib
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from .reading import CheckpointError, first_fault, read_text, reader, short
+from .storage import Strict
 
 Bits = Annotated[int, Field(ge=2, le=24)]
 Extra = Annotated[int, Field(ge=0, le=8)]
 Lanes = Annotated[int, Field(ge=1, le=4096)]
 Simd = Annotated[int, Field(ge=1, le=65536)]
-Engine = Literal["pipelined", "folded", "spatial"]
-Products = Literal["dsp", "lut"]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]  # of an engine, a target: hardware knows
 # what is chosen for the hardware: of a factor, and of the whole network
-FOLDING = frozenset({"engine", "lanes", "simd", "vectors", "paired"})
-HARDWARE = FOLDING | {"products", "target", "roms", "count_beats"}
+HARDWARE = {"engine", "lanes", "simd", "products", "paired", "vectors", "target", "roms", "count_beats"}
 MOST, MOST_DOTS = 256 << 10, 24  # bytes of a settings file, dots of a line
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class LayerSettings(_Strict):
+class LayerSettings(Strict):
     """Settings of one layer; a list has one entry for each factor. None: the network's setting.
 
-    engine, lanes, simd: as in rtl_gen.NetworkSpec. products: multipliers of DSP blocks or of tables.
+    engine, and the options of engines, lanes, simd, products, paired: as in rtl_gen.Plan.choices.
     """
 
     weight_bits: Bits | list[Bits] | None = None
     activation_bits: Bits | list[Bits] | None = None
     row_exponents: Extra | list[Extra] | None = None
-    lanes: Lanes | list[Lanes] | None = None
-    simd: Simd | list[Simd] | None = None
-    engine: Engine | list[Engine] | None = None
-    products: Products | list[Products] | None = None
+    engine: Name | list[Name] | None = None
+    lanes: Lanes | list[Lanes | None] | None = None
+    simd: Simd | list[Simd | None] | None = None
+    products: Name | list[Name | None] | None = None
+    paired: bool | list[bool | None] | None = None
 
 
 class Settings(LayerSettings):
@@ -46,7 +42,7 @@ class Settings(LayerSettings):
     calibration_method: how formats follow the data, and those of weights the weights: see quantize.choose_formats.
     percentile: a format holds what lies between the percentiles 100 - p and p of the calibration data.
     vectors: whole vectors side by side in a beat. target: whose primitives the Verilog instances; plain: none.
-    paired: folded engines make two products a multiplier. roms: where a plain core keeps its weights. count_beats: a
+    roms: where a plain core keeps its weights. count_beats: a
     frame ends after its beats, whatever TLAST says.
     """
 
@@ -59,9 +55,8 @@ class Settings(LayerSettings):
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     equalise: bool | None = None
     vectors: Annotated[int, Field(ge=1, le=4096)] = 1
-    target: Literal["plain", "ecp5", "ice40", "gowin"] = "plain"
-    paired: bool = False
-    roms: Literal["initial", "case", "readmemh"] = "initial"
+    target: Name = "plain"
+    roms: Name = "initial"
     count_beats: bool = False
     layers: dict[str, LayerSettings] = {}
 
@@ -123,8 +118,10 @@ def make_settings(path=None, **given):
     except ValidationError as error:
         # of the ways to read `one or list`, the one that came furthest; pydantic puts their names into the location
         first = first_fault(error, key=lambda e: -len(e["loc"]))
-        ways = "constrained-", "list[", "literal["
-        key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(ways))
+        ways = "constrained-", "list[", "literal[", "bool"
+        named = 2 if first["loc"][:1] == ("layers",) else 1  # parts that are the user's, or a key's
+        kept = [part for n, part in enumerate(first["loc"]) if n < named or not str(part).startswith(ways)]
+        key = ".".join(map(str, kept))
         if first["type"] == "extra_forbidden":
             known = LayerSettings.model_fields if "." in key else Settings.model_fields
             raise ValueError(f"{where}: unknown key {key!r}; the keys are {', '.join(known)}") from None

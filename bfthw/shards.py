@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from .reading import CheckpointError, no_repetition, parse_json, read_text, short
+from .reading import CheckpointError, no_repetition, owned, parse_json, read_text, short
 
 MOST = 200  # files of a network; they are open at once
 PART = re.compile(r"-(\d{5})-of-(\d{5})$")  # of the stem of one of them
@@ -34,12 +34,8 @@ def listed(path, suffixes):
 
 
 def _parts(index, suffixes):
-    try:
+    with owned(f"{index}: not an index of files", (ValueError, RecursionError)):
         table = parse_json(read_text(index, what="index of files"), no_repetition)
-    except CheckpointError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{index}: not an index of files: {error}") from None
     places = table.get("weight_map") if isinstance(table, dict) else None
     if not isinstance(places, dict) or not places:
         raise CheckpointError(f"{index}: not an index of files: weight_map must name arrays and their files")

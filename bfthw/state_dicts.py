@@ -118,13 +118,13 @@ def plain(arrays, notes):
     if counters:
         notes.append(f"counters, passed over: {some(counters)}")
     whole = ""
-    while arrays and (prefix := next((p for p in (*WRAPPERS, *MODULES) if _shared(arrays, p)), None)):
+
+    def shared(prefix):
+        named = all("." in key[len(prefix) :] for key in arrays) or prefix in WRAPPERS
+        return named and all(key.startswith(prefix) for key in arrays)
+
+    while arrays and (prefix := next(filter(shared, (*WRAPPERS, *MODULES)), None)):
         arrays = {key.removeprefix(prefix): array for key, array in arrays.items()}
         notes.append(f"prefix {prefix!r} of all keys left out")
         whole += prefix
     return arrays, whole
-
-
-def _shared(arrays, prefix):
-    named = all("." in key[len(prefix) :] for key in arrays) or prefix in WRAPPERS
-    return named and all(key.startswith(prefix) for key in arrays)

@@ -14,21 +14,8 @@ from safetensors.numpy import save as safetensors_bytes
 
 from . import files, shards, state_dicts
 from .archive import ARRAYS, ERRORS, open_archive, unpacked
-from .reading import (
-    LIMIT,
-    TEXT,
-    CheckpointError,
-    check_shape,
-    first_fault,
-    no_repetition,
-    open_file,
-    parse_json,
-    read_bytes,
-    reader,
-    room,
-    short,
-    take,
-)
+from .reading import LIMIT, TEXT, CheckpointError, check_shape, first_fault, no_repetition, open_file, owned
+from .reading import parse_json, read_bytes, reader, room, short, take
 from .torch_files import TorchFile, widened
 
 NAME_LIMIT = 300  # characters of an array's name
@@ -141,7 +128,7 @@ def _looks_like_safetensors(file):
 
 def _read_safetensors(path, file, most):
     size = int.from_bytes(take(file, 8), "little")
-    try:
+    with owned(f"{path}: not a valid safetensors file", (SafetensorError, ValueError, RecursionError)):
         if size > TEXT:
             raise ValueError(f"its header claims {size} bytes, {TEXT} are the limit")
         header = parse_json(take(file, size), no_repetition)
@@ -151,10 +138,6 @@ def _read_safetensors(path, file, most):
         check_room(path, ((name, 0, 0) for name in header), most)
         file.seek(0)
         tensors = deserialize(take(file, file.seek(0, 2) - file.seek(0)))
-    except CheckpointError:
-        raise
-    except (SafetensorError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a valid safetensors file: {error}") from None
     arrays = {}
     for name, tensor in sorted(tensors, key=lambda item: item[0]):  # they come in any order
         if tensor["dtype"] not in _DTYPES:
@@ -167,17 +150,13 @@ def _read_safetensors(path, file, most):
 
 def _read_npz(path, file, most):
     arrays = {}
-    try:
+    with owned(f"{path}: not a valid .npz file", ERRORS):
         archive = open_archive(path, file, most)
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
             if name in arrays or name == member.filename:
                 raise CheckpointError(f"{path}: {short(member.filename)} is no array of its own (.npy)")
             arrays[name] = _read_npy(path, name, unpacked(archive, member))
-    except CheckpointError:
-        raise
-    except ERRORS as error:
-        raise CheckpointError(f"{path}: not a valid .npz file: {error}") from None
     description = arrays.pop(DESCRIPTION, None)
     if description is not None and (description.dtype != np.uint8 or description.ndim != 1):
         raise CheckpointError(f"{path}: {DESCRIPTION!r} must be a vector of uint8, got {description.dtype}")
@@ -187,12 +166,11 @@ def _read_npz(path, file, most):
 def _read_npy(path, name, data):
     """One array in numpy's .npy format; its header must agree with the bytes that are there."""
     stream = io.BytesIO(data)
-    try:
+    # numpy parses a Python literal and lets through whatever that raises
+    with owned(f"{path}: {name!r} is not a valid .npy array", Exception):
         version = np.lib.format.read_magic(stream)
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         shape, fortran, dtype = header(stream)
-    except Exception as error:  # numpy parses a Python literal and lets through whatever that raises
-        raise CheckpointError(f"{path}: {name!r} is not a valid .npy array: {error}") from None
     if dtype.kind not in "biufc":
         raise CheckpointError(f"{path}: {name!r} must be real numbers, never pickled objects, got dtype {dtype}")
     rest = memoryview(data)[stream.tell() :]
@@ -216,11 +194,9 @@ def _read_torch(path, file, most, key=None):
     # an expanded tensor claims more than the file holds
     check_room(path, ((name, t.count, 8 * t.count) for name, t in table.items()), most)
     for name, tensor in table.items():
-        try:
+        with owned(f"{path}: {short(name)} cannot be read as an array", Exception):  # missing, damaged, too short
             array = read.array(tensor)
             arrays[name] = array.astype(np.float64) if array.dtype.kind == "f" else array
-        except Exception as error:  # storages that are missing, damaged, too short
-            raise CheckpointError(f"{path}: {short(name)} cannot be read as an array: {error}") from None
     return Contents(arrays=arrays, ordered=True, notes=tuple(notes))
 
 
@@ -231,10 +207,8 @@ SUFFIXES = tuple(_READERS)
 
 def parse(path, model, text):
     """The JSON description as a pydantic model; CheckpointError names the entry."""
-    try:
+    with owned(f"{path}: {DESCRIPTION}"):
         check_shape(text.decode(errors="replace"))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {DESCRIPTION}: {error}") from None
     try:
         return model.model_validate_json(text)
     except ValidationError as error:

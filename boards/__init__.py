@@ -2,8 +2,8 @@
 
 from bfthw import packages
 
-from .host import Board
+packages.check()  # before a module of somebody else's is taken for ours
 
-packages.check()
+from .host import Board  # noqa: E402
 
 __all__ = ["Board"]

@@ -1,6 +1,5 @@
 """From a design to a bitstream: Yosys, nextpnr, packer, each in the open flow of the board's family."""
 
-import hashlib
 import json
 import os
 import time
@@ -10,7 +9,7 @@ from math import ceil
 from pathlib import Path
 
 from bfthw.files import replacing, undisturbed
-from bfthw.reading import read_json, read_text
+from bfthw.reading import read_json, read_text, sha256
 from rtl_gen import handover, load_design, memories, read_manifest
 from rtl_gen.manifest import FILES
 
@@ -18,6 +17,7 @@ from . import roms, synth, tools
 from .families import FAMILIES
 from .report import CORE_CLOCK, MARKED, Clock, Report, Resource
 from .table import BOARDS, find_board
+from .tools import find as find_tool
 from .top import Top
 
 
@@ -59,7 +59,8 @@ def build(
             earlier += [f"{name}.il", *memories.left(directory, name), *handover.names(name)]
     with replacing(directory, gone=earlier) as (work, new):
         flow = _Flow(board=board, design=design, work=work, kind=tools, progress=progress, check=check)
-        flow.find_tools()
+        for tool in flow.needed:  # all of them at once, before any time is spent
+            find_tool(tool, tools)
         flow.bring_core()
         report = flow.run(shell, clock_mhz, range(seed, seed + seeds))
         for made, final in flow.products.items():
@@ -110,11 +111,6 @@ class _Flow:
     def device(self):
         return self.board.device
 
-    def find_tools(self):
-        """All of them at once, before any time is spent."""
-        for tool in self.needed:
-            tools.find(tool, self.kind)
-
     @property
     def family(self):
         return FAMILIES[self.device.family]
@@ -136,8 +132,9 @@ class _Flow:
     def run(self, shell, clock_mhz, seeds):
         board, name = self.board, self.name
         top = self.step("gateware", self.generate, shell, clock_mhz)
-        made = self.step("synthesis (Yosys)", self.synthesise)
-        check_fit(board, made, self.design.spec)
+        synthesise = partial(synth.synthesise, self.device, name, self.work, kind=self.kind)
+        made = self.step("synthesis (Yosys)", synthesise)
+        check_fit(board, made, self.design.plan)
         runs, failure = {}, None
         for seed in seeds:
             try:
@@ -171,11 +168,6 @@ class _Flow:
     def keep(self, *files):
         self.products |= {file: file for file in files}
 
-    def hash_marked(self):
-        """File → sha256 of what boards.patch starts from."""
-        files = [file for file in self.products if file.startswith(f"{self.name}.marked.")]
-        return {file: hashlib.sha256((self.work / file).read_bytes()).hexdigest() for file in files}
-
     def bring_core(self):
         """Manifest, Verilog and integers go with the bitstream, as they are now; ValueError where another design's are
         there.
@@ -199,9 +191,6 @@ class _Flow:
         (self.work / f"{self.name}.il").write_text(rtlil, encoding="utf-8")
         (self.work / f"{self.name}.{self.family.constraints}").write_text(constraints, encoding="utf-8")
         return top
-
-    def synthesise(self):
-        return synth.synthesise(self.device, self.name, self.work, kind=self.kind)
 
     def place_and_route(self, seed, mhz):
         """nextpnr's report of a seed. Timing is judged here and not by nextpnr, so that the report gets written."""
@@ -283,14 +272,15 @@ class _Flow:
         if top.pll:
             notes.append(f"PLL: {top.pll.output_hz / 1e6:.6g} MHz of {top.pll.input_hz / 1e6:g} MHz")
         bitstream = f"{self.name}.{board.suffix}"
+        starts = [file for file in self.products if file.startswith(f"{self.name}.marked.")]  # what boards.patch needs
+        hashes = {file: sha256(self.work / file, most=MARKED) for file in (bitstream, *starts)}
         return Report(
             name=self.name, configuration=m.configuration, board=board.key, bitstream=bitstream,
-            sha256=hashlib.sha256((self.work / bitstream).read_bytes()).hexdigest(),
-            clock_mhz=top.clock_hz / 1e6, baud=board.baud, resources=resources, clocks=found[best], seed=best,
+            sha256=hashes.pop(bitstream), clock_mhz=top.clock_hz / 1e6, baud=board.baud, resources=resources,
+            clocks=found[best], seed=best, structure=self.structure, marked=hashes, notes=tuple(notes),
             seeds={seed: min(c.routed for c in found[seed].values()) if seed in found else None for seed in seeds},
             tools={tool: tools.version(tool, self.kind) for tool in self.needed} | {"from": self.kind},
-            structure=self.structure, marked=self.hash_marked(), notes=tuple(notes), netlist=netlist,
-            steps=tuple(self.steps),
+            netlist=netlist, steps=tuple(self.steps),
         )
 
 
@@ -329,27 +319,28 @@ def fill_products(source, target, name, family, contents, kind="yowasp"):
     tools.run("yosys", ["-q", "-l", "netlist.log", "-p", script], directory=target, log="netlist.log", kind=kind)
 
 
-def check_fit(board, made, spec=None):
+def check_fit(board, made, plan=None):
     """ValueError, with what would fit, where synthesis made more than the board has."""
     short = {r: n for r, n in made.items() if n > board.device.available[r]}
     if not short:
         return
     needs = ", ".join(f"{n} {r} of {board.device.available[r]}" for r, n in short.items())
     cures = [f"it would fit {', '.join(others)}"] if (others := others_that_fit(board, made)) else []
-    if spec is not None and max(spec.lanes) > 1:
-        cures.append(f"fewer lanes than {max(spec.lanes)} need less of everything")
-    elif spec is not None and max(spec.simd) > 1 and ("DSP" in short or "LUT" in short):
-        cures.append(f"--simd 1 instead of {max(spec.simd)} needs fewer multipliers and takes more cycles a vector")
+    most = {key: max([1, *(e.chosen.get(key, 1) for e in plan.engines)] if plan else [1]) for key in ("lanes", "simd")}
+    if most["lanes"] > 1:
+        cures.append(f"fewer lanes than {most['lanes']} need less of everything")
+    elif most["simd"] > 1 and ("DSP" in short or "LUT" in short):
+        cures.append(f"--simd 1 instead of {most['simd']} needs fewer multipliers and takes more cycles a vector")
     hint = "; ".join(cures) or "no board of the table has that much; a narrower or smaller network is needed"
     raise ValueError(f"it does not fit {board.title} (synthesised): {needs}. {hint[0].upper()}{hint[1:]}")
 
 
 def others_that_fit(board, made):
     """Keys of the boards that have what was synthesised, block RAMs counted by their bits."""
-    needed = {**made, "RAM": made["RAM"] * board.device.ram_bits}
-    fits = []
-    for key, other in BOARDS.items():
-        there = {**other.device.available, "RAM": other.device.ram * other.device.ram_bits}
-        if key != board.key and all(needed[r] <= there[r] for r in needed):
-            fits.append(key)
-    return fits
+
+    def by_bits(numbers, device):
+        return {**numbers, "RAM": numbers["RAM"] * device.ram_bits}
+
+    needed = by_bits(made, board.device)
+    there = {key: by_bits(other.device.available, other.device) for key, other in BOARDS.items() if key != board.key}
+    return [key for key, has in there.items() if all(needed[r] <= has[r] for r in needed)]

@@ -20,17 +20,8 @@ class CobsDecoder(wiring.Component):
     """
 
     def __init__(self):
-        super().__init__(
-            {
-                "i_valid": In(1),
-                "i_data": In(8),
-                "o_valid": Out(1),
-                "o_data": Out(8),
-                "end": Out(1),
-                "cut": Out(1),
-                "empty": Out(1),
-            }
-        )
+        flags = dict.fromkeys(("end", "cut", "empty"), Out(1))
+        super().__init__({"i_valid": In(1), "i_data": In(8), "o_valid": Out(1), "o_data": Out(8), **flags})
 
     def elaborate(self, platform):
         m = Module()

@@ -1,4 +1,4 @@
-"""Which boards a network fits, and how: the foldings of rtl_gen.choose against what a board has, nothing is built.
+"""Which boards a network fits, and how: the engines of rtl_gen.choose against what a board has, nothing is built.
 
 What the core takes is rtl_gen.estimate's: multipliers and block RAMs exact, LUT and FF estimates. For the line and the
 shell around it SHELL is set aside, fitted to what Yosys makes (tests/test_fit.py).
@@ -15,10 +15,10 @@ SHELL = {"LUT": 1350, "FF": 600, "DSP": 0, "RAM": 3}
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Fit:
-    """A board and the fastest folding that it has room for, or None. needs: resource → estimate, shell included."""
+    """A board and the fastest plan that it has room for, or None. needs: resource → estimate, shell included."""
 
     board: object
-    spec: object
+    plan: object
     needs: dict
     how: str
 
@@ -29,7 +29,7 @@ class Fit:
     @property
     def vectors_per_second(self):
         """Of the core at the board's clock; the serial line is slower."""
-        return self.board.clock_mhz * 1e6 / self.spec.interval
+        return self.board.clock_mhz * 1e6 / self.plan.interval
 
 
 def needs(core, board):
@@ -64,19 +64,19 @@ def on_board(key, settings):
 
 
 def fit(network, board):
-    """The Fit of an IntNetwork to a Board; where nothing fits, the needs of the folding that comes nearest."""
+    """The Fit of an IntNetwork to a Board; where nothing fits, the needs of the plan that comes nearest."""
     device = board.device
     try:
         check_estimated(board)
     except ValueError as error:
-        return Fit(board=board, spec=None, needs={}, how=str(error))
-    lut = None if device.dsp else (True,) * len(network.factors)
+        return Fit(board=board, plan=None, needs={}, how=str(error))
+    choices = {} if device.dsp else {layer.name: {"products": "lut"} for layer in network.layers}
     try:
-        choice, problem = choose(network, room=room(board), target=device.target, vectors=1, lut=lut), None
+        choice, problem = choose(network, room=room(board), target=device.target, vectors=1, choices=choices), None
     except Impossible as error:
         choice, problem = error.nearest, error
     taken = needs(choice.needs, board) if choice else {}
     if problem is None:
-        return Fit(board=board, spec=choice.spec, needs=taken, how=choice.what)
+        return Fit(board=board, plan=choice.plan, needs=taken, how=choice.what)
     short = ", ".join(f"{r} {n} of {device.available[r]}" for r, n in taken.items() if n > device.available[r])
-    return Fit(board=board, spec=None, needs=taken, how=f"does not fit: {short or problem}")
+    return Fit(board=board, plan=None, needs=taken, how=f"does not fit: {short or problem}")

@@ -11,6 +11,9 @@ from typing import ClassVar
 import numpy as np
 from cobs import cobs
 
+from bfthw.reading import owned
+from rtl_gen import vectors
+
 VERSION = 2
 
 # requests
@@ -20,11 +23,8 @@ DAMAGED = 0xFF  # type of the reply to a damaged request
 # its payload, the reason
 WRONG_CRC, WRONG_LENGTH, UNKNOWN_TYPE, TOO_LONG, FRAMING, WRONG_OFFSET = 1, 2, 3, 4, 5, 6
 REASONS = {
-    WRONG_CRC: "wrong CRC",
-    WRONG_LENGTH: "wrong length",
-    UNKNOWN_TYPE: "unknown type",
-    TOO_LONG: "longer than the board's buffer",
-    FRAMING: "framing error on the line",
+    WRONG_CRC: "wrong CRC", WRONG_LENGTH: "wrong length", UNKNOWN_TYPE: "unknown type",
+    TOO_LONG: "longer than the board's buffer", FRAMING: "framing error on the line",
     WRONG_OFFSET: "offset that is not zero",
 }
 
@@ -80,10 +80,8 @@ def decode(data):
 
     ValueError, with the reason, for anything that `encode` would not have made, but for a short frame's version.
     """
-    try:
+    with owned("no COBS", cobs.DecodeError, ValueError):
         body = cobs.decode(bytes(data).removesuffix(END))
-    except cobs.DecodeError as error:
-        raise ValueError(f"no COBS: {error}") from None
     if len(body) < SHORT:
         raise ValueError(f"a frame has {SHORT} bytes or more, got {len(body)}")
     (crc,) = CRC.unpack(body[-CRC.size :])
@@ -152,7 +150,6 @@ class Side:
     width: int
     frac: int
 
-    _LAYOUT = struct.Struct("<HBBb")
     _LIMITS: ClassVar = {"elements": (1, 0xFFFF), "lane_bytes": (1, 8), "width": (1, 62), "frac": (-128, 127)}
 
     def __post_init__(self):
@@ -171,14 +168,11 @@ class Side:
 
     def pack(self, q):
         """Integers (N, elements) that fit the format to bytes: each little-endian, sign-extended."""
-        return np.ascontiguousarray(q, "<i8").view(np.uint8).reshape(-1, 8)[:, : self.lane_bytes].tobytes()
+        return vectors.pack(q, self.lane_bytes).tobytes()
 
     def unpack(self, data):
         """Bytes of whole vectors to int64 (N, elements); ValueError for a number that the format does not hold."""
-        wide = np.zeros((len(data) // self.lane_bytes, 8), np.uint8)
-        wide[:, : self.lane_bytes] = np.frombuffer(data, np.uint8).reshape(-1, self.lane_bytes)
-        unused = 64 - 8 * self.lane_bytes
-        q = (wide.view("<i8").ravel() << unused >> unused).astype(np.int64)
+        q = vectors.unpack(np.frombuffer(data, np.uint8), self.lane_bytes).astype(np.int64)
         limit = 1 << (self.width - 1)
         if q.size and not -limit <= q.min() <= q.max() < limit:
             raise ValueError(f"numbers of {self.width} bits are {-limit} to {limit - 1}, got {q.min()} to {q.max()}")
@@ -213,8 +207,8 @@ class Info:
         "clock_hz": (100_000, 1_000_000_000), "baud": (1_200, 100_000_000), "buffer": (1, 0xFFFF),
         "interval": (1, 0xFFFFFFFF),
     }
-    _HEAD = struct.Struct("<B32sIIH")
-    _TAIL = struct.Struct("<IB")
+    # version, configuration, clock, baud, buffer, both sides, interval, length of the name behind it
+    _LAYOUT = struct.Struct("<B32sIIHHBBbHBBbIB")
 
     def __post_init__(self):
         _check_limits(self, self._LIMITS)
@@ -242,9 +236,9 @@ class Info:
     def to_bytes(self):
         """The payload of the reply to an info request."""
         name = self.name.encode("ascii")
-        sides = b"".join(Side._LAYOUT.pack(*astuple(side)) for side in (self.input, self.output))
-        head = self._HEAD.pack(VERSION, bytes.fromhex(self.configuration), self.clock_hz, self.baud, self.buffer)
-        return head + sides + self._TAIL.pack(self.interval, len(name)) + name
+        head = VERSION, bytes.fromhex(self.configuration), self.clock_hz, self.baud, self.buffer
+        sides = *astuple(self.input), *astuple(self.output)
+        return self._LAYOUT.pack(*head, *sides, self.interval, len(name)) + name
 
     @classmethod
     def parse(cls, payload):
@@ -253,22 +247,17 @@ class Info:
             raise ValueError(
                 f"info: version {payload[0] if payload else 'missing'} of the link, this host speaks {VERSION}"
             )
-        size = cls._HEAD.size + 2 * Side._LAYOUT.size + cls._TAIL.size
+        size = cls._LAYOUT.size
         if len(payload) < size or len(payload) != size + payload[size - 1]:
             wanted = f"{size} bytes and a name" if len(payload) < size else f"{size + payload[size - 1]} bytes"
             raise ValueError(f"info: must have {wanted}, got {len(payload)} bytes")
-        _, configuration, clock_hz, baud, buffer = cls._HEAD.unpack_from(payload)
-        names = [field.name for field in fields(Side)]
-        places = cls._HEAD.size, cls._HEAD.size + Side._LAYOUT.size
-        sides = [dict(zip(names, Side._LAYOUT.unpack_from(payload, place))) for place in places]
-        interval, _ = cls._TAIL.unpack_from(payload, size - cls._TAIL.size)
-        try:
+        _, configuration, clock_hz, baud, buffer, *numbers, interval, _ = cls._LAYOUT.unpack_from(payload)
+        sides = [dict(zip((field.name for field in fields(Side)), part)) for part in (numbers[:4], numbers[4:])]
+        with owned("info", error=ValueError):
             return cls(
                 configuration=configuration.hex(), clock_hz=clock_hz, baud=baud, buffer=buffer, input=Side(**sides[0]),
                 output=Side(**sides[1]), interval=interval, name=payload[size:].decode("latin-1"),
             )
-        except ValueError as error:
-            raise ValueError(f"info: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

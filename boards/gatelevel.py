@@ -4,7 +4,6 @@ import re
 import shutil
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from bfthw.files import undisturbed
 from rtl_gen.vectors import random_vectors
 from sim import simulators
 from sim.scenarios import to_integers
-from sim.simulate import check_plain
+from sim.simulate import Played, check_plain
 
 from .flash import bitstream
 from .frames import Info
@@ -38,20 +37,6 @@ endmodule
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a simulation showed. outputs: integers (N, outputs), None where none came. problems: one line each."""
-
-    vectors: int
-    seconds: float
-    outputs: np.ndarray | None
-    problems: tuple = ()
-
-    @property
-    def ok(self):
-        return not self.problems
-
-
 @contextmanager
 def simulation(design, board, netlist, *, clock_hz, tools="yowasp"):
     """A running boards.simulated.Simulation of a board's mapped netlist, as long as the context lasts.
@@ -65,18 +50,15 @@ def simulation(design, board, netlist, *, clock_hz, tools="yowasp"):
     simulators.check_simulator("compiled")
     text = check_plain(Path(netlist), MARKED)
     module = f"pins_of_{name}"
-    files = {"cells.v": _without_z(models), "netlist.v": text, "pins.v": wrapper(text, name, board, module)}
+    # but for the question whether a pad's clock enable is open, which Verilator cannot ask
+    models = models.replace(" || CLOCK_ENABLE === 1'bz", "")
+    files = {"cells.v": models, "netlist.v": text, "pins.v": wrapper(text, name, board, module)}
     # the compiler's time counts more than the model's: a few hundred thousand cycles
     arguments = ("--top-module", module, "-Wno-COMBDLY", "-CFLAGS", "-O1")
     program = compile_board(name, files, arguments)
     cycles = cycles_a_bit(clock_hz, board.baud)
     with running(program, design, cycles, 2 * int(RESET_SECONDS * clock_hz)) as simulated:
         yield simulated
-
-
-def _without_z(models):
-    """Yosys' models of cells, but for the question whether a pad's clock enable is open, which Verilator cannot ask."""
-    return models.replace(" || CLOCK_ENABLE === 1'bz", "")
 
 
 def wrapper(netlist, name, board, module):
@@ -103,11 +85,11 @@ def compare(design, board, netlist, *, clock_hz, inputs=None, count=10, tools="y
     """Vectors through the netlist of a whole board, by the real host over its serial line, against the golden model.
 
     inputs: integers (N, inputs), or floats; without them `count` random vectors, corners first. Beside the outputs,
-    what the board says about itself must be right and the line without error. Returns a Result; raises as `simulation`
-    does.
+    what the board says about itself must be right and the line without error. Returns a sim.simulate.Played; raises as
+    `simulation` does.
     """
-    board, network, begin = find_board(board), design.spec.network, time.monotonic()
-    x = random_vectors(network, count, 0) if inputs is None else to_integers(network, inputs)
+    board, network, begin = find_board(board), design.plan.network, time.monotonic()
+    x = random_vectors(network, count, 0) if inputs is None else to_integers(inputs, network.inputs, network.input)
     problems, y = [], None
     with simulation(design, board, netlist, clock_hz=clock_hz, tools=tools) as simulated:
         try:
@@ -129,11 +111,11 @@ def compare(design, board, netlist, *, clock_hz, inputs=None, count=10, tools="y
         if len(different):
             v, n = different[0]
             problems.append(f"vector {v}, output {n} is {y[v, n]}, should be {wanted[v, n]}")
-    return Result(vectors=len(x), seconds=time.monotonic() - begin, outputs=y, problems=tuple(problems))
+    return Played(vectors=len(x), seconds=time.monotonic() - begin, outputs=y, problems=tuple(problems))
 
 
 def check(directory, *, inputs=None, count=10):
-    """`compare` for what `build` or `patch` left in a directory, with its own report and manifest; a Result."""
+    """`compare` for what `build` or `patch` left in a directory, with its own report and manifest."""
     directory = Path(directory)
     with cache.scratch() as folder:
         with undisturbed(directory):

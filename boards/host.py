@@ -8,7 +8,9 @@ import numpy as np
 import serial
 from serial.tools import list_ports
 
+from bfthw.reading import owned
 from rtl_gen import load_design, read_manifest
+from sim.scenarios import to_integers
 
 from . import frames
 from .frames import Counters, Info, Side, wire_bytes
@@ -90,10 +92,8 @@ class Board:
                 f"{self.port}: the board's bitstream speaks version {version} of the link, this host version "
                 f"{frames.VERSION}: build and flash it with this version of bfthw (`bfthw build`, `bfthw flash`)"
             )
-        try:
+        with owned(f"{self.port}: not a board that this host knows", error=BoardError):
             return Info.parse(payload)
-        except ValueError as error:
-            raise BoardError(f"{self.port}: not a board that this host knows: {error}") from None
 
     def _check(self):
         """BoardError unless the board runs what the manifest says."""
@@ -132,17 +132,11 @@ class Board:
         largest output instead, ties to the lowest. progress(fraction) is called after each request. ValueError or
         TypeError for what is no such array; BoardError where an answer cannot be had.
         """
-        m, x = self.manifest, np.asarray(x)
-        if x.ndim != 2 or x.shape[1] != m.input.elements or not len(x):
-            raise ValueError(f"vectors must have shape (N, {m.input.elements}), got {x.shape}")
-        floats = x.dtype.kind == "f"
-        if floats and not np.isfinite(x).all():
-            raise ValueError("vectors must be finite, found NaN or infinity")
-        q_format = m.input.format.qformat()
-        y = self._run(q_format.quantise(x) if floats else q_format.check(x, "vectors"), progress)
+        m = self.manifest
+        y = self._run(to_integers(x, m.input.elements, m.input.format.qformat(), "vectors"), progress)
         if label:
             return y.argmax(axis=1)
-        return m.output.format.qformat().dequantise(y) if floats else y
+        return m.output.format.qformat().dequantise(y) if np.asarray(x).dtype.kind == "f" else y
 
     def classify(self, x):
         """The index (N,) of the largest output of each vector, ties to the lowest."""

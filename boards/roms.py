@@ -85,11 +85,7 @@ def find_roms(rtlil):
 
 def replace_roms(rtlil, contents):
     """The RTLIL with other contents, name → bits, and the request that these memories be block RAMs."""
-    parts, at = [], 0
-    for rom, place in sorted(find_roms(rtlil), key=lambda item: item[1].start):
-        parts += [rtlil[at : place.start], rom.text(contents[rom.name])]
-        at = place.stop
-    text = "".join([*parts, rtlil[at:]])
+    text = _filled(rtlil, lambda rom: rom.text(contents[rom.name]))
     names = {tuple(name.rsplit("\\", 1)) for name in contents}
 
     def ask(module):
@@ -102,23 +98,23 @@ def replace_roms(rtlil, contents):
     return _MODULE.sub(ask, text)
 
 
-def _hardware(rtlil):
-    """An RTLIL text without the contents of its ROMs."""
+def _filled(rtlil, text_of=lambda rom: ""):
+    """An RTLIL text with text_of(rom) in the place of the contents of each ROM, or without any."""
     parts, at = [], 0
-    for _, place in sorted(find_roms(rtlil), key=lambda item: item[1].start):
-        parts.append(rtlil[at : place.start])
+    for rom, place in sorted(find_roms(rtlil), key=lambda item: item[1].start):
+        parts += [rtlil[at : place.start], text_of(rom)]
         at = place.stop
     return "".join([*parts, rtlil[at:]])
 
 
 def structure(rtlil):
     """A hash of an RTLIL text without the contents of its ROMs: equal for designs that differ in those alone."""
-    return hashlib.sha256(_hardware(rtlil).encode()).hexdigest()
+    return hashlib.sha256(_filled(rtlil).encode()).hexdigest()
 
 
 def differing(one, other):
     """Names of the modules of two RTLIL texts that differ in more than the contents of ROMs."""
-    texts = [{module[1]: module[2] for module in _MODULE.finditer(_hardware(rtlil))} for rtlil in (one, other)]
+    texts = [{module[1]: module[2] for module in _MODULE.finditer(_filled(rtlil))} for rtlil in (one, other)]
     return [name for name in {**texts[0], **texts[1]} if texts[0].get(name) != texts[1].get(name)]
 
 
@@ -213,13 +209,8 @@ def _key(bits, rows):
 
 def fill(rams, places, contents):
     """Contents of the block RAMs with the ROMs' bits in their places."""
-    filled = {}
-    for cell, (name, index) in places.items():
-        content = rams[cell].copy()
-        used = index >= 0
-        content[used] = contents[name].ravel()[index[used]]
-        filled[cell] = content
-    return filled
+    parts = ((cell, contents[name].ravel()[index], index) for cell, (name, index) in places.items())
+    return {cell: np.where(index >= 0, bits, rams[cell]) for cell, bits, index in parts}
 
 
 def fill_netlist(netlist, filled, ram):

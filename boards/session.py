@@ -7,7 +7,7 @@ import numpy as np
 from rtl_gen import load_design
 
 from .host import Board
-from .simulated import simulated_board
+from .simulated import simulation
 
 
 @contextmanager
@@ -19,15 +19,15 @@ def connect(port, manifest, *, baud=None, begin=None):
         return
     # simulated time is slower than the line's own figures say
     with (
-        simulated_board(load_design(manifest), begin=begin) as simulated,
-        Board(simulated, manifest, baud=baud, timeout=10) as board,
+        simulation(load_design(manifest), begin=begin) as simulated,
+        Board(simulated.port, manifest, baud=baud, timeout=10) as board,
     ):
         yield board
 
 
 def compare(manifest, x, y, labels=False):
     """How many of a board's answers y to vectors x differ from the golden model's."""
-    network = load_design(manifest).spec.network
+    network = load_design(manifest).plan.network
     floats = np.asarray(x).dtype.kind == "f"
     wanted = network(network.input.quantise(x) if floats else x)
     if labels:

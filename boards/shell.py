@@ -40,19 +40,10 @@ class Receiver(wiring.Component):
         self.buffer = buffer
         super().__init__(
             {
-                "i_valid": In(1),
-                "i_data": In(8),
-                "i_error": In(1),
-                "busy": In(1),
-                "done": Out(1),
-                "reason": Out(8),
-                "short": Out(1),
-                "type": Out(8),
-                "version": Out(8),
-                "length": Out(16),
-                "number": Out(32),
-                "address": In(range(buffer)),
-                "data": Out(8),
+                "i_valid": In(1), "i_data": In(8), "i_error": In(1), "busy": In(1),
+                "done": Out(1), "reason": Out(8), "short": Out(1),
+                "type": Out(8), "version": Out(8), "length": Out(16), "number": Out(32),
+                "address": In(range(buffer)), "data": Out(8),
             }
         )
 
@@ -141,7 +132,7 @@ class Shell(wiring.Component):
         ]
         wiring.connect(m, cobs.o, tx.i)
         clear = Signal()
-        m.submodules.core = core = ResetInserter(clear)(AxiStream(self.design.spec, clock=False))
+        m.submodules.core = core = ResetInserter(clear)(AxiStream(self.design.plan, clock=False))
         feeding = Signal()
         self._feed(m, core, request, feeding)
         events = self._events(m, core, rx, request)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bfthw import child
+from bfthw.reading import owned
 from rtl_gen import tech
 from rtl_gen.yosys import verilog
 from sim import simulators
@@ -22,7 +23,7 @@ ARGUMENTS = ("-O3", "-Wno-lint", "--x-assign", "fast", "--x-initial", "fast", *s
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
-    """A running board. port: path of its pseudo-terminal."""
+    """A running board, whose line can be disturbed. port: path of its pseudo-terminal."""
 
     port: str
     process: subprocess.Popen
@@ -46,20 +47,13 @@ class Simulation:
 
 
 @contextmanager
-def simulated_board(design, *, clock_hz=12_000_000, baud=1_000_000, begin=None):
-    """The port (a path) of a simulated board that runs `design` (rtl_gen.Design), as long as the context lasts.
+def simulation(design, *, clock_hz=12_000_000, baud=1_000_000, begin=None):
+    """The Simulation of a board that runs `design` (rtl_gen.Design), as long as the context lasts.
 
     Time on it goes by as fast as it can be simulated. begin(title) is told what begins, where something is compiled.
     ValueError where the clock does not make the baud rate, or where a tool is missing; RuntimeError, with the end of
     the log, where it cannot be built or started.
     """
-    with simulation(design, clock_hz=clock_hz, baud=baud, begin=begin) as board:
-        yield board.port
-
-
-@contextmanager
-def simulation(design, *, clock_hz=12_000_000, baud=1_000_000, begin=None):
-    """As `simulated_board`, but the Simulation, whose line can be disturbed."""
     simulators.check_simulator("compiled")
     cycles = cycles_a_bit(clock_hz, baud)
     with running(build(Shell(design, clock_hz=clock_hz, baud=baud), begin), design, cycles) as board:
@@ -83,16 +77,11 @@ def running(program, design, cycles, reset_cycles=RESET_CYCLES):
                 said = process.stderr.read().decode(errors="replace").strip()
                 raise RuntimeError(f"the simulated board did not start: {said}")
             yield Simulation(port=port, process=process)
-        finally:
-            _stop(process)
-
-
-def _stop(process):
-    """The board ends with its standard input."""
-    with suppress(OSError):  # it has ended already
-        process.stdin.close()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(5)
+        finally:  # the board ends with its standard input
+            with suppress(OSError):  # it has ended already
+                process.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(5)
 
 
 def build(shell, begin=None):
@@ -109,8 +98,6 @@ def compile_board(name, files, arguments, begin=None):
 
     name: of the core, for messages. files: name → Verilog text. arguments: for Verilator, the top module among them.
     """
-    try:
-        files = files | {MAIN.name: MAIN.read_text(encoding="utf-8")}
+    files = files | {MAIN.name: MAIN.read_text(encoding="utf-8")}
+    with owned(f"verilator could not build the board of {name}", RuntimeError, RuntimeError):
         return simulators.compiled(files, "Vboard", "board", [*ARGUMENTS, *arguments], begin)
-    except RuntimeError as error:
-        raise RuntimeError(f"verilator could not build the board of {name}: {error}") from None

@@ -47,11 +47,6 @@ def check_log(path):
 
 def count(family, cells):
     """Resource → number, from cell type → number."""
-    used = {}
-    for resource, worth in FAMILIES[family].cells.items():
-        total = 0
-        for cell, number in cells.items():
-            name = next((prefix for prefix in FAMILIES[family].variants if cell.startswith(prefix)), cell)
-            total += worth.get(name, 0) * number
-        used[resource] = ceil(total)
-    return used
+    own = FAMILIES[family]
+    named = [(next(filter(cell.startswith, own.variants), cell), number) for cell, number in cells.items()]
+    return {resource: ceil(sum(worth.get(name, 0) * n for name, n in named)) for resource, worth in own.cells.items()}

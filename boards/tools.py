@@ -4,11 +4,9 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as package_version
 from pathlib import Path
 
-from bfthw import cache, child
+from bfthw import cache, child, packages
 
 KINDS = ("yowasp", "system")
 
@@ -27,14 +25,10 @@ _TOOLS = {
 }
 
 
-def check_kind(kind):
-    if kind not in KINDS:
-        raise ValueError(f"tools must be one of {', '.join(KINDS)}, got {kind!r}")
-
-
 def find(tool, kind="yowasp"):
     """Path of a tool; ValueError says how to get it."""
-    check_kind(kind)
+    if kind not in KINDS:
+        raise ValueError(f"tools must be one of {', '.join(KINDS)}, got {kind!r}")
     package, script, names = _TOOLS[tool]
     if kind == "yowasp":
         # beside this Python first, so that an environment need not be activated
@@ -53,15 +47,10 @@ def version(tool, kind="yowasp"):
     """A tool's version; "unknown" where it does not say."""
     package, _, _ = _TOOLS[tool]
     if kind == "yowasp":
-        try:
-            return package_version(package)
-        except PackageNotFoundError:
-            return "unknown"
+        return packages.installed(package) or "unknown"
     if tool in ("icepack", "gowin_pack"):
         return "unknown"  # neither has an option for it
-    done = child.run(
-        [find(tool, kind), "--version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    done = child.run([find(tool, kind), "--version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     number = re.search(r"\d+\.\d+\S*", done.stdout)
     return number[0].rstrip(")") if number else "unknown"
 

@@ -13,12 +13,12 @@ DEPTH = 16  # words of a FIFO between clocks: what it takes to pass one a cycle,
 class OwnClock(wiring.Component):
     """A core in the domain "core", between streams in "sync", with an asynchronous FIFO on either side.
 
-    spec: the NetworkSpec, of `rtl_gen.make_spec` or `rtl_gen.load_design(...).spec`. A word has `data` (TDATA) and
+    plan: the Plan, of `rtl_gen.make_plan` or `rtl_gen.load_design(...).plan`. A word has `data` (TDATA) and
     `last`; one that leaves has `wrong` (TUSER) too. Both domains must be reset together.
     """
 
-    def __init__(self, spec):
-        self.core = core = rtl_gen.AxiStream(spec, clock=False)
+    def __init__(self, plan):
+        self.core = core = rtl_gen.AxiStream(plan, clock=False)
         word_in = data.StructLayout({"data": len(core.s_axis_tdata), "last": 1})
         word_out = data.StructLayout({"data": len(core.m_axis_tdata), "last": 1, "wrong": 1})
         super().__init__({"i": In(stream.Signature(word_in)), "o": Out(stream.Signature(word_out))})

@@ -38,7 +38,7 @@ def pauses(seed):
 async def golden_integers_come_out(dut):
     """Frames with pauses on both sides."""
     design = rtl_gen.load_design(cocotb.plusargs["manifest"])
-    m, network = design.manifest, design.spec.network
+    m, network = design.manifest, design.plan.network
     x = np.random.default_rng(0).integers(network.input.lo, network.input.hi + 1, (FRAMES, m.vectors, network.inputs))
     y = network(x.reshape(-1, network.inputs)).reshape(FRAMES, m.vectors, -1)
 

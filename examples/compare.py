@@ -27,7 +27,7 @@ from torch.nn import functional
 import bfthw.nn
 from bfthw import chain, compile, make_settings, structures
 from bfthw.nn import to_network
-from rtl_gen import NetworkSpec, choose_for, estimate, make_spec
+from rtl_gen import Plan, choose_for, estimate, make_plan
 
 N, CLASSES, BATCH, EPOCHS, SEEDS, RATE = 64, 10, 64, 20, 5, 0.01
 DECAY = 0.1  # of AdamW, on the head's matrix alone unless more is asked for
@@ -92,22 +92,22 @@ def difference(first, second):
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """floats, integers: accuracies on the held-out images, a seed each. spec: of the core of the first seed."""
+    """floats, integers: accuracies on the held-out images, a seed each. plan: of the core of the first seed."""
 
     name: str
     weights: int
     floats: tuple
     integers: tuple
-    spec: NetworkSpec
+    plan: Plan
 
     @property
     def work(self):
         """Multiplications of an image in hardware, the head's too."""
-        return sum(f.pattern.weights for f in self.spec.network.factors)
+        return sum(f.pattern.weights for f in self.plan.network.factors)
 
     def columns(self):
         """Quantity → text, the rows of `table`."""
-        need, spec = estimate(self.spec), self.spec
+        need, plan = estimate(self.plan), self.plan
         share = {name: 100 * np.array(getattr(self, name)) for name in ("floats", "integers")}
         mean = {name: f"{values.mean():.2f} ± {error(values):.2f}" for name, values in share.items()}
         return {
@@ -115,11 +115,11 @@ class Result:
             "integer accuracy, %": mean["integers"],
             "multiplications an image": self.work,
             "trained weights": self.weights,
-            "weights in ROM, bits": spec.rom_bits,
-            "latency, cycles": spec.latency,
-            "interval, cycles": spec.interval,
-            "multipliers": spec.multipliers,
-        } | {f"{name} of {spec.target}, estimated": need[name] for name in ("LUT", "DSP", "RAM")}
+            "weights in ROM, bits": plan.rom_bits,
+            "latency, cycles": plan.latency,
+            "interval, cycles": plan.interval,
+            "multipliers": plan.multipliers,
+        } | {f"{name} of {plan.target}, estimated": need[name] for name in ("LUT", "DSP", "RAM")}
 
 
 def compare(bodies, *, seeds=SEEDS, epochs=EPOCHS, target="plain", interval=None, console=None):
@@ -140,14 +140,14 @@ def compare(bodies, *, seeds=SEEDS, epochs=EPOCHS, target="plain", interval=None
         _check(name, model, data[2])
         found[name].append((curve[-1], accuracy(integers.predict(data[2]), data[3])))
         if seed == 0:
-            spec = make_spec(integers, settings)
+            plan = make_plan(integers, settings)
             if interval is not None:
-                spec = choose_for(integers, settings, interval=interval).spec
-            found[name].insert(0, (weights(model), spec))
+                plan = choose_for(integers, settings, interval=interval).plan
+            found[name].insert(0, (weights(model), plan))
     results = []
-    for name, ((count, spec), *accuracies) in found.items():
+    for name, ((count, plan), *accuracies) in found.items():
         floats, integers = zip(*accuracies)
-        results.append(Result(name=name, weights=count, floats=floats, integers=integers, spec=spec))
+        results.append(Result(name=name, weights=count, floats=floats, integers=integers, plan=plan))
     return results
 
 

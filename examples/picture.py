@@ -54,9 +54,9 @@ def engine(stage, middle, top):
     """An engine: the memory of its inputs, that of its weights, multipliers, their sum, rounding."""
     left = middle - 150
     drawn = box(left, top, 300, 128, 'fill="#f7f8fa" stroke="#9aa3ad"')
-    drawn += box(left + 14, top + 14, 72, 52, LOGIC if stage.direct else MEMORY)
+    drawn += box(left + 14, top + 14, 72, 52, MEMORY if stage.buffer_bits else LOGIC)
     drawn += text(left + 50, top + 36, "inputs", 12)
-    drawn += text(left + 50, top + 54, "registers" if stage.direct else f"{stage.buffer_bits} bits", 11)
+    drawn += text(left + 50, top + 54, f"{stage.buffer_bits} bits" if stage.buffer_bits else "registers", 11)
     drawn += box(left + 14, top + 80, 72, 38, MEMORY) + text(left + 50, top + 96, "weights", 12)
     drawn += text(left + 50, top + 111, f"{stage.rom_bits} bits", 11)
     for n in range(stage.multipliers):
@@ -74,7 +74,7 @@ def picture():
     """The SVG's text."""
     layer = bfthw.Layer(chain=bfthw.Chain.random(bft(16, 4), seed=0), name="layer")
     network = bfthw.Network(layers=(layer,))
-    spec = rtl_gen.make_spec(bfthw.compile(network), bfthw.make_settings())
+    plan = rtl_gen.make_plan(bfthw.compile(network), bfthw.make_settings())
     n, factors, grey = layer.chain.inputs, layer.chain.factors, 'fill="#555"'
     drawn = HEAD
     for f, left, right in zip(factors, COLUMNS, COLUMNS[1:]):
@@ -86,7 +86,7 @@ def picture():
         drawn += text(COLUMNS[0] - 12, TOP + STEP * row + 4, f"x{row}", 11, "end", grey)
         drawn += text(COLUMNS[2] + 12, TOP + STEP * row + 4, f"y{row}", 11, "start", grey)
     top, ends = TOP + STEP * n + 16, []
-    for stage, left, right in zip(spec.stages, COLUMNS, COLUMNS[1:]):
+    for stage, left, right in zip(plan.engines, COLUMNS, COLUMNS[1:]):
         drawn += engine(stage, (left + right) / 2, top)
         ends += (left + right) / 2 - 150, (left + right) / 2 + 150
     middle = top + 64
@@ -95,7 +95,7 @@ def picture():
     weights = layer.chain.weights
     line = (
         f"{n} channels: {weights} weights instead of {n * n}; an engine for each factor: "
-        f"{spec.multipliers} multipliers, a vector every {spec.interval} cycles, the first out after {spec.latency}"
+        f"{plan.multipliers} multipliers, a vector every {plan.interval} cycles, the first out after {plan.latency}"
     )
     drawn += text(WIDTH / 2, top + 156, line, 13, more=grey)
     return drawn + "</svg>\n"

@@ -15,19 +15,19 @@ CELL, ROW, LEFT, TOP = 20, 24, 128, 60  # pixels: a cycle, a port, where the cyc
 
 
 def example():
-    """(NetworkSpec, frames of TDATA) of the core in the picture: four inputs, one a beat; two frames are wrong."""
+    """(Plan, frames of TDATA) of the core in the picture: four inputs, one a beat; two frames are wrong."""
     layer = bfthw.Layer(chain=bfthw.Chain.random(bft(4, 4), seed=0))
     x = np.random.default_rng(0).uniform(-1, 1, (16, 4))
     settings = bfthw.make_settings(activation_bits=8, simd=1)
     integers = bfthw.compile(bfthw.Network(layers=(layer,)), settings=settings, calibration=x)
     frames = (integers.input.quantise(x) & 0xFF).tolist()
     frames[1], frames[3] = frames[1][:2], frames[3] + frames[0][:1]
-    return rtl_gen.make_spec(integers, settings), frames
+    return rtl_gen.make_plan(integers, settings), frames
 
 
-def record(spec, frames, cycles=PANELS[-1].stop):
+def record(plan, frames, cycles=PANELS[-1].stop):
     """Play frames without a pause; name of a port → its values, one a cycle."""
-    top = rtl_gen.AxiStream(spec)
+    top = rtl_gen.AxiStream(plan)
     beats = [(word, n == len(frame) - 1) for frame in frames for n, word in enumerate(frame)]
     seen, place = {name: [] for name in PORTS}, 0
 

@@ -22,10 +22,10 @@ ROMS = {
 }
 
 
-def header(spec, name):
-    """Comment lines for the Verilog of a NetworkSpec: equal for equal specifications, without dates and paths."""
-    q, e = spec.network, spec.vectors
-    sides = [("s_axis", "in", q.inputs, q.input, spec.lanes_in), ("m_axis", "out", q.outputs, q.output, spec.lanes_out)]
+def header(plan, name):
+    """Comment lines for the Verilog of a Plan: equal for equal plans, without dates and paths."""
+    q, e = plan.network, plan.vectors
+    sides = [("s_axis", "in", q.inputs, q.input, plan.lanes_in), ("m_axis", "out", q.outputs, q.output, plan.lanes_out)]
     lines = [
         f"{name}: a butterfly network with AXI4-Stream ports, made by bfthw {bfthw.__version__}",
         "SPDX-License-Identifier: 0BSD",
@@ -33,11 +33,11 @@ def header(spec, name):
         *textwrap.wrap(LICENCE, WIDTH),
         "",
         "Stages, with patterns (a, b, c, d):",
-        *_stages(spec),
+        *_stages(plan),
         "",
-        *_item("target", _target(spec, name)),
-        *_item("latency", f"{spec.latency} cycles from the first beat in to the first beat out, empty and unstalled"),
-        *_item("interval", f"{spec.interval} cycles a frame" + (f" of {e} vectors" if e > 1 else "")),
+        *_item("target", _target(plan, name)),
+        *_item("latency", f"{plan.latency} cycles from the first beat in to the first beat out, empty and unstalled"),
+        *_item("interval", f"{plan.interval} cycles a frame" + (f" of {e} vectors" if e > 1 else "")),
         "",
         *_item("aclk, aresetn", "clock, its rising edge; synchronous reset, active low"),
     ]
@@ -49,7 +49,7 @@ def header(spec, name):
             f"a beat: {each}, the lowest index in the low bits, {size} byte{'s' * (size > 1)} an element, "
         )
         lines += _item(f"{prefix}_*", text + ("upper bits ignored" if way == "in" else "sign-extended"))
-    lines += [*_frames(spec), *_item("saturated", "values that some stage clipped, some cycles ago; may stay open")]
+    lines += [*_frames(plan), *_item("saturated", "values that some stage clipped, some cycles ago; may stay open")]
     return "".join(f"// {line}".rstrip() + "\n" for line in lines)
 
 
@@ -58,16 +58,16 @@ def _item(name, text):
     return textwrap.wrap(text, WIDTH, initial_indent=f"{name:<{len(INDENT)}}", subsequent_indent=INDENT)
 
 
-def _stages(spec):
+def _stages(plan):
     """A line for each factor: its numbers, the engine and that one's place."""
-    for n, (_, start, stop, _) in enumerate(spec.groups):
+    for n, (engine, (start, stop)) in enumerate(zip(plan.engines, plan.spans)):
+        chosen = [f"{option} {value}" for option, value in engine.chosen.items() if option != "engine"]
         for m in range(start, stop):
-            f = spec.network.factors[m]
+            f = plan.network.factors[m]
             more = ["residual"] * bool(f.skip_input) + ["bias"] * (f.bias is not None) + ["ReLU"] * f.relu
-            size = [f"lanes {spec.lanes[m]}", f"SIMD {spec.simd[m]}"] if spec.engines[m] == "pipelined" else []
-            parts = [str(f.pattern), f"weights {f.weights}", f"out {f.output}", *more, spec.engines[m], *size]
-            text = f"{_harmless(spec.network.names[m])}: {', '.join(parts)}"
-            first = f"  network{'.' if spec.target == 'plain' else '_'}stage_{n}  "
+            parts = [str(f.pattern), f"weights {f.weights}", f"out {f.output}", *more, engine.kind, *chosen]
+            text = f"{_harmless(plan.network.names[m])}: {', '.join(parts)}"
+            first = f"  network{'.' if plan.target == 'plain' else '_'}stage_{n}  "
             yield from textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
 
 
@@ -76,14 +76,14 @@ def _harmless(name):
     return re.sub(r"(?i)verilator|import", "_", short_stage(name))[-60:]
 
 
-def _target(spec, name):
-    if spec.target == "plain":
-        return f"plain: nothing but Verilog-2005, for any synthesis; {ROMS[spec.roms]}"
-    return f"{spec.target}: primitives of that family are instanced; simulation needs their models, {name}_models.v"
+def _target(plan, name):
+    if plan.target == "plain":
+        return f"plain: nothing but Verilog-2005, for any synthesis; {ROMS[plan.roms]}"
+    return f"{plan.target}: primitives of that family are instanced; simulation needs their models, {name}_models.v"
 
 
-def _frames(spec):
-    if spec.count_beats:
+def _frames(plan):
+    if plan.count_beats:
         text = "beats are counted: s_axis_tlast is ignored; TUSER, frame_error and frame_errors stay 0"
         return _item("frames", text)
     text = (

@@ -7,13 +7,17 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from bfthw import QFormat
 from bfthw.files import settled
-from bfthw.reading import check_shape, first_fault, read_text, reader, sha256, short
+from bfthw.reading import check_shape, first_fault, owned, read_text, reader, sha256, short
+from bfthw.storage import Strict
 
-VERSION = 1
+from .choices import by_layer
+from .engines import ENGINES
+
+VERSION = 2
 FILES = {"verilog": "v", "integers": "npz"}  # beside the manifest: kind → suffix
 MOST = 512  # stages of a core
 FILE = 64 << 20  # bytes of a file beside a manifest
@@ -24,11 +28,11 @@ Count = Annotated[int, Field(ge=0, le=1 << 40)]
 Positive = Annotated[int, Field(ge=1, le=1 << 40)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+Choice = bool | Annotated[int, Field(ge=1, le=1 << 16)] | Identifier
+Table = dict[Identifier, Choice | Annotated[list[Choice | None], Field(max_length=MOST)]]
 
 
-class Format(_Strict):
+class Format(Strict):
     width: Annotated[int, Field(ge=1, le=62)]
     frac: Annotated[int, Field(ge=-1000, le=1000)]
 
@@ -40,12 +44,12 @@ class Format(_Strict):
         return QFormat(self.width, self.frac)
 
 
-class File(_Strict):
+class File(Strict):
     name: FileName
     sha256: Digest
 
 
-class Files(_Strict):
+class Files(Strict):
     """memories: what the Verilog reads, contents of ROMs."""
 
     verilog: File
@@ -74,7 +78,7 @@ class Files(_Strict):
         return [*found, *self.memories] if "verilog" in kinds else found
 
 
-class Port(_Strict):
+class Port(Strict):
     """A side of the core: elements a vector, their format, lanes, bytes of an element in a lane, beats a frame.
 
     Where E vectors share a frame, a beat has lanes * E elements.
@@ -88,8 +92,8 @@ class Port(_Strict):
     beats: Positive
 
 
-class Stage(_Strict):
-    """A factor as it was built. index_of: the stage's inputs where an index in the integers names them, else None.
+class Stage(Strict):
+    """A factor's numbers. index_of: the stage's inputs where an index in the integers names them, else None.
 
     shift_dot: left shifts of the dot product, or None where the row exponents set them.
     """
@@ -97,10 +101,6 @@ class Stage(_Strict):
     name: str
     pattern: list[Positive]
     index_of: Positive | None
-    engine: Literal["pipelined", "folded", "spatial"]
-    lanes: Positive
-    simd: Positive
-    products: Literal["dsp", "lut"]
     input: Format
     weights: Format
     output: Format
@@ -113,7 +113,7 @@ class Stage(_Strict):
     relu: bool
 
 
-class Engine(_Strict):
+class Engine(Strict):
     """Hardware that serves one factor or, folded, some neighbours; lanes: elements of a vector in a beat that
     leaves.
     """
@@ -128,7 +128,7 @@ class Engine(_Strict):
     buffer_bits: Count
 
 
-class Estimate(_Strict):
+class Estimate(Strict):
     """What the core will take of an FPGA of its target, without board and line: DSP and RAM exact, LUT and FF
     estimated. For the target "plain" that is a 7-series part, as Yosys maps it, and all four are estimates.
     """
@@ -139,16 +139,16 @@ class Estimate(_Strict):
     RAM: Count
 
 
-class Resources(_Strict):
+class Resources(Strict):
     multipliers: Count
     rom_bits: Count
     buffer_bits: Count
     estimated: Estimate | None
 
 
-class Manifest(_Strict):
+class Manifest(Strict):
     format: Literal["bfthw manifest"]
-    version: Literal[1]
+    version: Literal[2]
     name: Identifier
     configuration: Digest
     files: Files
@@ -156,11 +156,11 @@ class Manifest(_Strict):
     reset: Literal["aresetn"]
     input: Port
     output: Port
-    target: Literal["plain", "ecp5", "ice40", "gowin"]
+    target: Identifier
     vectors: Annotated[int, Field(ge=1, le=1 << 12)]
-    paired: bool
-    roms: Literal["initial", "case", "readmemh"] = "initial"
-    count_beats: bool = False
+    choices: Annotated[dict[str, Table], Field(max_length=MOST)]
+    roms: Identifier
+    count_beats: bool
     latency: Positive
     interval: Positive
     stages: Annotated[list[Stage], Field(max_length=MOST)]
@@ -201,9 +201,29 @@ def _difference(a, b, key=""):
     """(dotted key, value, value) where two trees of dicts and lists differ first; None where they do not."""
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         a, b = dict(enumerate(a)), dict(enumerate(b))
-    if isinstance(a, dict) and isinstance(b, dict):
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
         return next(filter(None, (_difference(a[k], b[k], f"{key}.{k}".lstrip(".")) for k in a)), None)
     return None if type(a) is type(b) and a == b else (key, a, b)
+
+
+def lifted(text):
+    """JSON of version 1, where each stage said what was chosen for it, as JSON of version 2; other text as it is."""
+    try:
+        table = json.loads(text)
+        if table["version"] != 1:
+            return text
+        stages, names = table["stages"], [stage["name"].rpartition(".factors.")[0] for stage in table["stages"]]
+        paired, chosen = table.pop("paired"), []
+        for stage in stages:
+            own = {key: stage.pop(key) for key in ("engine", "lanes", "simd", "products")} | {"paired": paired}
+            options = ("engine", *ENGINES[own["engine"]].options)
+            chosen.append({key: own[key] for key in options})
+        if "choices" in table or paired and not any("paired" in own for own in chosen):
+            return text
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return text  # what is wrong with it is said of the text itself
+    table |= {"version": 2, "choices": by_layer(names, chosen), "roms": table.get("roms", "initial")}
+    return json.dumps({"count_beats": False} | table)
 
 
 @reader
@@ -217,12 +237,10 @@ def read_manifest(path, *, check=FILES):
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; name the manifest, the .json file in it")
     text = read_text(path, what="manifest")
-    try:
+    with owned(f"{path}: not a manifest", error=ValueError):
         check_shape(text)
-    except ValueError as error:
-        raise ValueError(f"{path}: not a manifest: {error}") from None
     try:
-        manifest = Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(lifted(text))
     except ValidationError as error:
         first = first_fault(error)
         where = ".".join(map(str, first["loc"])) or "the file"

@@ -6,6 +6,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .tech.plain import registered
+
 SMALL = 16  # values of a counter that is a table rather than an adder
 ENTRY = 1  # cycles from a grant at a `FromStream` to the beat's arrival
 ENTER = 4  # cycles through a `Pad`
@@ -16,6 +18,13 @@ FIFO_LATENCY = 2  # cycles from a write into an empty `LinkFifo` to valid at its
 def beat(width, lanes):
     """Shape of a beat: `lanes` signed elements, lane 0 in the low bits."""
     return data.ArrayLayout(signed(width), lanes)
+
+
+def delay(m, value, cycles, name, reset=False):
+    """`value` registered `cycles` times, as `name_s1`, `name_s2`, ...; only control bits are reset."""
+    for n in range(cycles if len(value) else 0):
+        value = registered(m, value, f"{name}_s{n + 1}", reset)
+    return value
 
 
 class Link(wiring.Signature):
@@ -54,6 +63,19 @@ def counter(m, size, step, name, init=0):
     return value, last
 
 
+def counter_cost(tally, size, count=1):
+    """A table a bit for a small counter, else an adder, its comparison and the flag of its last value."""
+    if size > 1:
+        bits = (size - 1).bit_length()
+        for _ in range(count):
+            if size > SMALL:
+                tally.adder(bits, bits, one=True)
+                # what makes the flag, and the way back to zero where the adder does not wrap
+                tally.add(bits / 3 + 1 + (bits if size & (size - 1) else 0), 1)
+            else:
+                tally.add(bits, bits)
+
+
 def credit(m, size, given, taken, name, init=0, reserve=0):
     """Count what `given` adds and `taken` takes, 0 to `size`, `init` at first; returns whether there are more than
     `reserve`.
@@ -72,6 +94,14 @@ def credit(m, size, given, taken, name, init=0, reserve=0):
     return ~held[-1]
 
 
+def credit_cost(tally, size):
+    """A bit a place for few, else an adder."""
+    if size <= SMALL // 2:
+        tally.add(size, size)
+    else:
+        tally.adder(size.bit_length() + 1, size.bit_length() + 1)
+
+
 def count(m, values, name, reset=False):
     """The sum of many small numbers, an adder and a register a level; reset: of what must be forgotten with it."""
     level = 0
@@ -83,6 +113,14 @@ def count(m, values, name, reset=False):
             m.d.sync += sums[-1].eq(value)
         values, level = sums, level + 1
     return values[0]
+
+
+def count_cost(tally, values):
+    """Of single bits: a level of sums, each a few bits wide."""
+    bits = 1
+    while values > 1:
+        values, bits = values // 2, bits + 1
+        tally.add(values * (bits if bits < 3 else bits + 1), values * bits)
 
 
 def turns(m, start, more, most):
@@ -138,6 +176,17 @@ def digits(m, sizes, step, name):
     return values, lasts
 
 
+def digits_cost(tally, *sizes):
+    together = 1
+    for size in (*sizes, 0):
+        if size & (size - 1) == 0 and size:
+            together *= size
+            continue
+        counter_cost(tally, together)
+        together = 1
+        counter_cost(tally, size)
+
+
 class FromStream(wiring.Component):
     """A stream with back-pressure to a link: a beat arrives ENTRY cycles after it is granted."""
 
@@ -154,6 +203,10 @@ class FromStream(wiring.Component):
             self.o.payload.eq(payload),
         ]
         return m
+
+    @staticmethod
+    def cost(tally, width):
+        tally.add(2, width + 1)
 
 
 class Fork(wiring.Component):
@@ -201,6 +254,16 @@ class Queue(wiring.Component):
         ]
         m.d.sync += self.o.valid.eq(self.pop | (self.o.valid & ~self.o.ready))
         return m
+
+    @staticmethod
+    def cost(tally, depth, width):
+        """With whoever counts its places: two counters, what it holds, what is free, a memory."""
+        places = 1 << (depth - 1).bit_length()
+        counter_cost(tally, places, 2)
+        credit_cost(tally, places)
+        credit_cost(tally, places)
+        tally.memory(places, width)
+        tally.add(3, 1)
 
 
 class LinkFifo(wiring.Component):
@@ -257,6 +320,11 @@ class Pad(wiring.Component):
         m.d.comb += [self.i.ready.eq(ready), queue.write.eq(valid), queue.payload.eq(payload)]
         return m
 
+    @classmethod
+    def cost(cls, tally, width):
+        tally.add(4, (ENTER - FIFO_LATENCY) * (width + 1) + 1)
+        Queue.cost(tally, cls.DEPTH, width)
+
 
 class Gearbox(wiring.Component):
     """`before` elements a beat in, `after` elements a beat out, in order; one beat a cycle at the slower side."""
@@ -306,3 +374,9 @@ class Gearbox(wiring.Component):
                 with m.Case(position):
                     m.d.sync += held[position * bits :][: came * bits].eq(self.i.payload)
         return m
+
+    @classmethod
+    def cost(cls, tally, width, before, after):
+        """Each place chooses between what stays, what moves and what comes."""
+        places = cls.capacity(before, after)
+        tally.add(places * width * 2.5 + 12, places * width + places.bit_length())

@@ -4,10 +4,11 @@ from amaranth.hdl import Cat, ClockDomain, Module, Mux, ResetSignal, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .datapath import delay
-from .netspec import NetworkSpec
-from .network import Pipeline
-from .stream import LinkFifo, Pad, beat, counter
+from . import pipeline
+from .cost import Tally
+from .pipeline import Pipeline
+from .stream import LinkFifo, Pad, Queue, beat, counter, counter_cost, delay
+from .tech import technology
 
 ERRORS_BITS = 16
 
@@ -57,22 +58,22 @@ class Framer(wiring.Component):
         return m
 
 
-def ports(spec, *, clock=True):
+def ports(plan, *, clock=True):
     """The ports of an AxiStream, in order."""
-    q = spec.network
+    q = plan.network
     return ({"aclk": In(1), "aresetn": In(1)} if clock else {}) | {
-        "s_axis_tdata": In(8 * lane_bytes(q.input.width) * spec.lanes_in * spec.vectors),
+        "s_axis_tdata": In(8 * lane_bytes(q.input.width) * plan.lanes_in * plan.vectors),
         "s_axis_tlast": In(1),
         "s_axis_tvalid": In(1),
         "s_axis_tready": Out(1),
-        "m_axis_tdata": Out(8 * lane_bytes(q.output.width) * spec.lanes_out * spec.vectors),
+        "m_axis_tdata": Out(8 * lane_bytes(q.output.width) * plan.lanes_out * plan.vectors),
         "m_axis_tlast": Out(1),
         "m_axis_tuser": Out(1),
         "m_axis_tvalid": Out(1),
         "m_axis_tready": In(1),
         "frame_error": Out(1),
         "frame_errors": Out(ERRORS_BITS),
-        "saturated": Out(range(sum(stage.lanes_out for stage in spec.stages) * spec.vectors + 1)),
+        "saturated": Out(range(sum(engine.lanes_out for engine in plan.engines) * plan.vectors + 1)),
     }
 
 
@@ -83,16 +84,16 @@ class AxiStream(wiring.Component):
     output sign-extended. TLAST ends a vector. An output frame whose input frame had the wrong length carries TUSER on
     its last beat. `frame_error` stays set after a wrong frame until reset, `frame_errors` counts them and stays at its
     largest value. `saturated` says in each cycle how many values some stage clipped; unused, it costs nothing.
-    (AMBA AXI-Stream Protocol Specification, IHI 0051B, chapter 2.) Where the spec counts beats, TLAST on the way in is
+    (AMBA AXI-Stream Protocol Specification, IHI 0051B, chapter 2.) Where the plan counts beats, TLAST on the way in is
     ignored, a vector ends after its beats, and no frame can be wrong.
 
     clock=False: without `aclk` and `aresetn`, in the "sync" domain of the design around it.
     """
 
-    def __init__(self, spec: NetworkSpec, *, clock=True):
-        self.spec, self.clock = spec, clock
-        self.bytes_in, self.bytes_out = (lane_bytes(q.width) for q in (spec.network.input, spec.network.output))
-        super().__init__(ports(spec, clock=clock))
+    def __init__(self, plan, *, clock=True):
+        self.plan, self.clock = plan, clock
+        self.bytes_in, self.bytes_out = (lane_bytes(q.width) for q in (plan.network.input, plan.network.output))
+        super().__init__(ports(plan, clock=clock))
 
     def elaborate(self, platform):
         m = Module()
@@ -100,13 +101,13 @@ class AxiStream(wiring.Component):
             m.domains.sync = domain = ClockDomain("sync", local=True)
             domain.clk = self.aclk
             m.d.comb += domain.rst.eq(~self.aresetn)
-        q, spec = self.spec.network, self.spec
+        q, plan = self.plan.network, self.plan
 
-        shape = beat(q.input.width, spec.lanes_in * spec.vectors)
-        entry_shape = data.StructLayout({"beat": shape} | ({} if spec.count_beats else {"last": 1}))
+        shape = beat(q.input.width, plan.lanes_in * plan.vectors)
+        entry_shape = data.StructLayout({"beat": shape} | ({} if plan.count_beats else {"last": 1}))
         m.submodules.entry = entry = Pad(entry_shape)
-        m.submodules.network = network = Pipeline(spec)
-        lanes_in = [self.s_axis_tdata.word_select(n, 8 * self.bytes_in) for n in range(spec.lanes_in * spec.vectors)]
+        m.submodules.network = network = Pipeline(plan)
+        lanes_in = [self.s_axis_tdata.word_select(n, 8 * self.bytes_in) for n in range(plan.lanes_in * plan.vectors)]
         m.d.comb += [
             entry.i.payload.beat.as_value().eq(Cat(lane[: q.input.width] for lane in lanes_in)),
             entry.i.valid.eq(self.s_axis_tvalid),
@@ -114,8 +115,8 @@ class AxiStream(wiring.Component):
             self.s_axis_tready.eq(entry.i.ready & (self.aresetn if self.clock else ~ResetSignal())),
             self.saturated.eq(network.saturated),
         ]
-        _, last = counter(m, spec.beats_out, network.o.valid, "out_beat")
-        if spec.count_beats:
+        _, last = counter(m, plan.beats_out, network.o.valid, "out_beat")
+        if plan.count_beats:
             user = 0
             m.d.comb += [
                 network.i.payload.eq(entry.o.payload.beat),
@@ -127,7 +128,7 @@ class AxiStream(wiring.Component):
             user = last & self._frames(m, entry.o, network, network.o.valid & last)
 
         exit_shape = data.StructLayout({"beat": network.o.payload.shape(), "last": 1, "user": 1})
-        m.submodules.exit = leave = LinkFifo(exit_shape, spec.exit_depth)
+        m.submodules.exit = leave = LinkFifo(exit_shape, plan.exit_depth)
         m.d.comb += [
             network.o.ready.eq(leave.i.ready),
             leave.i.take.eq(network.o.take),
@@ -136,7 +137,7 @@ class AxiStream(wiring.Component):
             leave.i.payload.last.eq(last),
             leave.i.payload.user.eq(user),
         ]
-        lanes_out = [leave.o.payload.beat[n].as_signed() for n in range(spec.lanes_out * spec.vectors)]
+        lanes_out = [leave.o.payload.beat[n].as_signed() for n in range(plan.lanes_out * plan.vectors)]
         for n, lane in enumerate(lanes_out):
             m.d.comb += self.m_axis_tdata.word_select(n, 8 * self.bytes_out).eq(lane)
         m.d.comb += [
@@ -152,10 +153,10 @@ class AxiStream(wiring.Component):
 
         source: the stream of beats with their TLAST. ends: the last beat of a vector leaves.
         """
-        m.submodules.framer = framer = Framer(network.i.payload.shape(), self.spec.beats_in)
+        m.submodules.framer = framer = Framer(network.i.payload.shape(), self.plan.beats_in)
         wiring.connect(m, framer.o, network.i)
         # beside each frame goes a bit, whether it was wrong; there is room for twice what can be inside at once
-        depth = 1 << (2 * self.spec.frames_in_flight - 1).bit_length()
+        depth = 1 << (2 * self.plan.frames_in_flight - 1).bit_length()
         m.submodules.wrong = wrong = memory.Memory(shape=1, depth=depth, init=[])
         write = wrong.write_port()
         read = wrong.read_port(domain="comb")
@@ -175,3 +176,46 @@ class AxiStream(wiring.Component):
             with m.If(~self.frame_errors.all()):
                 m.d.sync += self.frame_errors.eq(self.frame_errors + 1)
         return read.data
+
+
+def estimate(plan, target=None):
+    """Dict of LUT, FF (estimates), DSP and RAM (exact) of the core of a Plan; target: another than the plan's.
+
+    What plain HDL takes is up to synthesis: for "plain" all four are estimates, of what Yosys makes for a Xilinx
+    7-series part, RAM in RAMB18E1. Raises ValueError for memories that are too deep.
+    """
+    tally, q = Tally(technology(target or plan.target)), plan.network
+    entry_cost(tally, q.input.width * plan.lanes_in * plan.vectors, plan.count_beats)
+    pipeline.cost(tally, plan)
+    if not plan.count_beats:
+        frames_cost(tally, plan)
+    exit_cost(
+        tally, q.output.width * plan.lanes_out * plan.vectors, plan.exit_depth, plan.beats_out,
+        plan.count_beats,
+    )
+    return tally.total()
+
+
+def entry_cost(tally, width, count_beats):
+    """Pad, and the AND of a Framer's payload; width: bits of a beat."""
+    Pad.cost(tally, width + (not count_beats))
+    tally.add(0 if count_beats else width)
+
+
+def exit_cost(tally, width, depth, beats, count_beats):
+    """The counter of beats that leave, and the FIFO they leave by."""
+    counter_cost(tally, beats)
+    Queue.cost(tally, depth, width + 1 + (not count_beats))
+
+
+def frames_cost(tally, plan):
+    """Framer: its counter, the states; wrong frames: a bit a frame, two counters of frames, the
+    counter of errors.
+    """
+    tally.add(10, 2)
+    counter_cost(tally, plan.beats_in)
+    depth = 1 << (2 * plan.frames_in_flight - 1).bit_length()
+    counter_cost(tally, depth, 2)
+    tally.adder(ERRORS_BITS, ERRORS_BITS + 4, one=True)
+    rows = tally.tech.rows
+    tally.add(8 + (tally.tech.row if rows else depth * 2), 0 if rows else depth)

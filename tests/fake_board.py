@@ -16,7 +16,7 @@ class FakeBoard:
     """An open port, as pyserial's, with a board behind it. mangle(request, reply) -> bytes: what goes out, if given."""
 
     def __init__(self, design, *, mangle=None, buffer=512, info=None):
-        self.network, self.mangle = design.spec.network, mangle
+        self.network, self.mangle = design.plan.network, mangle
         own = Info.of(design, clock_hz=12_000_000, baud=1_000_000, buffer=buffer)
         self.info = own if info is None else info
         self.splitter, self.requests, self.out, self.closed = Splitter(), [], b"", False

@@ -18,7 +18,7 @@ from rtl_gen import estimate
 from rtl_gen.emit import make_manifest, to_files
 from rtl_gen.header import header
 from rtl_gen.manifest import File, Files
-from rtl_gen.netspec import ROMS
+from rtl_gen.plan import ROMS
 from rtl_gen.tech import TARGETS
 
 HELD = Path(__file__).with_name("held_verilog.json")

@@ -67,7 +67,7 @@ endmodule
 
 
 def play_all(directory, cores, *, generation="2012", limit=4000, edges=4, change=lambda text: text):
-    """Play vectors to the cores of NetworkSpecs in one run; name → (outputs (N, outputs), what was wrong or "").
+    """Play vectors to the cores of Plans in one run; name → (outputs (N, outputs), what was wrong or "").
 
     cores: name → (spec, integers (N, inputs), N a multiple of the spec's vectors). change: done to all Verilog. Where
     beats are counted, TLAST is there by chance.
@@ -78,7 +78,7 @@ def play_all(directory, cores, *, generation="2012", limit=4000, edges=4, change
         beats = pack(interleave(x, e), size := lane_bytes(q.input.width)).reshape(-1, spec.lanes_in * e * size)
         lines = [row[::-1].tobytes().hex() for row in beats]
         (directory / f"{name}.in").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        bits = (sum(stage.lanes_out for stage in spec.stages) * e).bit_length()
+        bits = (sum(engine.lanes_out for engine in spec.engines) * e).bit_length()
         files = to_files(spec, name)
         last = "noise[4]" if spec.count_beats else f"at % {spec.beats_in} == {spec.beats_in - 1}"
         texts.append(change(files.pop(f"{name}.v")) + BENCH.format(

@@ -13,9 +13,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
 from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
-from bfthw.chain import Indexed, patterns, support
-from rtl_gen import NetworkSpec, fitting_lanes
-from rtl_gen.spec import divisors
+from bfthw.chain import Indexed, divisors, patterns, support
+from rtl_gen import Plan, fitting_lanes
 from rtl_gen.stream import FromStream, LinkFifo
 
 
@@ -149,15 +148,32 @@ def random_network(seed, **limits):
     return IntNetwork(layers=tuple(layers))
 
 
+def plan_of(network, *, engines=None, lanes=None, simd=None, lut=None, paired=None, **rest):
+    """A Plan whose choices are given for the whole network: a value, or a tuple with an entry for each factor."""
+    if lut is not None:
+        lut = tuple("lut" if one else "dsp" for one in lut) if isinstance(lut, tuple) else "lut" if lut else "dsp"
+    given = {"engine": engines, "lanes": lanes, "simd": simd, "products": lut, "paired": paired}
+    table, first = {}, 0
+    for layer in network.layers:
+        after = first + len(layer.factors)
+        own = {
+            key: value[first:after] if isinstance(value, tuple) and len(value) == len(network.factors) else value
+            for key, value in given.items()
+        }
+        table[layer.name] = {key: value for key, value in own.items() if value is not None}
+        first = after
+    return Plan(network=network, choices=table, **rest)
+
+
 def random_spec(seed, target="plain", **limits):
-    """A NetworkSpec of a random network with any lanes, SIMD and vectors; now and then the same lanes throughout."""
+    """A Plan of a random network with any lanes, SIMD and vectors; now and then the same lanes throughout."""
     network, rng = random_network(seed, **limits), np.random.default_rng(seed + 10_000)
     lanes = [int(rng.choice(fitting_lanes(f.pattern))) for f in network.factors]
     if rng.random() < 0.3:
         lanes = [lanes[0] if lanes[0] in fitting_lanes(f.pattern) else n for n, f in zip(lanes, network.factors)]
     simd = [int(rng.choice(divisors(f.pattern.c))) if rng.random() < 0.8 else None for f in network.factors]
     vectors = int(rng.choice([1, 1, 2, 3]))
-    return NetworkSpec(network=network, lanes=tuple(lanes), simd=tuple(simd), vectors=vectors, target=target)
+    return plan_of(network, lanes=tuple(lanes), simd=tuple(simd), vectors=vectors, target=target)
 
 
 # the simulator
@@ -329,7 +345,7 @@ def beats_of(x, lanes, vectors, width):
 
 def play_network(network, x, **rest):
     """Vectors (N, inputs) through a Network."""
-    spec, q = network.spec, network.spec.network
+    spec, q = network.plan, network.plan.network
     words = beats_of(x, spec.lanes_in, spec.vectors, q.input.width)
     wanted = len(x) // spec.vectors * spec.beats_out
     flow_in, flow_out = play(network, [(network.i, words)], [(network.o, wanted)], **rest)

@@ -23,9 +23,9 @@ def agrees(result, design, vectors):
     """Nothing to complain about, everything checked, and the figures as the specification has them."""
     assert result.problems == () and result.ok, result.problems
     assert len(result.checks) == 4 and result.checks[0] == "back to back"
-    assert (result.latency, result.interval) == (design.spec.latency, design.spec.interval)
-    assert result.outputs.shape == (vectors, design.spec.network.outputs)
-    assert result.cycles > vectors * design.spec.interval
+    assert (result.latency, result.interval) == (design.plan.latency, design.plan.interval)
+    assert result.outputs.shape == (vectors, design.plan.network.outputs)
+    assert result.cycles > vectors * design.plan.interval
 
 
 def small_core(place):

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from rtl_gen.adders import Graph, chain_start, lowest, solve, width
-from rtl_gen.sharing import digits, signed_powers, sums_of
+from rtl_gen.engines.adders import Graph, chain_start, lowest, solve, width
+from rtl_gen.engines.sharing import digits, signed_powers, sums_of
 
 SHAPES = [(1, 1), (1, 4), (4, 1), (2, 2), (3, 5), (5, 3), (4, 4), (8, 6), (16, 16)]
 

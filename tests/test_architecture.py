@@ -127,9 +127,9 @@ def test_the_check_of_imports_sees():
         return list(offences(ROOT / where, source))
 
     assert found("bfthw/chain.py", "import rtl_gen") and found(
-        "rtl_gen/spec.py", "def f():\n    from sim import simulate"
+        "rtl_gen/plan.py", "def f():\n    from sim import simulate"
     )
-    assert found("bfthw/golden.py", "from rtl_gen.spec import StageSpec") and found(
+    assert found("bfthw/golden.py", "from rtl_gen.plan import Plan") and found(
         "sim/bench.py", "import boards.flash"
     )
     lazy = "def f():\n    import sim"

@@ -14,19 +14,21 @@ from amaranth.back import rtlil
 
 from bench import flow
 from bench.designs import Narrow, network
-from rtl_gen import AxiStream, NetworkSpec
+from rtl_gen import AxiStream, Plan
 
 TABLE = Path(__file__).with_name("budgets.toml")
 SEEDS = 1, 2, 3
 FLOOR = 0.85  # of the median of the seeds
 # name → part, top, specification
 DESIGNS = {
-    "n16-ecp5": ("ecp5-85f", AxiStream, partial(NetworkSpec, network=network(16, (4, 4)), target="ecp5")),
+    "n16-ecp5": ("ecp5-85f", AxiStream, partial(Plan, network=network(16, (4, 4)), target="ecp5")),
     "n64-folded-ecp5": (
         "ecp5-85f", AxiStream,
-        partial(NetworkSpec, network=network(64, (4,) * 3), target="ecp5", engines=("folded",) * 3, vectors=2),
+        partial(
+            Plan, network=network(64, (4,) * 3), choices={"layer": {"engine": "folded"}}, target="ecp5", vectors=2,
+        ),
     ),
-    "n16-ice40": ("up5k", Narrow, partial(NetworkSpec, network=network(16, (4, 4)), target="ice40")),
+    "n16-ice40": ("up5k", Narrow, partial(Plan, network=network(16, (4, 4)), target="ice40")),
 }
 
 

@@ -73,7 +73,7 @@ def test_icebreaker_from_core_to_bitstream(tiny, tmp_path):
 def test_a_core_that_another_process_has_changed(tiny, tmp_path):
     """Manifest, Verilog and integers go with the bitstream that was made of them, or none is made."""
     design = rtl_gen.load_design(shutil.copytree(tiny.path.parent, tmp_path / "core") / "tiny.json")
-    other = replace(tiny.spec.network.layers[0], name="other")
+    other = replace(tiny.plan.network.layers[0], name="other")
     rtl_gen.write(bfthw.IntNetwork(layers=[other]), tmp_path / "core", name="tiny")
     with pytest.raises(ValueError, match="tiny.json: another process has changed it meanwhile; run the command again"):
         build(design, "icebreaker", tmp_path / "out", check=False, shell=Echo)
@@ -155,7 +155,7 @@ def test_what_would_fit(tiny):
     # the half of the 25F that is sold as a 12F
     assert set(others_that_fit(board, {**made, "LUT": 20000, "DSP": 28})) & {"ulx3s-12f", "ulx3s-25f"} == {"ulx3s-25f"}
     with pytest.raises(ValueError, match="30 DSP of 8. It would fit ulx3s-85f"):
-        check_fit(board, made, tiny.spec)
+        check_fit(board, made, tiny.plan)
     with pytest.raises(ValueError, match="No board of the table has that much"):
         check_fit(board, {**made, "LUT": 10**6})
     check_fit(board, {"LUT": 5280, "FF": 5280, "DSP": 8, "RAM": 30})
@@ -217,7 +217,7 @@ def test_cells_are_counted():
     ({"vectors": 2}, "ulx3s-85f", "takes 2 vectors side by side"),
 ])
 def test_a_core_for_something_else(change, board, message, tiny, tmp_path):
-    design = rtl_gen.write_spec(replace(tiny.spec, **change), tmp_path / "core", name="tiny")
+    design = rtl_gen.write_plan(replace(tiny.plan, **change), tmp_path / "core", name="tiny")
     with pytest.raises(ValueError, match=message):
         build(design, board, tmp_path / "out")
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
@@ -225,7 +225,7 @@ def test_a_core_for_something_else(change, board, message, tiny, tmp_path):
 
 def test_instanced_primitives_to_a_bitstream(tiny, tmp_path):
     """A core of the board's own family's primitives, whose netlist is the whole board's."""
-    design = rtl_gen.write_spec(replace(tiny.spec, target="ice40"), tmp_path / "core", name="tiny")
+    design = rtl_gen.write_plan(replace(tiny.plan, target="ice40"), tmp_path / "core", name="tiny")
     report = build(design, "icebreaker", tmp_path / "out")
     check_report(report, tmp_path / "out", BOARDS["icebreaker"])
     assert report.netlist.startswith("whole netlist")

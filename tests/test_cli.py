@@ -104,8 +104,11 @@ def test_settings_file_for_a_layer(butterfly, tmp_path):
     assert status == 0, err
     import rtl_gen
 
-    stages = rtl_gen.read_manifest(tmp_path / "out" / "core.json").stages
-    assert [(s.lanes, s.simd, s.weights.width) for s in stages] == [(4, 2, 5), (2, 2, 5)]
+    manifest = rtl_gen.read_manifest(tmp_path / "out" / "core.json")
+    assert manifest.choices == {"body": {"engine": "pipelined", "lanes": [4, 2], "simd": 2, "products": "dsp"}}
+    assert [s.weights.width for s in manifest.stages] == [5, 5]
+    engines = rtl_gen.load_design(tmp_path / "out" / "core.json").plan.engines
+    assert [(engine.lanes, engine.simd) for engine in engines] == [(4, 2), (2, 2)]
 
 
 def test_a_wish_is_met_and_explained(butterfly, tmp_path):
@@ -113,17 +116,18 @@ def test_a_wish_is_met_and_explained(butterfly, tmp_path):
 
     wish = "--interval", 40, "--target", "ecp5"
     status, out, err = run("generate", butterfly, "-o", tmp_path / "out", "--name", "core", *wish)
-    assert status == 0 and "chosen: " in out and "the cheapest of" in out and "estimated, without board" in out, err
+    assert status == 0 and "chosen: " in out and "the cheapest that can be made of" in out and "estimated, without board" in out, err
     design = rtl_gen.load_design(tmp_path / "out" / "core.json")
-    assert design.spec.interval <= 40 * design.spec.vectors and design.spec.target == "ecp5"
+    assert design.plan.interval <= 40 * design.plan.vectors and design.plan.target == "ecp5"
     status, out, _ = run("generate", butterfly, "-o", tmp_path / "out", "--name", "fits", "--fit", "icebreaker")
-    spec = rtl_gen.load_design(tmp_path / "out" / "fits.json").spec
-    assert status == 0 and "the fastest of" in out and spec.target == "ice40" and spec.multipliers <= 8
+    spec = rtl_gen.load_design(tmp_path / "out" / "fits.json").plan
+    assert status == 0 and "the fastest that can be made of" in out and spec.target == "ice40" and spec.multipliers <= 8
     options = "--engine", "folded", "--vectors", 2, "--target", "gowin", "--products", "lut"
     status, out, err = run("generate", butterfly, "-o", tmp_path / "out", "--name", "own", *options)
-    spec = rtl_gen.load_design(tmp_path / "out" / "own.json").spec
+    spec = rtl_gen.load_design(tmp_path / "out" / "own.json").plan
     assert status == 0 and "cycles a frame of 2 vectors, " in out, err
-    assert (set(spec.engines), spec.vectors, spec.target, spec.lut) == ({"folded"}, 2, "gowin", (True, True))
+    assert spec.choices == {"body": {"engine": "folded", "products": "lut", "paired": False}}
+    assert (spec.vectors, spec.target) == (2, "gowin")
 
 
 BAD = [
@@ -141,14 +145,17 @@ BAD = [
         ["SIMD 3", "SIMD that fits: 1, 2, 4"],
     ),
     (["generate", "net.safetensors", "-o", "out", "--name", "core", "--weight-bits", "99"], ["weight_bits", "99"]),
-    (["generate", "net.safetensors", "-o", "out", "--name", "core", "--engine", "fold"], ["engine = 'fold'", "folded"]),
+    (
+        ["generate", "net.safetensors", "-o", "out", "--name", "core", "--engine", "fold"],
+        ["engine must be one of folded, pipelined, spatial, got 'fold'"],
+    ),
     (
         ["generate", "net.safetensors", "-o", "out", "--name", "core", "--products", "lut"],
         ["products = 'lut'", "name ecp5, ice40 or gowin"],
     ),
     (
         ["generate", "net.safetensors", "-o", "out", "--name", "core", "--interval", "1", "--fit", "icebreaker"],
-        ["interval 1: the fastest that fits is ", "pipelined, "],
+        ["interval 1: the fastest that fits is ", "pipelined ("],
     ),
     (
         ["generate", "net.safetensors", "-o", "out", "--name", "core", "--interval", "16", "--lanes", "2"],

@@ -93,7 +93,7 @@ def test_no_structure_decays(compare, one_thread):
 def test_figures_are_those_of_the_core(compare, results, tmp_path):
     first, second = results
     assert (first.work, second.work) == (3 * 4 * 64 + 640, 4 * 104 + 400) == (first.weights, second.weights)
-    manifest = rtl_gen.write_spec(first.spec, tmp_path, name="first").manifest
+    manifest = rtl_gen.write_plan(first.plan, tmp_path, name="first").manifest
     column = first.columns()
     assert column["latency, cycles"] == manifest.latency and column["interval, cycles"] == manifest.interval
     assert column["multipliers"] == manifest.resources.multipliers
@@ -114,7 +114,7 @@ def test_table(compare, results):
 
 def test_interval_chooses(compare, one_thread):
     (result,) = compare.compare({"bft": lambda: Butterfly(64, base=4)}, seeds=1, epochs=1, interval=200)
-    assert 64 < result.spec.interval <= 200 and result.spec.multipliers < 29
+    assert 64 < result.plan.interval <= 200 and result.plan.multipliers < 29
 
 
 WRONG = {

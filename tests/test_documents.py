@@ -249,5 +249,5 @@ def test_demo_figures_of_the_readme():
     """The accuracies and cycles that the README quotes are those of the shipped network."""
     text = (ROOT / "README.md").read_text()
     integers = bfthw.compile(bfthw.load(ROOT / "examples/digits/digits.safetensors").network)
-    spec = rtl_gen.make_spec(integers, bfthw.make_settings(ROOT / "examples/digits/hardware.toml"))
+    spec = rtl_gen.make_plan(integers, bfthw.make_settings(ROOT / "examples/digits/hardware.toml"))
     assert f"{spec.multipliers} multipliers, latency {spec.latency}, interval {spec.interval} cycles an image" in text

@@ -106,7 +106,7 @@ def test_names_refused(tmp_path, name):
         write(example(), tmp_path / "out", name=name)
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="name"):
-        to_verilog(emit.make_spec(example()), name)
+        to_verilog(emit.make_plan(example()), name)
 
 
 def test_names_taken(tmp_path):
@@ -130,8 +130,14 @@ def test_nothing_is_left_on_failure(tmp_path, monkeypatch):
         (Settings(engine="spatial", layers={"body.0": {"simd": 1}}), "simd: of pipelined engines alone"),
         (Settings(paired=True), "paired: of folded engines alone"),
         (Settings(products="lut"), "target 'plain' leaves that to synthesis; name ecp5, ice40 or gowin"),
-        (Settings(target="ecp5", engine="folded", products=["lut", "dsp"]), "factors folded together need one kind"),
+        (Settings(target="ecp5", engine="folded", products=["lut", "dsp"]), "products: factors that share an engine need one value, got 'dsp' and 'lut'"),
         (Settings(layers={"tail": {"lanes": 2}}), "no layer 'tail'"),
+        # what names of hardware there are is not for Settings to know
+        (Settings(engine="fold"), "stage body.0:0: engine must be one of folded, pipelined, spatial, got 'fold'"),
+        (Settings(engine=["pipelined", "x"]), "stage body.0:1: engine must be one of folded, .*, got 'x'"),
+        (Settings(target="ecp5", products="dps"), "stage body.0:0: products must be one of dsp, lut, got 'dps'"),
+        (Settings(target="xilinx"), "target must be one of plain, ecp5, ice40, gowin, got 'xilinx'"),
+        (Settings(roms="flash"), "roms must be one of initial, case, readmemh, got 'flash'"),
     ):
         with pytest.raises(ValueError, match=words):
             write(example(), tmp_path, name="core", settings=settings)
@@ -147,20 +153,23 @@ def test_nothing_is_left_on_failure(tmp_path, monkeypatch):
 
 def test_settings_become_lanes_and_simd():
     network = example()
-    assert emit.make_spec(network).lanes == (1, 1)
-    spec = emit.make_spec(network, Settings(lanes=2, simd=2))
-    assert (spec.lanes, spec.simd) == ((2, 2), (2, 2))
-    spec = emit.make_spec(network, Settings(lanes=2, layers={"body.0": {"lanes": [1, 4], "simd": [4, 1]}}))
-    assert (spec.lanes, spec.simd) == ((1, 4), (4, 1))
+    assert [engine.lanes for engine in emit.make_plan(network).engines] == [1, 1]
+    plan = emit.make_plan(network, Settings(lanes=2, simd=2))
+    assert [(engine.lanes, engine.simd) for engine in plan.engines] == [(2, 2), (2, 2)]
+    plan = emit.make_plan(network, Settings(lanes=2, layers={"body.0": {"lanes": [1, 4], "simd": [4, 1]}}))
+    assert [(engine.lanes, engine.simd) for engine in plan.engines] == [(1, 4), (4, 1)]
+    assert plan.choices == {
+        "body.0": {"engine": "pipelined", "lanes": [1, 4], "simd": [4, 1], "products": "dsp"},
+    }
 
 
 # settings of the hardware, and the engines that they are
 OPTIONS = {
-    "plain, folded": (dict(engine="folded", vectors=3), ["FoldSpec"]),
-    "ecp5": (dict(target="ecp5"), ["StageSpec", "StageSpec"]),
-    "ecp5, folded, lut": (dict(target="ecp5", engine="folded", products="lut", vectors=2), ["FoldSpec"]),
-    "ice40, one of tables": (dict(target="ice40", products=["lut", "dsp"], lanes=[1, 2]), ["StageSpec", "StageSpec"]),
-    "gowin, mixed": (dict(target="gowin", engine=["spatial", "pipelined"], vectors=2), ["SpatialSpec", "StageSpec"]),
+    "plain, folded": (dict(engine="folded", vectors=3), ["Folded"]),
+    "ecp5": (dict(target="ecp5"), ["Pipelined", "Pipelined"]),
+    "ecp5, folded, lut": (dict(target="ecp5", engine="folded", products="lut", vectors=2), ["Folded"]),
+    "ice40, one of tables": (dict(target="ice40", products=["lut", "dsp"], lanes=[1, 2]), ["Pipelined", "Pipelined"]),
+    "gowin, mixed": (dict(target="gowin", engine=["spatial", "pipelined"], vectors=2), ["Spatial", "Pipelined"]),
 }
 
 
@@ -168,10 +177,11 @@ OPTIONS = {
 def test_options_reach_the_hardware_and_come_back(tmp_path, name):
     settings, engines = OPTIONS[name]
     design = write(example(), tmp_path, name="core", settings=Settings(**settings))
-    assert [type(engine).__name__ for engine in design.spec.stages] == engines
-    again = load_design(design.path).spec
-    for key in ("engines", "lanes", "simd", "lut", "vectors", "target", "paired"):
-        assert getattr(again, key) == getattr(design.spec, key), key
+    assert [type(engine).__name__ for engine in design.plan.engines] == engines
+    again = load_design(design.path).plan
+    assert [engine.chosen for engine in again.engines] == [engine.chosen for engine in design.plan.engines]
+    for key in ("choices", "spans", "vectors", "target", "roms", "count_beats"):
+        assert getattr(again, key) == getattr(design.plan, key), key
     assert again.latency == design.manifest.latency and again.interval == design.manifest.interval
     text = design.path.with_suffix(".v").read_text()
     # primitives stand in one flat module

@@ -35,7 +35,7 @@ def test_needs_with_the_shell_are_near_synthesis(tmp_path, pattern, key, setting
     text = rtlil.convert(Shell(design, clock_hz=12_000_000, baud=1_000_000), name="top", emit_src=False)
     text = roms.replace_roms(text, roms.marks([rom for rom, _ in roms.find_roms(text)]))  # as a build does
     (tmp_path / "top.il").write_text(text)
-    made, said = synth.synthesise(board.device, "top", tmp_path), needs(rtl_gen.estimate(design.spec), board)
+    made, said = synth.synthesise(board.device, "top", tmp_path), needs(rtl_gen.estimate(design.plan), board)
     print({key: (said[key], made[key]) for key in said})
     assert (said["DSP"], said["RAM"]) == (made["DSP"], made["RAM"])
     assert 0.75 < said["LUT"] / made["LUT"] < 1.25 and 0.75 < said["FF"] / made["FF"] < 1.25
@@ -46,7 +46,7 @@ def test_a_board_gives_its_target_and_its_room():
     assert (settings.target, settings.vectors, settings.products, settings.weight_bits) == ("ice40", 1, "lut", 6)
     assert room["RAM"] == 29 and room["DSP"] == 0 and 5000 < room["LUT"] < 7000
     choice = rtl_gen.choose_for(network(bft(16)), settings, room=room)
-    assert choice.needs["DSP"] == 0 and set(choice.spec.lut) == {True} and not choice.short(room)
+    assert choice.needs["DSP"] == 0 and all(engine.lut for engine in choice.plan.engines) and not choice.short(room)
     for wrong, words in (
         (dict(target="gowin"), "target = 'gowin': on iCEBreaker it is 'ice40'"),
         (dict(vectors=2), "vectors = 2: on iCEBreaker it is 1"),
@@ -57,17 +57,17 @@ def test_a_board_gives_its_target_and_its_room():
 
 def test_faster_choices_first_and_too_large_ones_refused():
     small = fit(network(bft(64, 4)), find_board("ulx3s-85f"))
-    assert small.spec.interval < 64 and small.how.startswith("pipelined, 8 lanes")
+    assert small.plan.interval < 64 and small.how.startswith("pipelined (lanes 8, ")
     for board in BOARDS.values():
         found = fit(network(bft(64, 4)), board)
-        assert all(n <= board.device.available[resource] for resource, n in found.needs.items()) or not found.spec
+        assert all(n <= board.device.available[resource] for resource, n in found.needs.items()) or not found.plan
     # no cores of its own parts, so nothing to add up
     plain = fit(network(bft(16, 4)), find_board("tang-primer-25k"))
-    assert plain.spec is None and "takes cores without a target, whose needs are not estimated" in plain.how
+    assert plain.plan is None and "takes cores without a target, whose needs are not estimated" in plain.how
     with pytest.raises(ValueError, match="Tang Primer 25K with dock takes cores without a target"):
         on_board("tang-primer-25k", bfthw.make_settings())
     large = fit(network(bft(4096, 4)), find_board("icebreaker"))
-    assert large.spec is None and "RAM" in large.how and " of 30" in large.how
+    assert large.plan is None and "RAM" in large.how and " of 30" in large.how
 
 
 def test_command_lists_every_board():

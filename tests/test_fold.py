@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from rtl_bench import factor_of, pack, play, unpack
+from rtl_bench import factor_of, pack, plan_of, play, unpack
 from test_spec import is_rom, memories, multiplications
 
 from bfthw import IntLayer, IntNetwork, QFormat
-from rtl_gen import Network, NetworkSpec, write_spec
-from rtl_gen.fold import Fold
-from rtl_gen.foldspec import FoldSpec, check_fold
+from rtl_gen import Folded, Network, write_plan
+from rtl_gen.engines.folded import check_fold
 from sim import simulate
 
 W = QFormat(8, 5)
@@ -62,7 +61,7 @@ def check(spec, **rest):
 
 def folded(layer, vectors=1, **rest):
     network = network_of(layer)
-    return NetworkSpec(network=network, engines=("folded",) * len(network.factors), vectors=vectors, **rest)
+    return plan_of(network, engines=("folded",) * len(network.factors), vectors=vectors, **rest)
 
 
 CASES = {
@@ -112,7 +111,7 @@ def test_folded_beside_others():
         (pipe + fold, (1, None, None, None, None, None)),
         (fold + pipe, (None, None, None, None, 1, None)),
     ):
-        spec = NetworkSpec(network=network, engines=engines, simd=simd)
+        spec = plan_of(network, engines=engines, simd=simd)
         check(spec, frames=10)
         agree, *_ = run(spec, frames=5, stall=0.4)
         assert agree, engines
@@ -126,10 +125,10 @@ def test_every_multiplier_is_busy():
         assert products == spec.multipliers * spec.interval, radices
     # two passes of a large radix: the next vector is loaded too late for its first group, by c + depth + 2 - d cycles
     spec = folded(layer_of((16, 16)))
-    assert spec.interval == 512 + 16 + spec.stages[0].depth + 2 - 16
+    assert spec.interval == 512 + 16 + spec.engines[0].depth + 2 - 16
     spec = folded(layer_of((4, 4, 4, 4, 2)))
     products = sum(f.pattern.weights for f in spec.network.factors)
-    stage = spec.stages[0]
+    stage = spec.engines[0]
     assert spec.interval == 5 * 512 + sum(stage.gaps) and sum(stage.gaps) == 2
     assert products / (spec.multipliers * spec.interval) == (4 * 4 + 2) * 512 / (4 * (5 * 512 + 2))
 
@@ -150,30 +149,30 @@ def test_bits_are_those_of_the_memories(case):
     spec = folded(layer_of(**{k: v for k, v in case.items() if k not in ("vectors", "paired")}), case.pop("vectors", 1))
     if case.pop("paired", False):
         factors = [replace(f, weights=QFormat(4, 3), values=np.clip(f.values, -7, 7)) for f in spec.network.factors]
-        spec = replace(spec, network=network_of(IntLayer(factors=tuple(factors), name="l")), paired=True)
-    (fold,) = spec.stages
-    bits = memories(Fold(fold))
+        spec = folded(IntLayer(factors=tuple(factors), name="l"), spec.vectors, paired=True)
+    (fold,) = spec.engines
+    bits = memories(fold.component())
     assert sum(n for name, n in bits.items() if is_rom(name)) == fold.rom_bits == spec.rom_bits
     assert sum(n for name, n in bits.items() if not is_rom(name)) == fold.buffer_bits == spec.buffer_bits
-    assert multiplications(Fold(fold)) == fold.multipliers
+    assert multiplications(fold.component()) == fold.multipliers
 
 
 def test_refusals():
     square = layer_of((4, 4)).factors
     with pytest.raises(ValueError, match="two neighbouring factors"):
-        check_fold(square[:1], "here")
+        check_fold(square[:1])
     with pytest.raises(ValueError, match=r"d = 1"):
-        check_fold(square[::-1], "here")
+        check_fold(square[::-1])
     wide = factor_of((4, 4, 4, 1), x=square[0].output, w=W, out=12)
     with pytest.raises(ValueError, match="one width"):
-        FoldSpec(factors=(square[0], wide))
+        Folded(factors=(square[0], wide))
     with pytest.raises(ValueError, match="b = c"):
-        FoldSpec(factors=(factor_of((1, 2, 4, 4)), factor_of((2, 4, 4, 1))))
+        Folded(factors=(factor_of((1, 2, 4, 4)), factor_of((2, 4, 4, 1))))
     residual = layer_of((4, 4, 4), skip="one")
     with pytest.raises(ValueError, match="all factors of its layer"):
-        NetworkSpec(network=network_of(residual), engines=("pipelined", "folded", "folded"))
+        plan_of(network_of(residual), engines=("pipelined", "folded", "folded"))
     with pytest.raises(ValueError, match="engine must be one of"):
-        NetworkSpec(network=network_of(residual), engines=("folded", "folded", "magic"))
+        plan_of(network_of(residual), engines=("folded", "folded", "magic"))
 
 
 def test_memory_is_one_vector():
@@ -260,5 +259,5 @@ def test_a_rom_deeper_than_a_block_ram(tmp_path):
     """n = 4096 folded on ECP5: 24,576 words of weights, one block RAM behind the other."""
     layer = layer_of((4,) * 6)
     spec = folded(layer, target="ecp5")
-    result = simulate(write_spec(spec, tmp_path, name="deep"), vectors=8, simulator="compiled")
+    result = simulate(write_plan(spec, tmp_path, name="deep"), vectors=8, simulator="compiled")
     assert result.ok, result.problems

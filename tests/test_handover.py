@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engine_cases import ALL, CYCLIC, INDEX, network_of
-from rtl_bench import extremes, random_network
+from rtl_bench import extremes, plan_of, random_network
 from sim_bench import needs_icarus
 
 from bfthw import IntNetwork, QFormat
 from boards import tools
-from rtl_gen import NetworkSpec, handover, write_spec
+from rtl_gen import handover, write_plan
 from rtl_gen.handover.bench import bench
 from rtl_gen.handover.ports import declarations, instance, ports
 from rtl_gen.handover.reference import header
@@ -34,7 +34,7 @@ TARGETS = ("plain", "ecp5", "ice40", "gowin")
 
 
 def spec_of(*names, **rest):
-    """A NetworkSpec of some PARTS, one behind the other."""
+    """A Plan of some PARTS, one behind the other."""
     layers, engines, lanes, lut, q = [], [], [], [], QFormat(6, 3)
     for name in names:
         shape, options, engine, width, tables = PARTS[name]
@@ -43,14 +43,15 @@ def spec_of(*names, **rest):
         engines += [engine] * len(shape)
         lanes += [width] * len(shape)
         lut += [tables and rest.get("target", "plain") != "plain"] * len(shape)
-    return NetworkSpec(network=IntNetwork(layers=tuple(layers)), engines=engines, lanes=lanes, lut=lut, **rest)
+    chosen = dict(engines=tuple(engines), lanes=tuple(lanes), lut=tuple(lut))
+    return plan_of(IntNetwork(layers=tuple(layers)), **chosen, **rest)
 
 
 MIXED = "banked", "gathered", "folded", "spatial"
 SPECS = {target: lambda target=target: spec_of(*MIXED, target=target) for target in TARGETS} | {
     "abreast": lambda: spec_of("gathered", "folded", vectors=3),
     "short": lambda: spec_of("spatial", vectors=2),
-    "indexed": lambda: NetworkSpec(network=network_of([INDEX], **ALL), lanes=(2,)),
+    "indexed": lambda: plan_of(network_of([INDEX], **ALL), lanes=(2,)),
     "tables": lambda: spec_of("spatial", target="gowin"),
     "counted": lambda: spec_of("gathered", "banked", count_beats=True, roms="readmemh"),
 }
@@ -64,7 +65,7 @@ def cores(tmp_path_factory):
     def made(*names):
         for name in names:
             if not (folder / f"{name}.json").exists():
-                write_spec(SPECS[name](), folder, name=name, clock_mhz=33)
+                write_plan(SPECS[name](), folder, name=name, clock_mhz=33)
         return folder
 
     return made
@@ -312,30 +313,30 @@ def test_refused(tmp_path):
     spec = SPECS["short"]()
     for mhz in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=r"clock must be 0.001 to 100000 MHz, got"):
-            write_spec(spec, tmp_path, name="c", clock_mhz=mhz)
+            write_plan(spec, tmp_path, name="c", clock_mhz=mhz)
     (tmp_path / "c.xdc").write_text("a user's own")
     with pytest.raises(FileExistsError, match=r"c\.xdc: would be overwritten, and there is no core c in this folder"):
-        write_spec(spec, tmp_path, name="c")
+        write_plan(spec, tmp_path, name="c")
     assert [path.name for path in tmp_path.iterdir()] == ["c.xdc"]
 
 
 @pytest.mark.parametrize("names", [("c", "c_tb"), ("c_tb", "c"), ("c", "c_inst"), ("c_models", "c")])
 def test_no_core_takes_the_place_of_what_stands_beside_another(tmp_path, names):
     spec = SPECS["short"]()
-    write_spec(spec, tmp_path, name=names[0])
+    write_plan(spec, tmp_path, name=names[0])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(FileExistsError, match=rf"c_\w+\.v: would be of two cores, {names[1]} and {names[0]}"):
-        write_spec(spec, tmp_path, name=names[1])
+        write_plan(spec, tmp_path, name=names[1])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    write_spec(spec, tmp_path, name=f"other_{names[1]}")
+    write_plan(spec, tmp_path, name=f"other_{names[1]}")
 
 
 def test_nothing_of_an_earlier_core_stays(tmp_path):
     spec = spec_of("spatial", "banked", target="ecp5")
-    write_spec(spec, tmp_path, name="c")
+    write_plan(spec, tmp_path, name="c")
     old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert set(old) == {"c.v", "c.json", "c.npz", *handover.names("c")}
-    write_spec(replace(spec_of("spatial"), target="plain"), tmp_path, name="c")
+    write_plan(replace(spec_of("spatial"), target="plain"), tmp_path, name="c")
     new = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert set(old) - set(new) == {"c_models.v"}
     assert all(old[name] != new[name] for name in handover.names("c", handover.OF_WEIGHTS))
@@ -343,6 +344,6 @@ def test_nothing_of_an_earlier_core_stays(tmp_path):
 
 def test_large_networks_have_few_vectors():
     """The testbench of 4096 elements stays below 200 kB; there are corners and random vectors in it."""
-    spec = NetworkSpec(network=network_of([(1, 2, 2, 2048)]))
+    spec = plan_of(network_of([(1, 2, 2, 2048)]))
     text = bench(spec, "large", False)
     assert len(text) < 200_000 and "localparam FRAMES = 5;" in text

@@ -31,7 +31,7 @@ def design(tmp_path_factory):
 
 @pytest.fixture
 def x(design):
-    q = design.spec.network.input
+    q = design.plan.network.input
     return np.random.default_rng(3).integers(q.lo, q.hi + 1, (100, 16))
 
 
@@ -40,7 +40,7 @@ def open_board(design, port, **rest):
 
 
 def test_integers_floats_labels(design, x):
-    network, port, seen = design.spec.network, FakeBoard(design), []
+    network, port, seen = design.plan.network, FakeBoard(design), []
     with open_board(design, port) as board:
         y = board.run(x, progress=seen.append)
         assert y.dtype == np.int64 and np.array_equal(y, network(x))
@@ -62,7 +62,7 @@ def test_manifest_alone_is_enough(design, x, tmp_path):
     path = tmp_path / "core.json"
     path.write_bytes(design.path.read_bytes())
     board = Board(FakeBoard(design), path)
-    assert np.array_equal(board.run(x[:3]), design.spec.network(x[:3]))
+    assert np.array_equal(board.run(x[:3]), design.plan.network(x[:3]))
 
 
 def test_what_is_no_vector(design, x):
@@ -157,7 +157,7 @@ def test_no_claim_stretches_a_time_out(design, x):
     board.manifest = board.manifest.model_copy(update={"interval": 1 << 40})
     assert board._request(x).seconds < host.LONGEST_WORK + 1
     # and no more than a vector at a time
-    assert np.array_equal(board.run(x[:3]), design.spec.network(x[:3]))
+    assert np.array_equal(board.run(x[:3]), design.plan.network(x[:3]))
     assert [len(r.payload) for r in port.requests if r.type == frames.RUN] == [16] * 3
 
 
@@ -186,11 +186,11 @@ def test_through_a_terminal(design, x):
     with behind_terminal(port) as path:
         with Board(path, design, timeout=0.2) as board:
             assert board.port == path and board.baud == 1_000_000
-            assert np.array_equal(board.run(x), design.spec.network(x))
+            assert np.array_equal(board.run(x), design.plan.network(x))
             with pytest.raises(BoardError, match="in use by another program"):
                 Board(path, design)
         with Board(path, design, timeout=0.2) as board:  # closed, so that it can be opened again
-            assert np.array_equal(board.classify(x), design.spec.network(x).argmax(axis=1))
+            assert np.array_equal(board.classify(x), design.plan.network(x).argmax(axis=1))
 
 
 def test_usual_rates_are_tried(design, x, monkeypatch):

@@ -127,7 +127,7 @@ def test_litex_with_a_clock_of_its_own(tmp_path):
     from litex.build.sim import SimPlatform
 
     spec = spec_of(*ENGINES["direct"])
-    design = rtl_gen.write_spec(spec, tmp_path, name="core")
+    design = rtl_gen.write_plan(spec, tmp_path, name="core")
     command = [sys.executable, ROOT / "examples" / "litex_core.py", design.path, "-o", tmp_path / "litex"]
     subprocess.run(command, check=True, cwd=ROOT)
     beats, wanted, wrong = frames_of(spec)
@@ -174,11 +174,11 @@ COMMANDS = """read_verilog read_xdc create_clock get_ports synth_design opt_desi
 def test_vivado_script_names_what_is_there(tmp_path):
     """Its files and ports exist; where there is a Tcl interpreter it runs, with Vivado's own commands replaced."""
     integers = bfthw.compile(bfthw.load(ROOT / "examples/digits/digits.safetensors").network)
-    expected = rtl_gen.make_spec(integers, bfthw.make_settings(lanes=2)).multipliers
+    expected = rtl_gen.make_plan(integers, bfthw.make_settings(lanes=2)).multipliers
     assert f"{expected} DSP48E1" in (ROOT / "docs" / "integration.md").read_text(encoding="utf-8")
     script = ROOT / "examples" / "vivado.tcl"
     text = script.read_text(encoding="utf-8")
-    rtl_gen.write_spec(spec_of(*ENGINES["direct"]), tmp_path, name="core")
+    rtl_gen.write_plan(spec_of(*ENGINES["direct"]), tmp_path, name="core")
     named = [tmp_path / f"core{ending}" for ending in re.findall(r"\$core(\.\w+)", text)]
     assert len(named) == 2 and all(path.exists() for path in named), named
     ports = re.findall(r"get_ports (\w+)", text + named[1].read_text(encoding="utf-8"))
@@ -198,6 +198,6 @@ def test_vivado_script_names_what_is_there(tmp_path):
 def test_cocotb_with_its_axi_extension(tmp_path):
     """The bench passes, and it has seen every frame: its exit status is that of the comparison."""
     pytest.importorskip("cocotbext.axi")
-    design = rtl_gen.write_spec(spec_of(*ENGINES["direct"]), tmp_path, name="core")
+    design = rtl_gen.write_plan(spec_of(*ENGINES["direct"]), tmp_path, name="core")
     command = [sys.executable, ROOT / "examples" / "cocotb_core.py", design.path]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

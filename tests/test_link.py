@@ -24,7 +24,7 @@ def design(tmp_path_factory):
 
 @pytest.fixture
 def x(design):
-    q = design.spec.network.input
+    q = design.plan.network.input
     return np.random.default_rng(3).integers(q.lo, q.hi + 1, (100, 16))
 
 
@@ -90,20 +90,20 @@ def test_wrong_replies(design, x, kind):
 
     port = FakeBoard(design, mangle=sometimes)
     board = open_board(design, port, timeout=0.01)
-    assert np.array_equal(board.run(x[:1]), design.spec.network(x[:1])) and board.repeated == 3 and not left[0]
+    assert np.array_equal(board.run(x[:1]), design.plan.network(x[:1])) and board.repeated == 3 and not left[0]
     board.patience, left[0], begin = 0.04, -1, time.monotonic()
     with pytest.raises(BoardError, match=r"no valid reply to run for 0\.\d+ s, tries: \d+ \(") as caught:
         board.run(x[:1])
     assert time.monotonic() - begin < 1
     assert re.search(reason, str(caught.value)) and "0 of 1 vectors" in str(caught.value)
     left[0] = 0
-    assert np.array_equal(board.run(x[:5]), design.spec.network(x[:5]))  # and the next request is answered
+    assert np.array_equal(board.run(x[:5]), design.plan.network(x[:5]))  # and the next request is answered
 
 
 @pytest.mark.parametrize("bits", range(0, 11))
 def test_old_replies_are_refused(design, x, bits):
     """Before each reply comes one that is 2^bits requests older, to a question of the same kind."""
-    replies, age, network = [], 1 << bits, design.spec.network
+    replies, age, network = [], 1 << bits, design.plan.network
 
     def mangle(request, reply):
         replies.append(reply)
@@ -126,11 +126,11 @@ def test_numbers_start_anywhere_and_go_round(design, x):
     board = open_board(design, port)
     board._link._number = 2**32 - 2
     for n in range(3):
-        assert np.array_equal(board.run(x[n : n + 1]), design.spec.network(x[n : n + 1]))
+        assert np.array_equal(board.run(x[n : n + 1]), design.plan.network(x[n : n + 1]))
     assert [r.number for r in port.requests[-3:]] == [2**32 - 1, 0, 1]
     for bit in range(32):
         port.mangle = lambda request, reply, bit=bit: old(reply, bit) + reply
-        assert np.array_equal(board.run(x[bit : bit + 1]), design.spec.network(x[bit : bit + 1]))
+        assert np.array_equal(board.run(x[bit : bit + 1]), design.plan.network(x[bit : bit + 1]))
     assert board.repeated == 0
 
 
@@ -150,7 +150,7 @@ def test_late_and_repeated_replies_are_passed_over(design, x):
 
     with open_board(design, FakeBoard(design, mangle=mangle)) as board:
         for n in range(90):
-            assert np.array_equal(board.run(x[n % 90 : n % 90 + 2]), design.spec.network(x[n % 90 : n % 90 + 2]))
+            assert np.array_equal(board.run(x[n % 90 : n % 90 + 2]), design.plan.network(x[n % 90 : n % 90 + 2]))
         assert board.repeated == 0
 
 
@@ -165,7 +165,7 @@ def test_a_reply_in_drops(design, x):
         return whole(12)
 
     port.read = drop
-    assert np.array_equal(board.run(x[:4]), design.spec.network(x[:4])) and board.repeated == 0
+    assert np.array_equal(board.run(x[:4]), design.plan.network(x[:4])) and board.repeated == 0
     port.mangle, board.patience = lambda request, reply: reply[:-1] * 20, 0.8
     begin = time.monotonic()
     with pytest.raises(BoardError, match=r"\d x no reply in time"):
@@ -184,7 +184,7 @@ def test_a_reply_after_a_long_read(design, x):
         return whole(sizes.pop(0))
 
     port.read = read
-    assert np.array_equal(board.run(x[:4]), design.spec.network(x[:4])) and board.repeated == 0
+    assert np.array_equal(board.run(x[:4]), design.plan.network(x[:4])) and board.repeated == 0
 
 
 def test_a_lost_end_costs_no_silence(design, x):
@@ -198,7 +198,7 @@ def test_a_lost_end_costs_no_silence(design, x):
         whole(data[:end] + b"\1" + data[end + 1 :])
 
     port.write = write
-    assert np.array_equal(board.run(x[:4]), design.spec.network(x[:4]))
+    assert np.array_equal(board.run(x[:4]), design.plan.network(x[:4]))
     assert board.repeated == 1 and time.monotonic() - begin < 2
 
 
@@ -207,7 +207,7 @@ def test_half_a_frame_of_an_earlier_host(design, x):
     port = FakeBoard(design)
     port.write(frames.encode(frames.RUN, 1, bytes(64))[:30])
     with open_board(design, port) as board:
-        assert np.array_equal(board.run(x), design.spec.network(x)) and board.repeated == 0
+        assert np.array_equal(board.run(x), design.plan.network(x)) and board.repeated == 0
 
 
 def test_line_that_never_stops_talking(design):
@@ -269,7 +269,7 @@ class Flood(FakeBoard):
 @pytest.mark.parametrize("seed", range(3))
 def test_hostile_replies(design, x, seed):
     """The right answer or an error, in time, and within little memory."""
-    rng, wanted, errors = random.Random(seed), design.spec.network(x), 0
+    rng, wanted, errors = random.Random(seed), design.plan.network(x), 0
     port = FakeBoard(design)
     board = open_board(design, port, timeout=0.005, patience=0.05)
     port.mangle = lambda request, reply: hostile(rng, request, reply) if rng.random() < 0.8 else reply
@@ -312,6 +312,6 @@ def test_requests_grow_again(design, x):
     port = FakeBoard(design)
     port.mangle = lambda request, reply: b"\5" + reply if len(port.requests) in (3, 4) else reply
     board = open_board(design, port, timeout=0.01)
-    assert np.array_equal(board.run(x), design.spec.network(x)) and board.repeated == 2
+    assert np.array_equal(board.run(x), design.plan.network(x)) and board.repeated == 2
     sizes = [len(r.payload) // 16 for r in port.requests if r.type == frames.RUN]
     assert sizes == [32, 16, 8, 8, 9, 10, 11, 12, 13, 14, 15]

@@ -106,7 +106,11 @@ def test_manifest_and_integers_say_it_all(tmp_path, seed):
 
 def test_manifest_repeats_the_specification(tmp_path):
     design = write(example(), tmp_path, name="core", settings=Settings(lanes=[2, 4]))
-    m, spec = design.manifest, design.spec
+    m, spec = design.manifest, design.plan
+    simd = [engine.simd for engine in spec.engines]
+    assert m.choices == {
+        "body.0": {"engine": "pipelined", "lanes": [2, 4], "simd": simd, "products": "dsp"},
+    }
     assert (m.latency, m.interval) == (spec.latency, spec.interval)
     assert (m.vectors, m.target) == (1, "plain")
     assert m.resources.model_dump() == {
@@ -116,8 +120,8 @@ def test_manifest_repeats_the_specification(tmp_path):
         "estimated": estimate(spec),
     }
     assert (m.input.lanes, m.input.beats, m.output.lanes, m.output.beats) == (2, 8, 4, 4)
-    for shown, engine, stage in zip(m.stages, m.engines, spec.stages, strict=True):
-        assert (shown.engine, shown.lanes, shown.simd, shown.products) == ("pipelined", stage.lanes, stage.simd, "dsp")
+    for shown, engine, stage in zip(m.stages, m.engines, spec.engines, strict=True):
+        assert engine.lanes == stage.lanes_out
         assert (engine.stages, engine.multipliers) == ([shown.name], stage.multipliers)
     for kind in ("verilog", "integers"):
         file = getattr(m.files, kind)
@@ -127,13 +131,14 @@ def test_manifest_repeats_the_specification(tmp_path):
 def test_folded_factors_share_an_engine(tmp_path):
     settings = Settings(engine="folded", vectors=2, target="ecp5", products="lut")
     design = write(example(), tmp_path, name="core", settings=settings)
-    m, (fold,) = design.manifest, design.spec.stages
-    assert [(s.engine, s.lanes, s.simd, s.products) for s in m.stages] == [("folded", 1, 4, "lut")] * 2
+    m, (fold,) = design.manifest, design.plan.engines
+    assert m.choices == {"body.0": {"engine": "folded", "products": "lut", "paired": False}}
     (engine,) = m.engines
+    assert (engine.lanes, fold.simd) == (1, 4)
     assert engine.instance == "network.stage_0" and engine.stages == [stage.name for stage in m.stages]
     for key in ("interval", "multipliers", "rom_bits", "buffer_bits"):
         assert getattr(engine, key) == getattr(fold, key)
-    assert m.resources.estimated.model_dump() == estimate(design.spec)
+    assert m.resources.estimated.model_dump() == estimate(design.plan)
     assert m.vectors == 2 and m.interval == fold.interval
 
 
@@ -172,15 +177,19 @@ def core(tmp_path):
     [
         ({"latency": None}, "latency: Field required"),
         ({"stages__0__shift": None}, "stages.0.shift: Field required"),
-        ({"stages__0__engine": "systolic"}, "stages.0.engine: Input should be 'pipelined', 'folded' or 'spatial'"),
-        ({"stages__0__products": None}, "stages.0.products: Field required"),
+        ({"stages__0__engine": "systolic"}, "stages.0.engine: Extra inputs are not permitted"),
+        ({"choices": None}, "choices: Field required"),
+        ({"choices__body.0__engine": "../x"}, "choices.body.0.engine."),
+        ({"choices__body.0__lanes": 0}, "choices.body.0.lanes."),
+        ({"choices__body.0__lanes": 1.5}, "choices.body.0.lanes."),
+        ({"choices__body.0__la nes": 1}, "choices.body.0.la nes."),
         ({"engines__0__stages": []}, "engines.0.stages: List should have at least 1 item"),
         ({"resources__estimated": {"LUT": 3}}, "resources.estimated.FF: Field required"),
-        ({"paired": 1}, "paired: Input should be a valid boolean"),
+        ({"paired": True}, "paired: Extra inputs are not permitted"),
         ({"extra": 1}, "extra: Extra inputs are not permitted"),
         ({"input__more": 1}, "input.more: Extra"),
-        ({"version": 2}, "version: Input should be 1"),
-        ({"version": "1"}, "version"),
+        ({"version": 3}, "version: Input should be 2"),
+        ({"version": "2"}, "version: Input should be 2 (got '2')"),
         ({"format": "bfthw manifes"}, "format"),
         ({"name": "../core"}, "name"),
         ({"latency": "17"}, "latency"),
@@ -191,7 +200,7 @@ def core(tmp_path):
         ({"vectors": 1 << 40}, "vectors: Input should be less than or equal to 4096"),
         ({"vectors": "3"}, "vectors: Input should be a valid integer"),
         ({"target": None}, "target: Field required"),
-        ({"target": "../plain"}, "target: Input should be 'plain', 'ecp5', 'ice40' or 'gowin' (got '../plain')"),
+        ({"target": "../plain"}, "target: String should match pattern '^[A-Za-z][A-Za-z0-9_]{0,63}$' (got '../plain')"),
         ({"files__verilog__name": "../core.v"}, "files.verilog.name"),
         ({"files__verilog__name": "/core.v"}, "files.verilog.name"),
         ({"files__verilog__name": "core.v\n"}, "files.verilog.name"),
@@ -214,10 +223,10 @@ def test_manifests_refused(core, keys, words):
 def test_damaged_files_are_refused(core):
     whole = core.read_bytes()
     for data, words in (
-        (whole[: len(whole) // 2], "not a manifest of version 1: the file: Invalid JSON"),
+        (whole[: len(whole) // 2], "not a manifest of version 2: the file: Invalid JSON"),
         (b"", "Invalid JSON"),
-        (b"[]", "not a manifest of version 1: the file"),
-        (b"null", "not a manifest of version 1: the file"),
+        (b"[]", "not a manifest of version 2: the file"),
+        (b"null", "not a manifest of version 2: the file"),
         (b"\x89PNG\r\n\x1a\n\xff\xfe" + bytes(100), "not a manifest: it is no text file"),
         (b"[" * 100_000, "not a manifest"),
     ):

@@ -41,9 +41,11 @@ def another(key, value):
     choices = {
         "engine": ["folded", "pipelined", "spatial"], "products": ["lut", "dsp"],
         "target": ["plain", "ecp5", "ice40", "gowin"], "prefix": ["s_axis", "m_axis"],
+        "roms": ["initial", "case", "readmemh"],
     }
-    if key[-1] in choices:
-        return next(v for v in choices[key[-1]] if v != value)
+    name = key[2] if key[0] == "choices" else key[-1]
+    if name in choices and value is not None:
+        return next(v for v in choices[name] if v != value)
     if value is None:
         return {"width": 3, "frac": 1} if key[-1] == "residual_weights" else 3
     if isinstance(value, (bool, int)):
@@ -82,7 +84,7 @@ def test_every_key_is_held_against_the_integers(whole):
     finally:
         path.write_text(text, encoding="utf-8")
     # tools, estimates, and choices from which nothing follows but the Verilog, whose hash is there
-    choices = {("target",), ("count_beats",), *(("stages", n, "products") for n in range(2))}
+    choices = {("target",), ("count_beats",), ("choices", "body.0", "products", 0)}
     assert free == {key for key, _ in leaves(good) if key[0] == "tools" or "estimated" in key} | choices and tried > 90
 
 
@@ -95,8 +97,21 @@ def test_every_key_is_held_against_the_integers(whole):
         ({"engines__0__stages": ["x"]}, "engines.0.stages.0 is 'x', but"),
         ({"latency": 7}, "latency is 7, but"),
         ({"engines__1__interval": 99}, "engines.1.interval is 99, but"),
-        ({"stages": []}, "NetworkSpec.engines needs an entry for each of 2 factors, got 0"),
-        ({"paired": True}, "paired: of folded engines alone, and here is none"),
+        ({"stages": []}, "stages is \\[\\], but"),
+        ({"choices__body.0__engine": ["pipelined"]}, "engine of layer 'body.0' needs an entry for each of 2 factors"),
+        ({"choices__body.0__engine": "systolic"}, "stage body.0:0: engine must be one of folded, pipelined, spatial, got 'systolic'"),
+        ({"choices__body.0__products": None}, "choices.body.0 is .*, but core.npz and the manifest's choices give"),
+        ({"choices__body.0__products": "x"}, "stage body.0:0: products must be one of dsp, lut, got 'x'"),
+        ({"choices__body.0__lanes": ["x", None]}, "stage body.0:0: lanes must be of type int, got "),
+        ({"choices__body.0__lanes": [True, None]}, "stage body.0:0: lanes must be of type int, got "),
+        ({"choices__body.0__simd": ["x", None]}, "stage body.0:0: simd must be of type int \\| None, got 'x'"),
+        ({"choices__body.0__simd": 3}, "stage body.0:0: pattern .* cannot have SIMD 3"),
+        ({"choices__body.0__paired": True}, "choices.body.0 is .*, but"),
+        ({"choices__body.0__depth": 3}, "layer 'body.0': no engine has an option 'depth'; there are engine, lanes"),
+        ({"choices__tail": {}}, "the network has no layer 'tail'; its layers are 'body.0'"),
+        ({"choices": {}}, "input.lanes is 2, but core.npz and the manifest's choices give 1"),
+        ({"target": "xc7"}, "target must be one of plain, ecp5, ice40, gowin, got 'xc7'"),
+        ({"roms": "flash"}, "roms must be one of initial, case, readmemh, got 'flash'"),
     ],
 )
 def test_every_reader_of_a_core_refuses_it(whole, tmp_path, keys, words):

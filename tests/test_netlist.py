@@ -140,8 +140,8 @@ def test_the_shells_netlist_answers_the_host(tmp_path, monkeypatch):
     monkeypatch.setattr(simulated.verilog, "convert", mapped)
     monkeypatch.setattr(simulated, "ARGUMENTS", (*simulated.ARGUMENTS, "-Wno-fatal"))
     x = np.random.default_rng(3).uniform(-1, 1, (50, 8))
-    with simulated.simulated_board(design) as port, Board(port, design.path) as board:
-        assert np.array_equal(board.run(x), design.spec.network.predict(x))
+    with simulated.simulation(design) as running, Board(running.port, design.path) as board:
+        assert np.array_equal(board.run(x), design.plan.network.predict(x))
         assert board.counters().answered and not board.counters().wrong_crc
 
 

@@ -30,9 +30,9 @@ def simulated(design):
 
 
 def check(design, board, seed):
-    q = design.spec.network.input
+    q = design.plan.network.input
     x = np.random.default_rng(seed).integers(q.lo, q.hi + 1, (COUNT, 4))
-    assert np.array_equal(board.run(x), design.spec.network(x))
+    assert np.array_equal(board.run(x), design.plan.network(x))
     print(f"{board.vectors_per_second:.0f} vectors a second, {board.repeated} requests sent again")
     assert board.repeated > 20
 

@@ -134,7 +134,7 @@ def test_there_and_back(folder, tmp_path):
     """The whole netlist computes the new weights, the bitstream has the netlist's contents, and back all is as
     before.
     """
-    handover.write(rtl_gen.load_design(folder / "tiny.json").spec, folder, "tiny")
+    handover.write(rtl_gen.load_design(folder / "tiny.json").plan, folder, "tiny")
     before = content(folder)
     (folder / "tiny.il").write_bytes(b"of the old weights")
     old, cut = visible(folder), tmp_path / "cut off"
@@ -153,7 +153,7 @@ def test_there_and_back(folder, tmp_path):
     of_weights = handover.names("tiny", handover.OF_WEIGHTS)
     beside = set(handover.names("tiny")) - {"tiny_models.v", *of_weights}
     assert same == {"tiny.marked.asc", "tiny.marked.json", "tiny.nextpnr.log", "tiny.yosys.log"} | beside
-    handover.write(design.spec, folder, "tiny")
+    handover.write(design.plan, folder, "tiny")
     assert all((folder / name).read_bytes() == now[name] != before[name] for name in of_weights)
     report = json.loads(now["report.json"])
     assert report["netlist"] == "netlist not simulated since new weights were patched in" and report["patched"]
@@ -341,7 +341,7 @@ def test_ecp5_has_the_new_contents(tmp_path):
     # the integers themselves, two of 8 bits a word
     (store,) = (rom for rom in found if "stage_0\\weights" in rom.name)
     words = np.packbits(got[store.name].reshape(store.bits.shape), axis=1, bitorder="little").view(np.int8)
-    assert sorted(words.ravel()) == sorted(design.spec.network.layers[0].factors[0].values.ravel())
+    assert sorted(words.ravel()) == sorted(design.plan.network.layers[0].factors[0].values.ravel())
     patch(folder, saved(tmp_path / "old.safetensors"))
     back = content(folder)
     assert back["tiny.bit"] == before["tiny.bit"] and back["tiny.config"] == before["tiny.config"]

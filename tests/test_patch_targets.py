@@ -92,7 +92,7 @@ def test_only_what_is_in_block_rams_is_passed_over():
     for target in TARGETS.values():
         settings, texts = bfthw.make_settings(target=target, lanes=1, simd=1), []
         for integers in (old_integers(), new_integers()):
-            texts.append(rtl_gen.to_rtlil(rtl_gen.make_spec(integers, settings), "tiny"))
+            texts.append(rtl_gen.to_rtlil(rtl_gen.make_plan(integers, settings), "tiny"))
         assert texts[0] != texts[1] and roms.structure(texts[0]) == roms.structure(texts[1])
         assert roms.differing(*texts) == []
         own = [rom for rom, _ in roms.find_roms(texts[0]) if rom.ram]
@@ -110,7 +110,7 @@ def test_factors_with_numbers_in_tables_are_named(target, named, tmp_path):
     formats = bfthw.quantize.formats_of(old_integers())
     for integers in (old_integers(), bfthw.quantize.quantise(network(1, bias=0.4), formats)):
         design = rtl_gen.write(integers, tmp_path, name="tiny", settings=settings)
-        texts.append(rtl_gen.to_rtlil(design.spec, "tiny"))
+        texts.append(rtl_gen.to_rtlil(design.plan, "tiny"))
     told = in_logic(roms.differing(*texts), design.manifest)
     assert told == f": numbers of {named} are in its logic (a ROM of few words is no block RAM)"
 

@@ -17,7 +17,7 @@ from bfthw import Chain, Layer, Network, Settings, chain, compile
 from bfthw.chain import Indexed
 from boards import synth, tools
 from boards.table import ECP5_85F, GW1NR9, UP5K
-from rtl_gen import estimate, make_spec, to_rtlil
+from rtl_gen import estimate, make_plan, to_rtlil
 
 DEVICES = {"ecp5": ECP5_85F, "ice40": UP5K, "gowin": GW1NR9}
 TOLERANCE = 0.25
@@ -96,7 +96,7 @@ ODD = {
 
 def spec_of(layers, settings):
     settings = Settings(**settings)
-    return make_spec(compile(Network(layers=layers), settings=settings), settings)
+    return make_plan(compile(Network(layers=layers), settings=settings), settings)
 
 
 # tables that a cell of a 7-series part takes, and block RAMs of 18 kbit

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from engine_cases import ENGINES, spec_of
-from rtl_bench import beats_of, extremes, factor_of, play, play_network, random_spec
+from rtl_bench import beats_of, extremes, factor_of, plan_of, play, play_network, random_spec
 
 from bfthw import IntLayer, IntNetwork, QFormat, chain
-from rtl_gen import Network, NetworkSpec, fitting_lanes
+from rtl_gen import Network, fitting_lanes
 
 Q, W = QFormat(7, 4), QFormat(5, 3)
 
@@ -32,7 +32,7 @@ def network_of(*layers):
 
 def check(spec, count=8, seed=0, stalls=((0.4, 0.4),), resets=1):
     """Equal to golden, latency and interval as promised, stalls, clean after a reset in flight; prints the case."""
-    print(f"seed {seed}, vectors {spec.vectors}:", [(str(s.pattern), s.lanes, s.simd) for s in spec.stages])
+    print(f"seed {seed}, vectors {spec.vectors}:", [(str(s.pattern), s.lanes, s.simd) for s in spec.engines])
     rng, few = np.random.default_rng(seed), count * spec.vectors
     # full for half of the run, so that the interval is that of the steady state
     many = spec.vectors * max(count, 2 * spec.pipeline_latency // spec.interval)
@@ -78,7 +78,7 @@ CHAINS = {
 def test_chains(name, wish):
     """Each chain at about the same lanes everywhere: the nearest that fit."""
     lanes = tuple(min(fitting_lanes(p), key=lambda n: (abs(n - wish), n)) for p in CHAINS[name])
-    check(NetworkSpec(network=network_of((CHAINS[name], {})), lanes=lanes))
+    check(plan_of(network_of((CHAINS[name], {})), lanes=lanes))
 
 
 LAYERS = {
@@ -106,23 +106,23 @@ LAYERS = {
 def test_layers_across_mixed_lanes(name, seed):
     network, rng = network_of(*LAYERS[name]), np.random.default_rng(seed)
     lanes = tuple(int(rng.choice(fitting_lanes(f.pattern))) for f in network.factors)
-    spec = NetworkSpec(network=network, lanes=lanes, vectors=1 + seed % 2)
+    spec = plan_of(network, lanes=lanes, vectors=1 + seed % 2)
     check(spec, count=12, seed=seed, stalls=(0.4, (0.8, 0), (0, 0.8)))
 
 
 @pytest.mark.parametrize("lanes", [(1, 16), (16, 1), (4, 1), (1, 4), (2, 8), (16, 16), (8, 2)])
 def test_residual_across_any_two_lanes(lanes):
-    check(NetworkSpec(network=network_of((chain.bft(16), {"skip": W, "bias": 8})), lanes=lanes), count=16)
+    check(plan_of(network_of((chain.bft(16), {"skip": W, "bias": 8})), lanes=lanes), count=16)
 
 
 @pytest.mark.parametrize("after, before", [(4, 6), (6, 4), (6, 12), (12, 8), (3, 8)])
 def test_lanes_that_do_not_divide_each_other(after, before):
     shape = chain.patterns([(1, 2, 2, 24), (1, 2, 2, 24)])
-    check(NetworkSpec(network=network_of((shape, {"skip": "one"})), lanes=(before, after)), count=16)
+    check(plan_of(network_of((shape, {"skip": "one"})), lanes=(before, after)), count=16)
 
 
 def test_every_reset_of_a_small_network():
-    spec = NetworkSpec(network=network_of((chain.bft(16), {"skip": W})), lanes=(2, 4))
+    spec = plan_of(network_of((chain.bft(16), {"skip": W})), lanes=(2, 4))
     network, x = Network(spec), extremes(np.random.default_rng(0), Q, (3, 16))
     for cycles in range(1, spec.pipeline_latency + 2 * spec.interval):
         again = play_network(network, x, reset_after=cycles)
@@ -131,7 +131,7 @@ def test_every_reset_of_a_small_network():
 
 def test_a_sink_that_waits_long_loses_nothing():
     """Everything inside fills up, then drains."""
-    spec = NetworkSpec(network=network_of((chain.bft(16), {"skip": W}), (chain.bft(16), {})), lanes=(1, 4, 2, 2))
+    spec = plan_of(network_of((chain.bft(16), {"skip": W}), (chain.bft(16), {})), lanes=(1, 4, 2, 2))
     network, x = Network(spec), extremes(np.random.default_rng(0), Q, (20, 16))
     for stall in ((0, 0.97), (0.97, 0), (0.3, 0.97)):
         assert np.array_equal(play_network(network, x, stall=stall, seed=1).outputs, spec.network(x))
@@ -141,7 +141,7 @@ def test_a_sink_that_waits_long_loses_nothing():
 def test_saturations_are_counted(seed):
     """Every value that some stage clips is counted once, under stalls too."""
     spec, counts = random_spec(seed, largest=48, weights=200), []
-    print(f"seed {seed}, vectors {spec.vectors}:", [(str(s.pattern), s.lanes, s.simd) for s in spec.stages])
+    print(f"seed {seed}, vectors {spec.vectors}:", [(str(s.pattern), s.lanes, s.simd) for s in spec.engines])
     network = Network(spec)
     x = extremes(np.random.default_rng(seed), spec.network.input, (6, spec.network.inputs))
     wanted = sum(int(factor.saturated(acc).sum()) for factor, acc, _ in spec.network.accumulators(x))
@@ -189,10 +189,10 @@ def test_outputs_of_a_relu_are_kept_without_their_sign():
     one = factor_of((1, 4, 4, 4), 1, x=QFormat(6, 3), drop=1, out=10, relu=True)
     two = factor_of((1, 4, 4, 4), 2, x=one.output, out=10)
     network = IntNetwork(layers=(IntLayer(factors=(one,), name="one"), IntLayer(factors=(two,), name="two")))
-    spec = NetworkSpec(network=network)
-    first, second = spec.stages
+    spec = plan_of(network)
+    first, second = spec.engines
     assert (first.kept_width, second.kept_width) == (6, 9)
-    assert second.buffer_bits == 9 * second.banks * second.bank_depth
+    assert second.buffer_bits == 9 * second.reader.banks * second.reader.bank_depth
     x = np.random.default_rng(3).integers(-32, 32, (20, 16))
     outputs = network.taps(x)[0]
     assert outputs.max() > 255  # that the bit below the sign is used

@@ -14,8 +14,8 @@ from bfthw import search as mixed
 from bfthw.cli.main import app
 from bfthw.quantize import choose_formats, prepare, quantise
 from bfthw.search import search, shares
-from rtl_gen import make_spec
-from rtl_gen.foldspec import pair_bits
+from rtl_gen import make_plan
+from rtl_gen.engines.pairs import pair_bits
 from rtl_gen.tech import TARGETS
 
 seeds = pytest.mark.parametrize("seed", range(3), ids="seed-{}".format)
@@ -168,12 +168,12 @@ def test_shared_multipliers_are_built(target, bits):
         found = search(network, x, multipliers=2, settings=own, pairs=partial(pair_bits, target))
         widest = {8: 5, 10: 4}[bits["activation_bits"]] - (target == "ice40")  # whose operands have 16 bits, not 18
         assert set(found.bits) == {widest} and found.multipliers == 2
-        spec = make_spec(quantise(*prepare(network, settings=found.settings, calibration=x)), found.settings)
+        spec = make_plan(quantise(*prepare(network, settings=found.settings, calibration=x)), found.settings)
         assert spec.multipliers == 4  # two a layer, of radix 4
         more = found.settings.model_copy(update={"layers": {}, "weight_bits": widest + 1})
         with pytest.raises(ValueError, match=f"weights of {widest} bits would"):
-            spec = make_spec(quantise(*prepare(network, settings=more, calibration=x)), more)
-            assert spec.stages
+            spec = make_plan(quantise(*prepare(network, settings=more, calibration=x)), more)
+            assert spec.engines
 
 
 @pytest.mark.parametrize("budget", [{"rom_bits": 32 * 14}, {"multipliers": 2}, {"min_sqnr": 8}], ids=str)

@@ -127,7 +127,7 @@ def wide(tmp_path_factory):
 
 
 def vectors(design, count, seed):
-    q = design.spec.network
+    q = design.plan.network
     return np.random.default_rng(seed).integers(q.input.lo, q.input.hi + 1, (count, q.inputs))
 
 
@@ -137,7 +137,7 @@ def pack(x, size):
 
 
 def answer(design, x):
-    return pack(design.spec.network(x), design.manifest.output.lane_bytes)
+    return pack(design.plan.network(x), design.manifest.output.lane_bytes)
 
 
 def run(design, number, x):
@@ -183,7 +183,7 @@ def test_requests_one_after_the_other(small):
 
 
 def test_counters_count(small):
-    q = small.spec.network
+    q = small.plan.network
     x = np.resize([q.input.hi, q.input.lo], (4, 4))
     saturated = sum(int(f.saturated(acc).sum()) for f, acc, _ in q.accumulators(x))
     assert saturated > 0, "vectors that saturate are needed here"

@@ -3,16 +3,14 @@
 import os
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rtl_bench import extremes, random_network
 from sim_bench import TLAST, agrees, copied, edit, files_of, make_core, needs_icarus, play_as_signed, sign
 
-import rtl_gen
 from bfthw import Chain, Layer, Network, QFormat, Settings, chain, compile, load_integers
-from rtl_gen import fitting_lanes, write
+from rtl_gen import fitting_lanes, tech, write
 from rtl_gen.vectors import unpack
 from sim import simulate
 
@@ -72,10 +70,10 @@ def test_verilog_is_bit_exact(tmp_path, name):
     agrees(result, design, vectors)
     assert result.checks == CHECKS
     # integers of one's own, on the compiled model
-    x = extremes(np.random.default_rng(1), design.spec.network.input, (7, network.inputs))
+    x = extremes(np.random.default_rng(1), design.plan.network.input, (7, network.inputs))
     result = simulate(design.path, inputs=x, vectors=4, stall=0)
     agrees(result, design, 7)
-    assert np.array_equal(result.outputs, design.spec.network(x))
+    assert np.array_equal(result.outputs, design.plan.network(x))
 
 
 @slow
@@ -243,7 +241,7 @@ def test_models_of_a_targets_primitives(core, monkeypatch, tmp_path, simulator):
     with pytest.raises(RuntimeError, match=f"{simulator} could not build core.v: [\\s\\S]*PART"):
         simulate(core, vectors=12, simulator=simulator)
     model = tmp_path / "parts.v"
-    monkeypatch.setattr(rtl_gen, "tech", SimpleNamespace(models={"ecp5": [model]}.get), raising=False)
+    monkeypatch.setattr(tech, "models", {"ecp5": [model]}.get)
     sign(core, target="ecp5")
     model.write_text(PART.replace("VALUE", "a"))
     assert play_as_signed(core, vectors=12, simulator=simulator).ok

@@ -21,7 +21,7 @@ from boards.frames import Counters, Frame, Info, Splitter
 from boards.host import Board
 from boards.session import connect
 from boards.shell import Shell
-from boards.simulated import build, simulated_board, simulation
+from boards.simulated import build, simulation
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "digits"
@@ -84,8 +84,8 @@ def test_digits(design):
         sys.path.remove(str(EXAMPLE))
         sys.modules.pop("data", None)
     *_, images, labels = load()
-    network = design.spec.network
-    with simulated_board(design) as port, Board(port, design, timeout=5) as board:
+    network = design.plan.network
+    with simulation(design) as simulated, Board(simulated.port, design, timeout=5) as board:
         assert np.array_equal(
             board.run(network.input.quantise(images[:10])), network(network.input.quantise(images[:10]))
         )
@@ -96,7 +96,7 @@ def test_digits(design):
 
 
 def test_info_and_counters_add_up(design, simulated, x):
-    m, network = design.manifest, design.spec.network
+    m, network = design.manifest, design.plan.network
     with Board(simulated.port, design, timeout=5) as board:
         assert board.info == Info.of(design, clock_hz=12_000_000, baud=1_000_000, buffer=512)
         board.reset()
@@ -141,7 +141,7 @@ def test_damaged_requests_are_refused_and_counted(design, simulated, x):
     with Board(simulated.port, design, timeout=5) as board:
         counted = board.counters()
         assert (counted.wrong_crc, counted.framing, counted.too_long) == (3, 1, 2)
-        assert np.array_equal(board.run(x), design.spec.network(x)) and board.repeated == 0
+        assert np.array_equal(board.run(x), design.plan.network(x)) and board.repeated == 0
 
 
 def test_breaks_between_requests(design, simulated, x):
@@ -149,17 +149,17 @@ def test_breaks_between_requests(design, simulated, x):
         board.reset()
         for bits in (1, 5, 9, 10, 11, 12, 50, 1000):
             simulated.send_break(bits)
-            assert np.array_equal(board.run(x), design.spec.network(x)), bits
+            assert np.array_equal(board.run(x), design.plan.network(x)), bits
         # nothing is left of them
         before, board.timeout = board.repeated, 5
-        assert np.array_equal(board.run(x), design.spec.network(x)) and board.repeated == before
+        assert np.array_equal(board.run(x), design.plan.network(x)) and board.repeated == before
         assert 1 <= board.counters().framing <= 7
 
 
 @pytest.mark.parametrize("kind", ["flipped", "lost", "repeated", "cut", "zeroed", "twice"])
 def test_damage_on_the_way(design, simulated, x, kind):
     """Single vectors over a bad line, both ways: every one is answered, and right."""
-    wanted = design.spec.network(x)
+    wanted = design.plan.network(x)
     with raw(simulated.port) as line:
         line.timeout = 0.01
         damaged = Damaged(line, [kind], seed=1)
@@ -175,7 +175,7 @@ def test_damage_on_the_way(design, simulated, x, kind):
 @pytest.mark.parametrize("seed", range(2))
 def test_noise_on_the_wires(design, simulated, x, seed):
     """Bits inverted at random, start and stop bits too, which loses bytes and shifts them."""
-    wanted = design.spec.network(x)
+    wanted = design.plan.network(x)
     with Board(simulated.port, design, timeout=0.05) as board:
         board.reset()
         simulated.add_noise(5e-4, seed)
@@ -221,7 +221,7 @@ def test_host_killed(design, simulated, x, kind):
         killed.wait()
         killed.stdout.close()
         with Board(simulated.port, design, timeout=0.2) as board:
-            assert np.array_equal(board.run(x), design.spec.network(x)) and board.repeated <= 2
+            assert np.array_equal(board.run(x), design.plan.network(x)) and board.repeated <= 2
 
 
 def gone(pid):
@@ -272,7 +272,7 @@ def test_it_sleeps_when_nothing_moves(design, simulated, x):
         before = ticks()
         time.sleep(0.5)
         assert ticks() == before
-        assert np.array_equal(board.run(x), design.spec.network(x)) and board.repeated == 0
+        assert np.array_equal(board.run(x), design.plan.network(x)) and board.repeated == 0
 
 
 def test_built_once(design, simulated, children):
@@ -289,16 +289,16 @@ def test_a_core_with_primitives(tmp_path):
     design = rtl_gen.write(network, tmp_path, name="core", settings=bfthw.make_settings(target="ecp5"))
     x = np.random.default_rng(7).integers(-128, 128, (5, 16))
     with connect(None, tmp_path / "core.json") as board:
-        assert np.array_equal(board.run(x), design.spec.network(x))
+        assert np.array_equal(board.run(x), design.plan.network(x))
 
 
 def test_wrong_arguments(design, monkeypatch):
-    with pytest.raises(ValueError, match="baud cannot be made"), simulated_board(design, baud=5_000_000):
+    with pytest.raises(ValueError, match="baud cannot be made"), simulation(design, baud=5_000_000):
         pass
     with simulation(design) as board, pytest.raises(ValueError, match="probability"):
         board.add_noise(1.5)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(ValueError, match="compiled needs .*apt-get install"), simulated_board(design):
+    with pytest.raises(ValueError, match="compiled needs .*apt-get install"), simulation(design):
         pass
 
 
@@ -309,6 +309,6 @@ def test_a_board_that_cannot_be_built(design, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "MAIN", tmp_path / "simulated.cpp")
     with (
         pytest.raises(RuntimeError, match="could not build the board of digits: exit status 2\n(.|\n)*error"),
-        simulated_board(design),
+        simulation(design),
     ):
         pass

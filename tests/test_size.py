@@ -8,7 +8,7 @@ import pytest
 import rtl_gen
 from bench.designs import OURS, SMALL, network
 from bfthw import Chain, Layer, Network, Settings, chain, compile
-from rtl_gen.choose import foldings
+from rtl_gen.choose import Impossible, Menu, choose
 from rtl_gen.manifest import configuration, read_manifest
 from rtl_gen.size import check_size, too_large
 
@@ -18,7 +18,7 @@ DENSE = compile(Network(layers=(Layer(chain=Chain.random(chain.dense(16, 128), s
 
 @pytest.mark.parametrize("entry", [*OURS, SMALL], ids=lambda entry: entry.key)
 def test_what_is_built_elsewhere_is_not_refused(entry):
-    check_size(entry.spec())
+    check_size(entry.plan())
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_what_is_built_elsewhere_is_not_refused(entry):
 )
 def test_too_large(integers, settings, words):
     with pytest.raises(ValueError, match=f"too large to be built in reasonable time: {words}"):
-        check_size(rtl_gen.make_spec(integers, Settings(**settings)))
+        check_size(rtl_gen.make_plan(integers, Settings(**settings)))
 
 
 def test_nothing_is_begun(tmp_path):
@@ -46,13 +46,13 @@ def test_nothing_is_begun(tmp_path):
 
 
 def test_the_nearest_that_works_works():
-    spec = rtl_gen.make_spec(BFT, Settings(vectors=682))
-    assert not too_large(spec) and too_large(rtl_gen.make_spec(BFT, Settings(vectors=683)))
+    spec = rtl_gen.make_plan(BFT, Settings(vectors=682))
+    assert not too_large(spec) and too_large(rtl_gen.make_plan(BFT, Settings(vectors=683)))
 
 
 def test_many_factors():
     layers = tuple(Layer(chain=Chain.random(chain.dense(1, 1), seed=n), name=str(n)) for n in range(513))
-    assert "513 factors, 512 are the limit" in too_large(rtl_gen.make_spec(compile(Network(layers=layers))))
+    assert "513 factors, 512 are the limit" in too_large(rtl_gen.make_plan(compile(Network(layers=layers))))
 
 
 def test_a_manifest_from_elsewhere_asks_for_too_much(tmp_path):
@@ -68,7 +68,13 @@ def test_a_manifest_from_elsewhere_asks_for_too_much(tmp_path):
     assert time.process_time() - begin < 5
 
 
-def test_no_spatial_folding_is_tried_that_takes_minutes():
+def test_no_spatial_engine_is_tried_that_takes_minutes():
     dense = Network(layers=(Layer(chain=Chain.random(chain.dense(16, 16), seed=1)),))
-    found = {bits: foldings(compile(dense, settings=Settings(weight_bits=bits))) for bits in (3, 24)}
-    assert [any(choice.spatial for choice in found[bits]) for bits in found] == [True, False]
+    networks = {bits: compile(dense, settings=Settings(weight_bits=bits)) for bits in (3, 24)}
+    menus = {bits: Menu(network, 1, rtl_gen.ENGINES.values()) for bits, network in networks.items()}
+    found = {bits: [engine.kind for _, engine in menu.segments[0]] for bits, menu in menus.items()}
+    assert ["spatial" in kinds for kinds in found.values()] == [True, False]
+    begin = time.process_time()
+    with pytest.raises(Impossible, match="multipliers 0: the fewest are 1"):
+        choose(networks[24], multipliers=0)
+    assert time.process_time() - begin < 5

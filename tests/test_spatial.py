@@ -12,7 +12,7 @@ from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from rtl_bench import Bench, beats_of, factor_of, play, random_patterns, unpack
 
 from bfthw import IntFactor, QFormat
-from rtl_gen.spatial import COUNTED, SKIP, Spatial, SpatialSpec
+from rtl_gen.engines.spatial import COUNTED, SKIP, Spatial, SpatialUnit
 
 W = QFormat(5, 2)
 CASES = {
@@ -78,7 +78,7 @@ def run(spec, count=8, seed=0, **rest):
         x[n] = np.where((row - np.median(row) > 0) ^ n % 2, f.input.hi, f.input.lo)
     x0 = rng.integers(f.skip_input.lo, f.skip_input.hi + 1, (count, f.pattern.outputs)) if f.skip_input else None
 
-    part = Spatial(spec)
+    part = spec.component()
     bench = Bench(part, spec.depth + 8)
     sources = [(bench.i, beats_of(x, spec.lanes_in, e, f.input.width))]
     if x0 is not None:
@@ -99,14 +99,14 @@ def run(spec, count=8, seed=0, **rest):
 def between():
     """Cycles of the bench itself: those of a part of known depth, less that depth."""
 
-    class Wire(Spatial):
+    class Wire(SpatialUnit):
         def elaborate(self, platform):
             m = Module()
             m.d.comb += [self.i.ready.eq(self.o.ready), self.o.take.eq(self.i.take)]
             m.d.comb += [self.o.valid.eq(self.i.valid), self.o.payload.eq(self.i.payload)]
             return m
 
-    bench = Bench(Wire(SpatialSpec(factor=constant([[[[1]]]], out=6))), 8)
+    bench = Bench(Wire(Spatial(factors=(constant([[[[1]]]], out=6),))), 8)
     i, o = play(bench, [(bench.i, [1, 2, 3])], [(bench.o, 3)])
     return o.seen[0] - i.moved[0]
 
@@ -114,7 +114,7 @@ def between():
 @pytest.mark.parametrize("name", CASES)
 def test_golden(name, between):
     options, vectors = CASES[name]
-    spec = SpatialSpec(factor=factor_of(**options), vectors=vectors)
+    spec = Spatial(factors=(factor_of(**options),), vectors=vectors)
     i, o = run(spec)
     assert o.seen[0] - i.moved[0] == spec.depth + between
     assert np.ptp(np.array(o.moved) - np.array(i.moved)) == 0  # a vector a cycle, without a bubble
@@ -124,18 +124,18 @@ def test_golden(name, between):
 @pytest.mark.parametrize("seed", range(9))
 def test_random(seed):
     print(f"seed {seed}")
-    spec = SpatialSpec(factor=random_factor(seed), vectors=1 + seed % 3)
+    spec = Spatial(factors=(random_factor(seed),), vectors=1 + seed % 3)
     run(spec, 6, seed, stall=(0.3, 0.5) if spec.factor.skip_input is None else (0.0, 0.5))
 
 
 def test_residual_may_wait_and_output_may_stall():
     """The residual's stream always has its beat in time; the output stalls as it likes."""
     for seed in range(3):
-        run(SpatialSpec(factor=factor_of((2, 2, 2, 2), seed, skip=W)), 12, seed, stall=(0.0, 0.6))
+        run(Spatial(factors=(factor_of((2, 2, 2, 2), seed, skip=W),)), 12, seed, stall=(0.0, 0.6))
 
 
 def test_reset_forgets():
-    spec = SpatialSpec(factor=factor_of((2, 2, 2, 2)))
+    spec = Spatial(factors=(factor_of((2, 2, 2, 2)),))
     run(spec, 20, reset_after=spec.depth // 2 + 3)
 
 
@@ -145,14 +145,14 @@ def test_reset_forgets():
     ids=str,
 )
 def test_no_more_than_needed(values, adders):
-    spec = SpatialSpec(factor=constant(values))
+    spec = Spatial(factors=(constant(values),))
     assert spec.adders == adders and spec.adder_depth == min(adders, 1)
     run(spec)
 
 
 def test_saturation_only_where_it_can_happen():
     """Exact bounds from the known weights: 31*5 is beyond 8 bits, 31*4 is not."""
-    spec = SpatialSpec(factor=constant(np.reshape([4, 5, -4], (3, 1, 1, 1)), out=8))
+    spec = Spatial(factors=(constant(np.reshape([4, 5, -4], (3, 1, 1, 1)), out=8),))
     assert spec.bounds == [(-128, 124), (-160, 155), (-124, 128)]
     assert [spec.clips(n) for n in range(3)] == [(False, False), (True, True), (True, False)]
     assert spec.counted == 2
@@ -161,21 +161,21 @@ def test_saturation_only_where_it_can_happen():
 
 def test_counting_takes_cycles_of_its_own():
     f = constant(np.full((COUNTED + 1, 1, 1, 1), 15), out=6)
-    few, many = SpatialSpec(factor=f), SpatialSpec(factor=f, vectors=COUNTED)
+    few, many = Spatial(factors=(f,)), Spatial(factors=(f,), vectors=COUNTED)
     assert (few.counted, few.count_depth, many.count_depth) == (COUNTED + 1, 1, 2)
     run(few)
     run(many, 2)
 
 
 def test_specification():
-    spec = SpatialSpec(factor=factor_of((2, 3, 4, 2)), vectors=2, flight=5)
+    spec = Spatial(factors=(factor_of((2, 3, 4, 2)),), vectors=2, flight=5)
     assert (spec.lanes_in, spec.lanes_out, spec.interval, spec.beats_in, spec.beats_out) == (16, 12, 1, 1, 1)
     assert (spec.multipliers, spec.rom_bits, spec.buffer_bits) == (0, 0, 0)
-    assert spec.adders == 2 * SpatialSpec(factor=spec.factor).adders
+    assert spec.adders == 2 * Spatial(factors=(spec.factor,)).adders
     with pytest.raises(TypeError, match="IntFactor"):
-        SpatialSpec(factor=None)
+        Spatial(factors=(None,))
     with pytest.raises(ValueError, match="vectors"):
-        SpatialSpec(factor=spec.factor, vectors=0)
+        Spatial(factors=(spec.factor,), vectors=0)
     assert SKIP >= 3
 
 
@@ -186,7 +186,7 @@ class Chain(Elaboratable):
         self.specs, self.d, self.q, self.tables = specs, Signal(8), Signal(), 0
 
     def elaborate(self, platform):
-        m, parts = Module(), [Spatial(spec) for spec in self.specs]
+        m, parts = Module(), [spec.component() for spec in self.specs]
         for n, part in enumerate(parts):
             m.submodules[f"p{n}"] = part
         source = Signal(len(parts[0].i.payload.as_value()), reset_less=True)
@@ -230,15 +230,18 @@ def test_size_on_ecp5(tmp_path):
     """
     rng, fmt = np.random.default_rng(0), QFormat(8, 4)
     specs = [
-        SpatialSpec(
-            factor=IntFactor(values=rng.integers(-128, 128, pattern), input=fmt, weights=QFormat(8, 7), output=fmt)
+        Spatial(
+            factors=(
+                IntFactor(values=rng.integers(-128, 128, pattern), input=fmt, weights=QFormat(8, 7), output=fmt),
+            )
         )
         for pattern in ((1, 4, 4, 16), (4, 4, 4, 4), (16, 4, 4, 1))
     ]
     found = cells(specs, tmp_path)
     tables = found["LUT4"] + 2 * found["CCU2C"]
     comb, ff = tables + 4 * found["chains"], found["TRELLIS_FF"]
-    print(found, tables, comb, sum(spec.lut for spec in specs), sum(spec.ff for spec in specs))
+    lut, registers = sum(spec.tables for spec in specs), sum(spec.registers for spec in specs)
+    print(found, tables, comb, lut, registers)
     assert tables < 20_000
-    assert comb < 1.25 * sum(spec.lut for spec in specs) and comb > 0.75 * sum(spec.lut for spec in specs)
-    assert ff < 1.25 * sum(spec.ff for spec in specs) and ff > 0.75 * sum(spec.ff for spec in specs)
+    assert comb < 1.25 * lut and comb > 0.75 * lut
+    assert ff < 1.25 * registers and ff > 0.75 * registers

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from amaranth.back import rtlil
 from amaranth.lib import wiring
-from rtl_bench import factor_of, random_spec
+from rtl_bench import factor_of, plan_of, random_spec
 
 from bfthw import Chain, IntFactor, IntLayer, IntNetwork, Layer, QFormat, chain, compile
 from bfthw import Network as FloatNetwork
-from rtl_gen import Network, NetworkSpec, Stage, StageSpec, fitting_lanes
-from rtl_gen.spec import divisors
+from bfthw.chain import divisors
+from rtl_gen import Network, Pipelined, fitting_lanes
+from rtl_gen.engines.readers.banked import Banked
+from rtl_gen.engines.readers.direct import Direct
 from rtl_gen.stream import ENTER, ENTRY
 
 Q = QFormat(8, 0)
@@ -26,7 +28,7 @@ def counted(pattern):
 
 def every_spec(pattern):
     for lanes, simd in product(fitting_lanes(counted(pattern).pattern), divisors(pattern[2])):
-        yield StageSpec(factor=counted(pattern), lanes=lanes, simd=simd)
+        yield Pipelined(factors=(counted(pattern),), lanes=lanes, simd=simd)
 
 
 def grid(a=(1, 2, 3, 6), b=(1, 2, 3, 4), c=(1, 2, 3, 4, 6), d=(1, 2, 3, 4, 8)):
@@ -41,12 +43,14 @@ def terms(spec):
     """
     weights = spec.in_order_of_use()
     assert weights.shape == (spec.beats_out * spec.steps, spec.lanes, spec.simd)
-    cycles = product(*map(range, (spec.blocks, spec.passes, spec.words, spec.rows, spec.parts)))
+    r = spec.reader
+    cycles = product(*map(range, (r.blocks, r.passes, r.words, r.rows, r.parts)))
     result = []
     for cycle, (block, pass_, word, row, part) in enumerate(cycles):
-        beats = block * spec.block_beats + (row * spec.banks + np.arange(spec.banks)) * spec.words + word
+        beats = block * r.block_beats + (row * r.banks + np.arange(r.banks)) * r.words + word
         seen = (beats[:, None] * spec.lanes + np.arange(spec.lanes)).ravel()
-        choice = spec.select[part if spec.banked else pass_]
+        select = part if isinstance(r, Banked) else pass_
+        choice = r.select[select if len(r.select) > 1 else 0]
         outputs = cycle // spec.steps * spec.lanes + np.arange(spec.lanes)
         result.append(np.stack([np.broadcast_to(outputs[:, None], choice.shape), weights[cycle], seen[choice]], -1))
     assert len(result) == len(weights)
@@ -91,14 +95,14 @@ def test_interval_multipliers_and_beats():
             assert spec.interval == max(a * c * d // n, a * b * d // n * (c // s))
             assert spec.multipliers == n * s
             assert (spec.beats_in, spec.beats_out, spec.steps) == (a * c * d // n, a * b * d // n, c // s)
-            assert spec.blocks * spec.block_beats == spec.beats_in
-            assert spec.blocks * spec.issues == spec.beats_out * spec.steps
+            assert spec.reader.blocks * spec.reader.block_beats == spec.beats_in
+            assert spec.reader.blocks * spec.reader.issues == spec.beats_out * spec.steps
 
 
 def test_square_factors_keep_every_multiplier_busy():
     for a, b, d in product((1, 2, 4), (2, 3, 4), (1, 2, 4)):
         for lanes in fitting_lanes(counted((a, b, b, d)).pattern):
-            spec = StageSpec(factor=counted((a, b, b, d)), lanes=lanes)
+            spec = Pipelined(factors=(counted((a, b, b, d)),), lanes=lanes)
             assert spec.interval * spec.multipliers == spec.pattern.weights
 
 
@@ -109,18 +113,18 @@ def test_reads_come_after_their_operands():
             arrivals = np.cumsum(np.random.default_rng(1).integers(1, 4, spec.beats_in))
             table = terms(spec).reshape(spec.beats_out * spec.steps, -1, 3)
             latest = arrivals[table[:, :, 2].max(axis=1) // spec.lanes]
-            reads = spec.reads(arrivals)
-            if spec.direct:
+            reads, block_beats = spec.reader.reads(arrivals), spec.reader.block_beats
+            if isinstance(spec.reader, Direct):
                 # nothing but the block's last beat and the block before is waited for
                 begin = -1
-                for n, complete in enumerate(arrivals[spec.block_beats - 1 :: spec.block_beats]):
+                for n, complete in enumerate(arrivals[block_beats - 1 :: block_beats]):
                     begin = max(begin, complete)
-                    turns = reads[n * spec.block_beats :][: spec.block_beats]
-                    assert turns.tolist() == list(range(begin, begin + spec.block_beats))
-                    begin += spec.block_beats
+                    turns = reads[n * block_beats :][:block_beats]
+                    assert turns.tolist() == list(range(begin, begin + block_beats))
+                    begin += block_beats
                 continue
             assert (reads > latest + 1).all() and (np.diff(reads) > 0).all()
-            if spec.banked:
+            if isinstance(spec.reader, Banked):
                 # nothing but a dot product's operands and the read before is waited for
                 cycle, whole = -1, latest.reshape(-1, spec.steps).max(axis=1).repeat(spec.steps)
                 for time, there in zip(reads, whole):
@@ -132,28 +136,31 @@ def test_direct_is_what_gives_a_beat_for_each_beat_of_a_block_seen_at_once():
     """A stage without a buffer: a block's beats are in registers, and as many outputs are made of them, one a cycle."""
     for pattern in grid(a=(1, 6), b=(1, 2, 3, 4), c=(1, 2, 3, 4), d=(1, 2, 3)):
         for spec in every_spec(pattern):
-            seen_at_once = spec.banks == spec.block_beats
-            even = spec.issues == spec.block_beats and spec.steps == 1
-            assert spec.direct == (seen_at_once and even), f"{pattern}, {spec.lanes} lanes, SIMD {spec.simd}"
-            assert (spec.buffer_bits == 0) == spec.direct
+            reader, direct = spec.reader, isinstance(spec.reader, Direct)
+            seen_at_once = reader.banks == reader.block_beats
+            even = reader.issues == reader.block_beats and spec.steps == 1
+            assert direct == (seen_at_once and even), f"{pattern}, {spec.lanes} lanes, SIMD {spec.simd}"
+            assert (spec.buffer_bits == 0) == direct
     residual = factor_of((4, 4, 4, 1), skip="one")
-    assert not StageSpec(factor=residual, lanes=4).direct and StageSpec(factor=counted((4, 4, 4, 1)), lanes=4).direct
+    assert not isinstance(Pipelined(factors=(residual,), lanes=4).reader, Direct)
+    assert isinstance(Pipelined(factors=(counted((4, 4, 4, 1)),), lanes=4).reader, Direct)
 
 
 def test_slots_hold_a_block_from_grant_to_its_last_read():
     """Blocks that are granted while the first one is still held, at the promised interval."""
     for pattern, flight in product(grid(a=(1, 6, 8), c=(1, 3, 4), d=(1, 2, 6)), (1, 30)):
         for lanes in fitting_lanes(counted(pattern).pattern):
-            spec = StageSpec(factor=counted(pattern), lanes=lanes, flight=flight)
-            time = spec.interval / spec.blocks
-            assert time == spec.interval // spec.blocks and spec.slots >= 2
+            spec = Pipelined(factors=(counted(pattern),), lanes=lanes, flight=flight)
+            r = spec.reader
+            time = spec.interval / r.blocks
+            assert time == spec.interval // r.blocks and r.slots >= 2
             # arrivals at an even pace, seen two cycles on; the slot may be granted anew two cycles after the last read
             arrivals = np.arange(spec.beats_in) * spec.interval // spec.beats_in + flight
-            held = spec.reads(arrivals)[spec.issues - 1] + 2 + 1
-            assert spec.direct or spec.slots * time >= held
-            sizes = (spec.parts, spec.rows, spec.words, spec.passes, spec.blocks)
-            assert spec.powers_of_two == all(size in (1, 2, 4, 8, 16, 32, 64) for size in sizes)
-            assert not spec.powers_of_two or spec.slots.bit_count() == 1
+            held = r.reads(arrivals)[r.issues - 1] + 2 + 1
+            assert isinstance(r, Direct) or r.slots * time >= held
+            sizes = (r.parts, r.rows, r.words, r.passes, r.blocks)
+            assert r.powers_of_two == all(size in (1, 2, 4, 8, 16, 32, 64) for size in sizes)
+            assert not r.powers_of_two or r.slots.bit_count() == 1
 
 
 # what is built
@@ -199,27 +206,27 @@ def is_rom(name):
 def test_bits_are_those_of_the_memories(number):
     options, lanes, simd, *vectors = STAGES[number]
     vectors = vectors[0] if vectors else 1
-    spec = StageSpec(factor=factor_of(**options), lanes=lanes, simd=simd, vectors=vectors, flight=ENTRY)
-    bits = memories(Stage(spec))
+    spec = Pipelined(factors=(factor_of(**options),), lanes=lanes, simd=simd, vectors=vectors, flight=ENTRY)
+    bits = memories(spec.component())
     assert sum(n for name, n in bits.items() if re.search(r"\.buffer\.(bank_|copy)", name)) == spec.buffer_bits
     assert sum(n for name, n in bits.items() if is_rom(name)) == spec.rom_bits
     assert all(".buffer.bank_" in name or is_rom(name) for name in bits)
     wanted = lanes * vectors * (simd + (spec.factor.skip is not None))
-    assert multiplications(Stage(spec)) == spec.multipliers == wanted
+    assert multiplications(spec.component()) == spec.multipliers == wanted
 
 
 @pytest.mark.parametrize("seed", range(6), ids="seed-{}".format)
 def test_resources_of_networks_are_those_built(seed):
     spec = random_spec(seed)
-    print(f"seed {seed}, vectors {spec.vectors}:", [(str(s.pattern), s.lanes, s.simd) for s in spec.stages])
+    print(f"seed {seed}, vectors {spec.vectors}:", [(str(s.pattern), s.lanes, s.simd) for s in spec.engines])
     network = Network(spec)
     bits = memories(network)
     buffers = sum(n for name, n in bits.items() if re.search(r"\.buffer\.(bank_|copy)", name))
-    assert buffers == sum(s.buffer_bits for s in spec.stages)
+    assert buffers == sum(s.buffer_bits for s in spec.engines)
     # a one-word ROM is a constant
     constants = 0
-    for s in spec.stages:
-        weights = s.pattern.weights * s.factor.weights.width + s.cycles * s.address_bits
+    for s in spec.engines:
+        weights = s.pattern.weights * s.factor.weights.width + s.cycles * s.reader.address_bits
         constants += weights * (s.beats_out * s.steps == 1) + (s.rom_bits - weights) * (s.beats_out == 1)
     assert sum(n for name, n in bits.items() if is_rom(name)) + constants == spec.rom_bits
     assert multiplications(network) == spec.multipliers
@@ -260,50 +267,51 @@ def test_default_simd_is_the_smallest_that_does_not_slow_the_pipeline(shape):
     rng = np.random.default_rng(len(shape))
     for _ in range(6):
         lanes = tuple(int(rng.choice(fitting_lanes(p))) for p in shape)
-        spec = NetworkSpec(network=network, lanes=lanes)
-        fastest = NetworkSpec(network=network, lanes=lanes, simd=tuple(p.c for p in shape))
+        spec = plan_of(network, lanes=lanes)
+        fastest = plan_of(network, lanes=lanes, simd=tuple(p.c for p in shape))
         assert spec.interval == fastest.interval
         for n, f in enumerate(network.factors):
-            for smaller in (v for v in divisors(f.pattern.c) if v < spec.simd[n]):
-                slower = NetworkSpec(network=network, lanes=lanes, simd=(*spec.simd[:n], smaller, *spec.simd[n + 1 :]))
+            simd = [engine.simd for engine in spec.engines]
+            for smaller in (v for v in divisors(f.pattern.c) if v < simd[n]):
+                slower = plan_of(network, lanes=lanes, simd=(*simd[:n], smaller, *simd[n + 1 :]))
                 assert slower.interval > spec.interval, f"factor {n} could have SIMD {smaller}"
 
 
 def test_mixed_lanes_and_given_simd():
-    spec = NetworkSpec(network=network_of(*chain.bft(16)), lanes=(2, 8), simd=(4, None))
-    assert [(s.lanes, s.simd) for s in spec.stages] == [(2, 4), (8, 1)]
+    spec = plan_of(network_of(*chain.bft(16)), lanes=(2, 8), simd=(4, None))
+    assert [(s.lanes, s.simd) for s in spec.engines] == [(2, 4), (8, 1)]
     assert (spec.beats_in, spec.beats_out, spec.interval) == (8, 2, 8)
-    assert NetworkSpec(network=network_of(*chain.bft(16))).lanes == (1, 1)
+    assert [s.lanes for s in plan_of(network_of(*chain.bft(16))).engines] == [1, 1]
 
 
 def test_errors_name_what_fits():
     factor = counted((2, 4, 4, 6))
     for lanes, simd, words in (
-        (5, None, r"StageSpec: pattern \(2, 4, 4, 6\) cannot have 5 lanes; lanes that fit: 1, 2, 3, 6, 12, 24, 48"),
+        (5, None, r"^pattern \(2, 4, 4, 6\) cannot have 5 lanes; lanes that fit: 1, 2, 3, 6, 12, 24, 48"),
         (4, None, r"cannot have 4 lanes"),
         (0, None, r"cannot have 0 lanes"),
-        (6, 3, r"StageSpec: pattern \(2, 4, 4, 6\) cannot have SIMD 3, it must divide c; SIMD that fits: 1, 2, 4"),
+        (6, 3, r"^pattern \(2, 4, 4, 6\) cannot have SIMD 3, it must divide c; SIMD that fits: 1, 2, 4"),
     ):
         with pytest.raises(ValueError, match=words):
-            StageSpec(factor=factor, lanes=lanes, simd=simd)
+            Pipelined(factors=(factor,), lanes=lanes, simd=simd)
     for simd in (0, -2):
         with pytest.raises(ValueError, match="cannot have SIMD"):
-            StageSpec(factor=factor, simd=simd)
-    with pytest.raises(TypeError, match="must be an IntFactor, got ndarray"):
-        StageSpec(factor=factor.values)
+            Pipelined(factors=(factor,), simd=simd)
+    with pytest.raises(TypeError, match="must be IntFactors, got ndarray"):
+        Pipelined(factors=(factor.values,))
     network = network_of(*chain.bft(16))
     with pytest.raises(
         ValueError, match=r"stage 0:1: pattern \(4, 4, 4, 1\) cannot have 3 lanes; lanes that fit: 1, 2"
     ):
-        NetworkSpec(network=network, lanes=(1, 3))
+        plan_of(network, lanes=(1, 3))
     with pytest.raises(ValueError, match="stage 0:0: .*SIMD 3"):
-        NetworkSpec(network=network, simd=(3, 4))
-    with pytest.raises(ValueError, match="NetworkSpec.lanes needs an entry for each of 2 factors, got 3"):
-        NetworkSpec(network=network, lanes=(1, 1, 1))
-    with pytest.raises(ValueError, match="NetworkSpec.simd needs an entry for each of 2 factors, got 1"):
-        NetworkSpec(network=network, simd=(4,))
+        plan_of(network, simd=(3, 4))
+    with pytest.raises(ValueError, match="lanes of layer '0' needs an entry for each of 2 factors, got 3"):
+        plan_of(network, lanes=(1, 1, 1))
+    with pytest.raises(ValueError, match="simd of layer '0' needs an entry for each of 2 factors, got 1"):
+        plan_of(network, simd=(4,))
     with pytest.raises(ValueError, match="vectors must be 1 or more, got 0"):
-        NetworkSpec(network=network, vectors=0)
+        plan_of(network, vectors=0)
 
 
 def test_large_network_is_known_without_building(monkeypatch):
@@ -314,7 +322,7 @@ def test_large_network_is_known_without_building(monkeypatch):
         raise AssertionError("a specification builds nothing")
 
     monkeypatch.setattr(wiring.Component, "__init__", never)
-    spec = NetworkSpec(network=network)
+    spec = plan_of(network)
     assert spec.interval == 4096
     assert spec.latency == ENTER + spec.pipeline_latency
     # a block's last row has to arrive before its first read: three quarters of every stage's stride

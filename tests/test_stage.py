@@ -8,7 +8,10 @@ from rtl_bench import Bench, beats_of, factor_of, measured, play, random_spec
 
 from bfthw import IntFactor, QFormat
 from bfthw.chain import Indexed
-from rtl_gen import Stage, StageSpec
+from rtl_gen import Pipelined
+from rtl_gen.engines.readers.banked import Banked
+from rtl_gen.engines.readers.direct import Direct
+from rtl_gen.engines.readers.indexed import Copies
 from rtl_gen.stream import ENTRY, FIFO_LATENCY, QUEUE
 
 W = QFormat(5, 2)
@@ -28,6 +31,7 @@ CASES = {
     "lanes > d": (dict(pattern=(4, 4, 4, 2)), 4, 4),
     "lanes > d, SIMD 1": (dict(pattern=(4, 4, 4, 2)), 4, 1),
     "lanes > d, SIMD = rows of a beat": (dict(pattern=(4, 4, 4, 2)), 4, 2),
+    "lanes > d, SIMD of several beats": (dict(pattern=(2, 8, 4, 2)), 4, 4),
     "a block a beat": (dict(pattern=(4, 4, 4, 1)), 4, 4),
     "a block a beat, SIMD 1": (dict(pattern=(4, 4, 4, 1)), 4, 1),
     "blocks a beat": (dict(pattern=(8, 2, 2, 1)), 8, 2),
@@ -127,15 +131,15 @@ def vectors_for(factor, count, seed):
 
 def spec_of(options, lanes, simd, vectors=1, seed=0):
     factor = factor_of(seed=seed, **{"drop": 3} | options)
-    return StageSpec(factor=factor, lanes=lanes, simd=simd, vectors=vectors, flight=ENTRY)
+    return Pipelined(factors=(factor,), lanes=lanes, simd=simd, vectors=vectors, flight=ENTRY)
 
 
 def bench_of(spec):
-    return Bench(Stage(spec), spec.output_flight + QUEUE)
+    return Bench(spec.component(), spec.output_flight + QUEUE)
 
 
 def play_stage(bench, x, x0, **rest):
-    spec, f = bench.part.spec, bench.part.spec.factor
+    spec, f = bench.part.engine, bench.part.engine.factor
     sources = [(bench.i, beats_of(x, spec.lanes, spec.vectors, f.input.width))]
     if f.skip_input:
         sources.append((bench.skip, beats_of(x0, spec.lanes, spec.vectors, f.skip_input.width)))
@@ -147,7 +151,7 @@ def play_stage(bench, x, x0, **rest):
 def test_stage(name):
     spec = spec_of(*CASES[name], seed=len(name))
     factor, few, least = spec.factor, 12, 4 * spec.vectors
-    latency = spec.reads(np.arange(spec.beats_in) + ENTRY)[spec.steps - 1] + spec.depth + FIFO_LATENCY
+    latency = spec.reader.reads(np.arange(spec.beats_in) + ENTRY)[spec.steps - 1] + spec.depth + FIFO_LATENCY
     # full for half of the run
     x, x0 = vectors_for(factor, spec.vectors * max(12, int(2 * latency) // spec.interval), 1)
     acc = factor.accumulate(x, x0)
@@ -173,31 +177,41 @@ def test_stage(name):
         assert np.array_equal(again.outputs, wanted[:least]) and again.latency == latency, reset_after
 
 
+def figure(engine, key):
+    """Of an engine's reader, or of the engine."""
+    return getattr(engine.reader if hasattr(engine.reader, key) else engine, key)
+
+
 def test_cases_cover_the_geometry():
     """Every way of reading the buffer, and of having none, has a case."""
     specs = [spec_of(*case) for case in CASES.values()]
-    assert any(not s.banked and s.group > 1 for s in specs) and any(not s.banked and s.group == 1 for s in specs)
-    banked = [s for s in specs if s.banked]
+    groups = [s.reader.group for s in specs if not isinstance(s.reader, Banked)]
+    assert any(group > 1 for group in groups) and any(group == 1 for group in groups)
+    banked = [s for s in specs if isinstance(s.reader, Banked)]
     for key in ("words", "rows", "parts", "banks", "passes", "steps", "blocks"):
-        assert any(getattr(s, key) > 1 for s in banked) and any(getattr(s, key) == 1 for s in banked), key
-    assert any(s.rows_a_beat > s.simd for s in banked) and any(1 < s.rows_a_beat < s.simd for s in banked)
+        assert any(figure(s, key) > 1 for s in banked) and any(figure(s, key) == 1 for s in banked), key
+    rows = [(s.reader.rows_a_beat, s.simd) for s in banked]
+    assert any(n > simd for n, simd in rows) and any(1 < n < simd for n, simd in rows)
     every = {(m, n) for m in (False, True) for n in (False, True)}
     # a beat at a time or blocks of several; with one choice of operands or several
-    direct = [s for s in specs if s.direct]
+    direct = [s for s in specs if isinstance(s.reader, Direct)]
     for key in ("cycles", "block_beats"):
-        assert {(getattr(s, key) > 1, s.factor.bias is None) for s in direct} == every, key
-    assert {(s.block_beats > 1, len(s.select) > 1) for s in direct} == {(0, 0), (1, 0), (1, 1)}
-    assert {(s.direct, s.vectors > 1) for s in specs} == every
-    assert {(s.banked, s.vectors > 1) for s in specs if not s.direct} == every
+        assert {(figure(s, key) > 1, s.factor.bias is None) for s in direct} == every, key
+    assert {(s.reader.block_beats > 1, len(s.reader.select) > 1) for s in direct} == {(0, 0), (1, 0), (1, 1)}
+    assert {(s in direct, s.vectors > 1) for s in specs} == every
+    others = [s for s in specs if s not in direct]
+    assert {(s in banked, s.vectors > 1) for s in others} == every
     # counters: one for all of the address, or several; more blocks than slots, or fewer
-    buffered = {(s.powers_of_two, s.blocks > s.slots, s.vectors > 1) for s in specs if not s.direct}
+    buffered = {(s.reader.powers_of_two, s.reader.blocks > s.reader.slots, s.vectors > 1) for s in others}
     assert {case[:2] for case in buffered} == {case[::2] for case in buffered} == every
     # a row in whole bits leaves words of a bank unused
-    assert any(s.bank_depth > s.slots * s.words * s.rows for s in banked)
-    assert any(s.slots & (s.slots - 1) for s in specs) and any(not s.direct and s.block_beats == 1 for s in specs)
-    indexed = [s for s in specs if s.indexed]
+    readers = [s.reader for s in banked]
+    assert any(r.bank_depth > r.slots * r.words * r.rows for r in readers)
+    readers = [s.reader for s in others]
+    assert any(r.slots & (r.slots - 1) for r in readers) and any(r.block_beats == 1 for r in readers)
+    indexed = [s for s in specs if isinstance(s.reader, Copies)]
     for key in ("counted", "steps", "lanes", "words"):
-        assert len({getattr(s, key) > 1 or getattr(s, key) is True for s in indexed}) == 2, key
+        assert len({figure(s, key) > 1 or figure(s, key) is True for s in indexed}) == 2, key
     shifts = {int(np.sign(s.factor.shift)) for s in specs}
     assert shifts == {-1, 0, 1}
 
@@ -205,7 +219,7 @@ def test_cases_cover_the_geometry():
 @pytest.mark.parametrize("seed", range(30), ids="seed-{}".format)
 def test_random_stage(seed):
     """Any pattern, lanes, SIMD and formats, with stalls, against the golden factor."""
-    for spec in random_spec(seed, largest=48).stages:
+    for spec in random_spec(seed, largest=48).engines:
         spec = replace(spec, flight=ENTRY)
         factor = spec.factor
         print(f"seed {seed}, vectors {spec.vectors}: {factor.pattern}, {spec.lanes} lanes, SIMD {spec.simd}")
@@ -237,5 +251,5 @@ def test_largest_values_meet():
             bias_width=10,
         )
         vectors, x0 = np.full((3, 8), ends[0]), np.full((3, 4), ends[0])
-        spec = StageSpec(factor=draft, lanes=2, simd=2, flight=ENTRY)
+        spec = Pipelined(factors=(draft,), lanes=2, simd=2, flight=ENTRY)
         assert np.array_equal(play_stage(bench_of(spec), vectors, x0).outputs, draft(vectors, x0))

@@ -10,8 +10,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 from rtl_bench import Bench, pack, play, unpack
 
-from rtl_gen.datapath import LEAD, delay, ordered, to_bits
-from rtl_gen.netspec import convert_times
+from rtl_gen.engines.datapath import LEAD, delay, ordered, to_bits
+from rtl_gen.plan import convert_times
 from rtl_gen.stream import (
     ENTER,
     ENTRY,

@@ -16,7 +16,7 @@ from bfthw.cli import console, doctor, tables
 from bfthw.cli.commands.models import _table as model_table
 from bfthw.models import model
 from boards.report import Clock, Report, Resource
-from rtl_gen import make_spec
+from rtl_gen import make_plan
 
 WIDTHS = 40, 60, 80, 120
 
@@ -49,6 +49,7 @@ def every_table():
         clocks={"core clock": Clock(used=25.0, routed=80.123, limit=None, maximum=80.123, reason="nextpnr")},
         seed=1, seeds={1: 80.1}, tools={}, notes=(), netlist="",
     )
+    from bfthw import doctor
     from boards.fit import fit
     from boards.table import BOARDS
 
@@ -57,7 +58,7 @@ def every_table():
         "network": tables.network("net", tables.float_layers(network)),
         "integers": tables.network("net", tables.integer_layers(integers)),
         "formats": tables.formats(integers, noise.report(network, integers, x)),
-        "hardware": tables.hardware(make_spec(integers, bfthw.make_settings(lanes=2))),
+        "hardware": tables.hardware(make_plan(integers, bfthw.make_settings(lanes=2))),
         "build": tables.build(report),
         "fits": tables.fits([fit(integers, board) for board in BOARDS.values()]),
         "sweeps": tables.sweeps(points, points),

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
-from rtl_bench import extremes, factor_of, one_by_one, pack, random_spec, side_by_side
+from rtl_bench import extremes, factor_of, one_by_one, pack, plan_of, random_spec, side_by_side
 
 from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
-from rtl_gen import AxiStream, NetworkSpec
+from rtl_gen import AxiStream
 from rtl_gen import top as top_module
 from rtl_gen.top import lane_bytes
 
@@ -21,7 +21,7 @@ def spec_of(shape=((1, 2, 2, 4), (4, 2, 2, 1)), lanes=(2, 2), x=QFormat(6, 3), o
         rest = {"skip": skip, "skip_input": x} if last and skip else {}
         factors.append(factor_of(pattern, m, x=q, drop=3, out=out if last else 8, **rest))
         q = factors[-1].output
-    return NetworkSpec(network=IntNetwork(layers=(IntLayer(factors=tuple(factors)),)), lanes=lanes, vectors=vectors)
+    return plan_of(IntNetwork(layers=(IntLayer(factors=tuple(factors)),)), lanes=lanes, vectors=vectors)
 
 
 def tdata(beats, width, noise=None):
@@ -176,7 +176,7 @@ def test_right_frames(stall):
 def test_latency_interval_and_saturations(seed):
     """Those of the specification and of the golden model, at full speed."""
     spec = random_spec(seed, largest=32, weights=100)
-    print(f"seed {seed}, vectors {spec.vectors}:", [(str(s.pattern), s.lanes, s.simd) for s in spec.stages])
+    print(f"seed {seed}, vectors {spec.vectors}:", [(str(s.pattern), s.lanes, s.simd) for s in spec.engines])
     q, axi = spec.network, Axi(spec)
     frames = vectors_of(spec, max(10, 2 * spec.latency // spec.interval), seed)
     words = [tdata(np.reshape(frame, (-1, spec.lanes_in * spec.vectors)), q.input.width) for frame in frames]
@@ -232,7 +232,7 @@ def test_frames_of_any_length(seed):
 def test_everything_full(seed):
     """A sink that waits until nothing more goes in, while wrong frames and right ones are inside."""
     spec = random_spec(seed, largest=16, weights=60) if seed else spec_of(lanes=(8, 8), skip=None)
-    print(f"seed {seed}, vectors {spec.vectors}:", [(str(s.pattern), s.lanes, s.simd) for s in spec.stages])
+    print(f"seed {seed}, vectors {spec.vectors}:", [(str(s.pattern), s.lanes, s.simd) for s in spec.engines])
     count = 2 * spec.frames_in_flight + 2 * spec.exit_depth // spec.beats_out + 8
     frames = vectors_of(spec, count, seed)
     for n in np.flatnonzero(np.random.default_rng(seed).integers(2, size=count)):
@@ -255,7 +255,7 @@ def test_lane_packing_for_every_width(width):
     """Input and output of the same width through a factor that passes everything on."""
     q = QFormat(width, 0)
     factor = IntFactor(values=np.ones((1, 1, 1, 4), int), input=q, weights=QFormat(2, 0), output=q)
-    spec = NetworkSpec(network=IntNetwork(layers=(IntLayer(factors=(factor,)),)), lanes=(4,))
+    spec = plan_of(IntNetwork(layers=(IntLayer(factors=(factor,)),)), lanes=(4,))
     frames = [np.array([q.lo, q.hi, -1, 0]), np.array([0, 1, q.lo, q.lo]), *vectors_of(spec, 4, width)]
     top = check_frames(spec, frames)
     assert len(top.s_axis_tdata) == len(top.m_axis_tdata) == 4 * 8 * (-(-width // 8))

@@ -6,11 +6,12 @@ the residual's scale work with the last read of an output.
 
 import numpy as np
 import pytest
-from rtl_bench import beats_of, extremes, factor_of, play
+from rtl_bench import beats_of, extremes, factor_of, plan_of, play
 
 from bfthw import IntLayer, IntNetwork, QFormat, chain
-from rtl_gen import Network, NetworkSpec, Stage, StageSpec, fitting_lanes
-from rtl_gen import network as network_module
+from rtl_gen import Network, Pipelined, fitting_lanes
+from rtl_gen.engines.pipelined import PipelinedUnit
+from rtl_gen.engines.readers.direct import Direct
 
 Q = QFormat(6, 3)
 
@@ -28,21 +29,22 @@ def reads_of(monkeypatch, spec, frames):
     """Per stage, cycle by cycle, whether it reads operands and whether an output's last ones; and the output's Flow."""
     watch = []
 
-    class Watched(Stage):
+    class Watched(PipelinedUnit):
         def elaborate(self, platform):
             m = super().elaborate(platform)
             # without a buffer, what comes out was read a fixed time ago
-            watch.extend([self.o.valid] * 2 if self.spec.direct else [m.submodules.buffer.issue, self.o.take])
+            direct = isinstance(self.engine.reader, Direct)
+            watch.extend([self.o.valid] * 2 if direct else [m.submodules.buffer.issue, self.o.take])
             return m
 
-    monkeypatch.setitem(network_module._COMPONENTS, StageSpec, Watched)
+    monkeypatch.setattr(Pipelined, "component", lambda engine: Watched(engine))
     dut, q = Network(spec), spec.network
     x = extremes(np.random.default_rng(1), q.input, (frames * spec.vectors, q.inputs))
     words = beats_of(x, spec.lanes_in, spec.vectors, q.input.width)
     _, out, *seen = play(dut, [(dut.i, words)], [(dut.o, frames * spec.beats_out)], watch=watch)
     wanted = beats_of(q(x), spec.lanes_out, spec.vectors, q.output.width)
     assert out.beats == wanted
-    assert len(seen) == 2 * len(spec.stages)
+    assert len(seen) == 2 * len(spec.engines)
     return [(np.array(a, bool), np.array(b, bool)) for a, b in zip(seen[::2], seen[1::2])], out
 
 
@@ -55,7 +57,7 @@ def check(monkeypatch, spec, always=False):
     frames = max(10, 3 * spec.pipeline_latency // spec.interval)
     counts, out = reads_of(monkeypatch, spec, frames)
     useful, half = 0, frames // 2
-    for stage, (reads, ends) in zip(spec.stages, counts):
+    for stage, (reads, ends) in zip(spec.engines, counts):
         assert reads.sum() == frames * stage.beats_out * stage.steps and ends.sum() == frames * stage.beats_out
         at = np.flatnonzero(reads)
         if always:
@@ -90,9 +92,7 @@ def test_every_multiplier_works_in_every_cycle(name, monkeypatch):
     common = set.intersection(*(set(fitting_lanes(p)) for p in shape))
     for n, lanes in enumerate(sorted(common)):
         simd = tuple(p.c for p in shape)
-        spec = NetworkSpec(
-            network=network_of(shape, skip), lanes=(lanes,) * len(shape), simd=simd, vectors=1 + n % 3
-        )
+        spec = plan_of(network_of(shape, skip), lanes=(lanes,) * len(shape), simd=simd, vectors=1 + n % 3)
         assert spec.interval == spec.network.inputs // lanes
         assert check(monkeypatch, spec, always=True) == 1
 
@@ -115,8 +115,8 @@ SINGLE = [
 @pytest.mark.parametrize("pattern, lanes, simd, best", SINGLE)
 def test_other_factors_reach_what_their_interval_allows(pattern, lanes, simd, best, monkeypatch):
     """Beats in or cycles of dot products, whichever are more: the multipliers' share is that of the latter."""
-    spec = NetworkSpec(network=network_of([chain.patterns([pattern])[0]]), lanes=(lanes,), simd=(simd,), vectors=2)
-    (stage,) = spec.stages
+    spec = plan_of(network_of([chain.patterns([pattern])[0]]), lanes=(lanes,), simd=(simd,), vectors=2)
+    (stage,) = spec.engines
     assert spec.interval == max(stage.beats_in, stage.beats_out * stage.steps)
     assert check(monkeypatch, spec, always=best == 1) == best == stage.beats_out * stage.steps / spec.interval
 
@@ -124,7 +124,7 @@ def test_other_factors_reach_what_their_interval_allows(pattern, lanes, simd, be
 def test_the_slowest_stage_of_a_chain_never_waits(monkeypatch):
     """Stages of unlike intervals, lanes between them changed: the slowest reads in every cycle of the steady state."""
     shape = chain.patterns([(1, 8, 4, 8), (8, 4, 8, 1), (1, 4, 4, 8)])
-    spec = NetworkSpec(network=network_of(shape), lanes=(2, 8, 1), simd=(4, 2, 2))
-    assert [stage.interval for stage in spec.stages] == [32, 16, 64]
+    spec = plan_of(network_of(shape), lanes=(2, 8, 1), simd=(4, 2, 2))
+    assert [stage.interval for stage in spec.engines] == [32, 16, 64]
     share = check(monkeypatch, spec)
     assert share == sum(p.weights for p in shape) / (spec.multipliers * 64)

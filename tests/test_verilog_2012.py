@@ -44,7 +44,7 @@ def looked_at(text):
 
 
 def played(directory, specs, seed=0, change=lambda text: text, **rest):
-    """Every core of name → NetworkSpec must give the golden model's integers, its text changed or not."""
+    """Every core of name → Plan must give the golden model's integers, its text changed or not."""
     cores = {}
     for name, spec in specs.items():
         x = extremes(np.random.default_rng(seed), spec.network.input, (5 * spec.vectors, spec.network.inputs))

@@ -1,6 +1,5 @@
 """What is in the text of a core beside its circuit: names, header, files that it reads."""
 
-import json
 import re
 from dataclasses import replace
 
@@ -97,7 +96,7 @@ def test_names_of_strangers_do_no_harm(tmp_path, name):
     """A layer's name stands in a comment; no reader of comments takes it for more, and the core is simulated."""
     spec = spec_of(*ENGINES["direct"])
     network = IntNetwork(layers=tuple(IntLayer(factors=layer.factors, name=name) for layer in spec.network.layers))
-    text = header(replace(spec, network=network), "core")
+    text = header(replace(spec, network=network, choices={name: spec.choices["l"]}), "core")
     assert all(line.startswith("//") and line.isascii() and len(line) < 120 for line in text.splitlines())
     (tmp_path / "core.v").write_text(text)
     check_plain(tmp_path / "core.v")
@@ -113,10 +112,10 @@ def test_files_of_roms(tmp_path):
     names = [file.name for file in design.manifest.files.memories]
     assert names == sorted(path.name for path in tmp_path.glob("*.mem")) and "core.network_stage_0_weights.mem" in names
     assert (design.manifest.roms, design.manifest.count_beats) == ("readmemh", True)
-    again = load_design(design.path).spec
+    again = load_design(design.path).plan
     assert (again.roms, again.count_beats) == ("readmemh", True)
     # words are those of the specification, the first weight in the low bits
-    stage = design.spec.stages[1]
+    stage = design.plan.engines[1]
     words = [int(line, 16) for line in (tmp_path / "core.network_stage_1_weights.mem").read_text().split()]
     w = stage.factor.weights.width
     weights = np.array([[word >> n * w & (1 << w) - 1 for n in range(stage.lanes * stage.simd)] for word in words])
@@ -193,12 +192,3 @@ def test_roms_of_other_targets_are_primitives(tmp_path):
         replace(spec_of(*ENGINES["direct"]), roms="flash")
     with pytest.raises(ValueError, match="target must be one of plain, ecp5, ice40, gowin, got 'cases'"):
         replace(spec_of(*ENGINES["direct"]), target="cases")
-
-
-def test_manifests_of_before_are_read(tmp_path):
-    design = write(example(4), tmp_path, name="core")
-    table = json.loads(design.path.read_text())
-    del table["roms"], table["count_beats"], table["files"]["memories"]
-    design.path.write_text(json.dumps(table))
-    again = load_design(design.path)
-    assert (again.spec.roms, again.spec.count_beats, again.manifest) == ("initial", False, design.manifest)

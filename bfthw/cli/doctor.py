@@ -4,9 +4,8 @@ import platform
 import re
 import subprocess
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
-from .. import child, system
+from .. import child, packages, system
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,13 +17,6 @@ class Tool:
     use: str
     cure: str
     required: bool
-
-
-def _package(name):
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _system(name, flag):
@@ -80,12 +72,12 @@ SYSTEM = (
 def tools():
     """Every Tool, Python first."""
     python = Tool(name="python", found=platform.python_version(), use="everything", cure="3.11 or newer", required=True)
-    packages = [
-        Tool(name=name, found=_package(name), use=use, cure=cure, required=required)
+    modules = [
+        Tool(name=name, found=packages.installed(name), use=use, cure=cure, required=required)
         for name, use, cure, required in PACKAGES
     ]
     programs = [
         Tool(name=name, found=_system(name, flag), use=use, cure=system.install([name]), required=required)
         for name, flag, use, required in SYSTEM
     ]
-    return [python, *packages, *programs]
+    return [python, *modules, *programs]

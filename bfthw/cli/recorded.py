@@ -69,12 +69,8 @@ def difference(network, x, y):
     vector, output = np.unravel_index(np.argmax(errors - allowed), errors.shape)
     worst = errors[vector, output]
     return Difference(
-        error=float(worst),
-        vector=int(vector),
-        output=int(output),
-        allowed=float(allowed[output]),
-        share=float(worst / peak.max()),
-        right=bool(np.isfinite(allowed).all() and (errors <= allowed).all()),
+        error=float(worst), vector=int(vector), output=int(output), allowed=float(allowed[output]),
+        share=float(worst / peak.max()), right=bool(np.isfinite(allowed).all() and (errors <= allowed).all()),
     )
 
 

@@ -86,20 +86,21 @@ def formats(network, reports=()):
     return table
 
 
-def hardware(spec):
-    """The engines of a NetworkSpec, with what was chosen for each factor."""
+def hardware(plan):
+    """The engines of a Plan, with what was chosen for each factor."""
     table = Table(
-        f"Hardware, {spec.target} (ROM and buffer in bits)",
+        f"Hardware, {plan.target} (ROM and buffer in bits)",
         *("stage", ">(a, b, c, d)", "engine", ">lanes", ">SIMD", ">interval", ">mult", ">ROM", ">buffer"),
     )
-    for engine, (_, start, stop, _) in zip(spec.stages, spec.groups):
+    for engine, (start, stop) in zip(plan.engines, plan.spans):
         figures = engine.interval, engine.multipliers, engine.rom_bits, engine.buffer_bits
         for n in range(start, stop):
-            f, kind = spec.network.factors[n], spec.engines[n] + ", LUT" * spec.lut[n]
-            row = short_stage(spec.network.names[n]), str(f.pattern), kind, str(spec.lanes[n]), str(spec.simd[n])
+            f = plan.network.factors[n]
+            chosen = engine.kind + ", LUT" * engine.lut, engine.lanes_out, engine.chosen.get("simd", f.pattern.c)
+            row = short_stage(plan.network.names[n]), str(f.pattern), *map(str, chosen)
             table.add_row(*row, *(map(str, figures) if n == start else ["″"] * len(figures)))
     table.add_section()
-    figures = spec.interval, spec.multipliers, spec.rom_bits, spec.buffer_bits
+    figures = plan.interval, plan.multipliers, plan.rom_bits, plan.buffer_bits
     table.add_row("all", "", "", "", "", *map(str, figures), total=True)
     return table
 
@@ -144,8 +145,8 @@ def fits(found):
             f"{needs['RAM']}/{device.ram}",
         ]
         speed = ["", ""]
-        if fit.spec is not None:
-            speed = [str(fit.spec.interval), f"{float(f'{fit.vectors_per_second:.3g}'):.0f}"]  # 46900, not 4.69e+04
+        if fit.plan is not None:
+            speed = [str(fit.plan.interval), f"{float(f'{fit.vectors_per_second:.3g}'):.0f}"]  # 46900, not 4.69e+04
         table.add_row(fit.board.key, *shares, f"{fit.board.clock_mhz:g}", *speed, fit.how)
     return table
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..line import Line
 from ..network import Layer
-from ..reading import NOT_TAKEN, CheckpointError, short, some
+from ..reading import NOT_TAKEN, CheckpointError, owned, short, some
 from . import blast, debut, dense, monarch, released, special, torch_butterfly
 from .between import Between
 from .layout import Hints
@@ -65,7 +65,7 @@ def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, option
     line, granted = Line(), {}
     for name in names:
         parts = {}
-        try:
+        with owned(f"{path}: layer {name!r}, read as {kinds[name]}", (ValueError, TypeError)):
             for part, (key, array) in groups[name].items():
                 parts[part] = real(path, key, array)
             if kinds[name] == "batch norm":
@@ -81,10 +81,6 @@ def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, option
                     granted.setdefault(text, []).append(name)
             if name in between.ends:
                 line.relu()
-        except CheckpointError:
-            raise
-        except (ValueError, TypeError) as error:
-            raise CheckpointError(f"{path}: layer {name!r}, read as {kinds[name]}: {error}") from None
     unused = [key for key in options if key not in asked]
     if unused:
         raise CheckpointError(f"{path}: the option {unused[0]!r} says nothing here; there are {some(sorted(asked))}")
@@ -155,10 +151,8 @@ def with_relus(path, layers, every, options, asked):
 
 def _between(path, names, kinds, groups, options, asked):
     norms = {name for name in names if kinds.get(name) == "batch norm"}
-    try:
+    with owned(path):
         return Between(names, norms, list(groups), options, asked)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from None
 
 
 def _norm(line, name, parts, eps):
@@ -222,9 +216,7 @@ def _lines(path, names, kinds, shapes, order, groups):
     lines, every = debut.read_shapes(shapes), [name for name in kinds if kinds[name] == "debut"]
     wanting = [name for name in names if kinds[name] == "debut"]
     if not lines:
-        raise CheckpointError(
-            f"{shapes}: has lines for 0 layers, {path} has {len(wanting)} of DeBut: {some(wanting)}"
-        )
+        raise CheckpointError(f"{shapes}: has lines for 0 layers, {path} has {len(wanting)} of DeBut: {some(wanting)}")
     if len(lines) == len(every):
         wanting, fit = order(every, None, []) if len(every) > len(wanting) else wanting, True
     else:

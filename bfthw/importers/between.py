@@ -115,9 +115,7 @@ class Between:
                 "nothing but the ReLUs of the next note is taken to be there"
             )
         if self.relus:
-            notes.append(
-                f"activations{own} are in no such file: a ReLU is taken behind {some(self.relus, repr)} alone"
-            )
+            notes.append(f"activations{own} are in no such file: a ReLU is taken behind {some(self.relus, repr)} alone")
         else:
             gaps = "relu=gaps, " if self.gaps else ""
             notes.append(

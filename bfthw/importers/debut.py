@@ -100,11 +100,8 @@ def layer(parts, hints):
     return {"chain": Chain(values), "bias": bias_of(parts, factors[-1][0])}
 
 
-LAYOUTS = (
-    Layout(
-        name="debut",
-        telling="twiddle of one dimension, and a shapes file",
-        knows=lambda parts: "twiddle" in parts and parts["twiddle"].ndim == 1,
-        layer=layer,
-    ),
-)
+def knows(parts):
+    return "twiddle" in parts and parts["twiddle"].ndim == 1
+
+
+LAYOUTS = (Layout(name="debut", telling="twiddle of one dimension, and a shapes file", knows=knows, layer=layer),)

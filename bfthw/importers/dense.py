@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..chain import Chain, Factor
+from ..line import affine
 from .layout import Layout, bias_of, only
 
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -48,11 +49,10 @@ def gain_and_shift(parts, eps):
     for part, value in parts.items():
         if part != "num_batches_tracked" and (value.shape != shape or value.ndim != 1):
             raise ValueError(f"{part} must have one value a feature, as running_var {shape}, got {value.shape}")
-    variance = parts["running_var"].astype(np.float64) + eps
-    if "running_mean" not in parts or not (variance > 0).all():
+    variance = parts["running_var"].astype(np.float64)
+    if "running_mean" not in parts or not (variance + eps > 0).all():
         raise ValueError("a batch norm needs running_mean, and running_var above zero")
-    gain = parts.get("weight", 1.0) / np.sqrt(variance)
-    return gain, parts.get("bias", 0.0) - parts["running_mean"] * gain
+    return affine(parts["running_mean"], variance, parts.get("weight"), parts.get("bias"), eps)
 
 
 def is_norm(parts):

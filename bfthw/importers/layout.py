@@ -59,13 +59,12 @@ class Hints:
             raise ValueError(f"{key} must be {' or '.join(choices)}, got {value!r}")
         return None if value is None else str(value)
 
-    def size(self, key, default, least=1, most=None):
-        """`inputs` or `outputs`: of the option, else of the layer before (inputs), else the default."""
+    def size(self, key, most, least=1):
+        """`inputs` or `outputs`: of the option, else of the layer before (inputs), else `most`."""
         value = self.get(key, shared=self.before is None if key == "inputs" else self.last)
         given = value is not None
         if not given:
-            value = self.before if key == "inputs" and self.before is not None else default
-        most = default if most is None else most
+            value = self.before if key == "inputs" and self.before is not None else most
         if not (isinstance(value, int) or str(value).isdecimal()) or not least <= int(value) <= most:
             owner = f"{key} = {value}" if given or key == "outputs" else f"the layer before gives {value} values, which"
             raise ValueError(f"{owner} does not fit: {key} are {least} to {most} here")
@@ -89,11 +88,8 @@ def only(arrays, *parts):
             raise ValueError(f"{part!r} is not known here; a layer has {', '.join(parts)}")
 
 
-def entries(*shapes):
-    """Arrays of the given shapes that hold the entries of one flat vector, one after the other."""
-    result, start = [], 0
-    for shape in shapes:
-        size = int(np.prod(shape))
-        result.append(np.arange(start, start + size).reshape(shape))
-        start += size
-    return result
+def entries(*arrays):
+    """(arrays of the same shapes that say which entry of a flat vector stands where, that vector)."""
+    flat = np.concatenate([array.ravel() for array in arrays])
+    parts = np.split(np.arange(flat.size), np.cumsum([array.size for array in arrays])[:-1])
+    return [part.reshape(array.shape) for part, array in zip(parts, arrays)], flat

@@ -32,13 +32,12 @@ def layer(parts, hints):
         raise ValueError(f"{names[0]} {one.shape} gives {k * q} values, {names[1]} {two.shape} takes {l * r}")
     if names == NAMES[1]:
         hints.note("w1 and w2 taken as torch-structured's MonarchLinear has them: outputs before inputs, w1 first")
-    (first, second), give = entries(one.shape, two.shape), None
+    ((first, second), flat), give = entries(one, two), None
     if names == NAMES[2]:
         if q % l:
             raise ValueError(f"{names[0]} {one.shape} has {q} outputs a block, no multiple of the {l} of {names[1]}")
         give = _turns(l, s, hints)
         first = first.reshape(k, l, q // l, p).transpose(0, 2, 1, 3).reshape(k, q, p)
-    flat = np.concatenate([one.ravel(), two.ravel()])
     sources = [first[..., None], second.transpose(1, 2, 0)[None]]
     return _fields(sources, flat, (k, p), (l, s), parts, hints, padded=names != NAMES[2], give=give)
 
@@ -75,7 +74,7 @@ def _fields(sources, flat, ins, outs, parts, hints, *, padded=True, take=None, g
 
 def _single(parts, hints):
     """BlockdiagLinear: weight (k, q, p), as a convolution of kernel p has it too, of k outputs and q inputs."""
-    (k, q, p), (entry,) = parts["weight"].shape, entries(parts["weight"].shape)
+    (k, q, p), ((entry,), flat) = parts["weight"].shape, entries(parts["weight"])
     shuffle = hints.choice("shuffle", ("no", "yes"))
     if hints.format is None and shuffle is None and ("bias" not in parts or q == 1):
         raise ValueError(
@@ -86,7 +85,7 @@ def _single(parts, hints):
     hints.note(f"weight taken as {k} blocks on a diagonal, as a BlockdiagLinear {how} shuffle has it")
     # with it, inputs go to the blocks as ShuffleNet's channels do: one of each in turn
     take = np.arange(k * p).reshape(k, p).T.ravel() if shuffle == "yes" else None
-    return _fields([entry[..., None]], parts["weight"].ravel(), (k, p), (k, q), parts, hints, take=take)
+    return _fields([entry[..., None]], flat, (k, p), (k, q), parts, hints, take=take)
 
 
 def knows(parts):
@@ -100,11 +99,5 @@ def knows(parts):
     return bias is None or k * (q - 1) < bias.size <= k * q
 
 
-LAYOUTS = (
-    Layout(
-        name="monarch",
-        telling="blkdiag1 (k, q, p) and blkdiag2 (l, s, r), or w1, w2 or w1_bfly, w2_bfly, or weight (k, q, p) alone",
-        knows=knows,
-        layer=layer,
-    ),
-)
+TELLING = "blkdiag1 (k, q, p) and blkdiag2 (l, s, r), or w1, w2 or w1_bfly, w2_bfly, or weight (k, q, p) alone"
+LAYOUTS = (Layout(name="monarch", telling=TELLING, knows=knows, layer=layer),)

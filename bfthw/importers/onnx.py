@@ -13,7 +13,7 @@ import numpy as np
 
 from ..chain import Chain, Factor, check_name
 from ..network import Layer, Network
-from ..reading import LIMIT, CheckpointError, first_line, read_bytes, reader, room, short
+from ..reading import LIMIT, CheckpointError, first_line, owned, read_bytes, reader, room, short
 from . import onnx_rules
 from .protobuf import check_fields
 
@@ -43,16 +43,12 @@ def read(path, limit=LIMIT):
             f"{path}: must have one input, one output and no sparse tensors, "
             f"got {len(inputs)}, {len(graph.output)} and {len(graph.sparse_initializer)}"
         )
-    try:
+    with owned(path):
         context, dims, notes = onnx_rules.opened(onnx, model, tensors)
         nodes = _Nodes(path, onnx, tensors, context, dims, room(len(data), limit) - len(data))
         layers, more = nodes.follow(graph, inputs[0])
         Network(layers=layers)  # says by name what does not chain
         onnx_rules.check_model(onnx, model)
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from None
     return layers, [*more, *notes]
 
 
@@ -69,18 +65,13 @@ class _Nodes:
     def follow(self, graph, value):
         users = Counter(name for node in graph.node for name in node.input)
         for number, node in enumerate(graph.node):
-            owner = f"{self.path}: node {number}, {node.op_type} {short(node.name)}"
-            try:
+            with owned(f"{self.path}: node {number}, {node.op_type} {short(node.name)}", (ValueError, TypeError)):
                 if node.op_type == "Constant":
                     self._constant(node)
                     continue
                 if users[value] != 1:
-                    raise ValueError(
-                        f"{short(value)} goes to {users[value]} nodes, a straight line has one"
-                    )
+                    raise ValueError(f"{short(value)} goes to {users[value]} nodes, a straight line has one")
                 self._take(node, value)
-            except (ValueError, TypeError) as error:
-                raise CheckpointError(f"{owner}: {error}") from None
             value = node.output[0]
         if value != graph.output[0].name or not self.layers:
             raise CheckpointError(
@@ -164,14 +155,10 @@ class _Nodes:
     def _gemm(self, weight, attributes):
         if attributes.get("transA", 0):
             raise ValueError("transA = 1 would mix the vectors of a batch")
-        if weight.ndim != 2:
-            raise ValueError(f"the weight must have two dimensions, got {weight.shape}")
         weight = weight if attributes.get("transB", 0) else weight.T
         return _dense(attributes.get("alpha", 1.0) * weight), attributes.get("beta", 1.0)
 
     def _matmul(self, weight, _):
-        if weight.ndim != 2:
-            raise ValueError(f"the weight must have two dimensions, got {weight.shape}")
         return _dense(weight.T), 1.0
 
     def _conv(self, weight, attributes):
@@ -187,7 +174,8 @@ class _Nodes:
         tensor = self.tensors[name]
         if tensor.data_location == self.onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise ValueError(f"{short(name)} is in another file; save the model with its weights inside")
-        try:
+        # wrong sizes, odd types
+        with owned(f"{short(name)} is no array of real numbers", Exception, ValueError):
             if min(tensor.dims, default=0) < 0:
                 raise ValueError(f"a dimension is negative: {list(tensor.dims)}")
             self._spend(prod(tensor.dims))
@@ -195,8 +183,6 @@ class _Nodes:
             if array.dtype.kind == "c":
                 raise ValueError(f"got {array.dtype}")
             return np.asarray(array, np.float64)
-        except Exception as error:  # wrong sizes, odd types
-            raise ValueError(f"{short(name)} is no array of real numbers: {error}") from None
 
     def _bias(self, name, *shape):
         """Numbers (outputs,) of a tensor by onnx_rules.bias; shape: outputs, rank and axes."""
@@ -211,6 +197,8 @@ class _Nodes:
 
 
 def _dense(weight):
+    if weight.ndim != 2:
+        raise ValueError(f"the weight must have two dimensions, got {weight.shape}")
     return Chain((Factor(weight[None, ..., None]),))
 
 

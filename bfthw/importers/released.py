@@ -147,11 +147,9 @@ def _base(n, lengths, hints):
     return fitting[0] if base is None else int(base)
 
 
-LAYOUTS = (
-    Layout(
-        name="released",
-        telling="balanced_bfts.<i>.weight1 (K n L,), beside weight (cout, cin, 1, 1)",
-        knows=lambda parts: any(part.endswith(".weight1") for part in parts),
-        layer=layer,
-    ),
-)
+def knows(parts):
+    return any(part.endswith(".weight1") for part in parts)
+
+
+TELLING = "balanced_bfts.<i>.weight1 (K n L,), beside weight (cout, cin, 1, 1)"
+LAYOUTS = (Layout(name="released", telling=TELLING, knows=knows, layer=layer),)

@@ -24,11 +24,8 @@ def layer(parts, hints):
     return {"chain": Chain([Factor(np.ones((n, 1, 1, 1)), Indexed(values[:, None], n))])}
 
 
-LAYOUTS = (
-    Layout(
-        name="special",
-        telling="diagonal (n,), or permutation, integers (n,)",
-        knows=lambda parts: set(parts) in ({"diagonal"}, {"permutation"}),
-        layer=layer,
-    ),
-)
+def knows(parts):
+    return set(parts) in ({"diagonal"}, {"permutation"})
+
+
+LAYOUTS = (Layout(name="special", telling="diagonal (n,), or permutation, integers (n,)", knows=knows, layer=layer),)

@@ -70,12 +70,12 @@ def layer(parts, hints):
         hints.note(
             "outputs of the stacks stand one after the other; a ButterflyConv2d, which is not read, has such keys"
         )
-    (entry,), up, sources = entries(twiddle.shape), _increasing(hints), []
+    ((entry,), flat), up, sources = entries(twiddle), _increasing(hints), []
     for block in range(blocks):
         for m_ in range(m):
             sources.append(factor(entry[:, block, m_], 1 << (m_ if up else m - 1 - m_)))
         up = not up
-    return _fields(sources, twiddle.ravel(), stacks, parts, hints, least=(stacks - 1) * 2 * half + 1)
+    return _fields(sources, flat, stacks, parts, hints, least=(stacks - 1) * 2 * half + 1)
 
 
 def _is_complex(parts, hints):
@@ -111,14 +111,13 @@ def _base4(parts, hints):
         raise ValueError(
             f"for n = {n} twiddle4 and twiddle2 must be {shapes[0]} and {shapes[1]}, got {four.shape}, {two.shape}"
         )
-    (entry4, entry2), up, sources = entries(four.shape, two.shape), _increasing(hints), []
+    ((entry4, entry2), flat), up, sources = entries(four, two), _increasing(hints), []
     for block in range(blocks):
         for m_ in range(count):
             sources.append(factor(entry4[:, block, m_], 1 << (2 * m_ if up else m - 2 - 2 * m_)))
         if odd:
             sources.append(factor(entry2[:, block, 0], 1 << (m - 1 if up else 0)))
         up = not up
-    flat = np.concatenate([four.ravel(), two.ravel()])
     return _fields(sources, flat, stacks, parts, hints, least=(stacks - 1) * n + 1)
 
 
@@ -173,7 +172,7 @@ def layer_of_old(parts, hints):
         packed = hints.choice("fast", ("no", "yes")) == "yes"
     if twiddle.ndim < 4:
         twiddle = _of_numbers(twiddle, hints)
-    (entry,), sources, stacks = entries(twiddle.shape), [], twiddle.shape[0]
+    ((entry,), flat), sources, stacks = entries(twiddle), [], twiddle.shape[0]
     if packed:
         n = twiddle.shape[3]
         strides = _applied(twiddle, n, "packed", hints)
@@ -209,7 +208,7 @@ def layer_of_old(parts, hints):
         give = np.arange(outputs)[:, None] + part * np.arange(stacks * n // part)
         return plan(sources, take, give, inputs)
 
-    return _fields(sources, twiddle.ravel(), stacks, parts, hints, least=1, build=fold)
+    return _fields(sources, flat, stacks, parts, hints, least=1, build=fold)
 
 
 def _twiddle(parts, *dimensions):

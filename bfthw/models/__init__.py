@@ -3,15 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..reading import owned
 from . import mobilenetv1, mobilenetv3, nodes, pointnet, shufflenetv2
 from .nodes import FUSIONS, layers
 
-NETWORKS = {
-    "mobilenetv1": mobilenetv1,
-    "shufflenetv2": shufflenetv2,
-    "mobilenetv3-small": mobilenetv3,
-    "pointnet": pointnet,
-}
+NETWORKS = {"mobilenetv1": mobilenetv1, "shufflenetv2": shufflenetv2, "mobilenetv3-small": mobilenetv3}
+NETWORKS |= {"pointnet": pointnet}
 BLOCKS = ("bft", "released")  # fusions that are square blocks, of the papers' counts
 
 
@@ -39,12 +36,9 @@ class Model:
 
     def build(self):
         """The torch module, (N, 3, resolution, resolution) or (N, 3, points) -> (N, classes)."""
-        try:
-            from .modules import build
-        except ModuleNotFoundError as error:
-            if error.name != "torch":
-                raise
-            raise ImportError("networks to train need torch; pip install 'bfthw[torch]'") from error
+        from .. import nn  # noqa: F401, first: it says what to install where torch is missing
+        from .modules import build
+
         return build(self)
 
 
@@ -94,11 +88,10 @@ def _check_width(name, width):
 
 
 def _check_chain(name, layer):
-    try:
+    where = f"{name}: {layer.name}, {layer.inputs} -> {layer.outputs} channels"
+    with owned(where, (ValueError, TypeError), ValueError):
         found = layer.patterns
         sizes = (layer.inputs, layer.outputs) if found is None else (found[0].inputs, found[-1].outputs)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{name}: {layer.name}, {layer.inputs} -> {layer.outputs} channels: {error}") from None
     # a "bft" of sizes that do not divide is cut or padded; any other chain has to fit
     if layer.chain != "bft" and sizes != (layer.inputs, layer.outputs):
         raise ValueError(

@@ -86,50 +86,33 @@ class Row:
 
 
 def _rows(name, fusion, source, convention, *figures):
-    return [
-        Row(
-            name=name, width=width, resolution=resolution, fusion=fusion, millions=millions, accuracy=accuracy,
-            source=source, convention=convention,
-        )
-        for width, resolution, millions, accuracy in figures
-    ]
+    """Rows of figures (width, resolution, millions, accuracy)."""
+    told = {"name": name, "fusion": fusion, "source": source, "convention": convention}
+    keys = "width", "resolution", "millions", "accuracy"
+    return [Row(**told, **dict(zip(keys, figure))) for figure in figures]
 
 
 # Alizadeh et al., "Butterfly Transform": CVPR 2020, tables 1, 2 and 4 to 6; v1 is the first version, arXiv 1906.02256v1
 PUBLISHED = [
     *_rows(
         "mobilenetv1", "dense", "CVPR", "exact",
-        (0.25, 128, 14, "41.50"),
-        (0.25, 160, 21, "45.50"),
-        (0.25, 192, 34, "47.70"),
-        (0.25, 224, 41, "50.60"),
-        (0.5, 128, 49, "56.30"),
-        (0.5, 192, 110, "61.70"),
-        (0.5, 224, 150, "63.30"),
+        (0.25, 128, 14, "41.50"), (0.25, 160, 21, "45.50"), (0.25, 192, 34, "47.70"), (0.25, 224, 41, "50.60"),
+        (0.5, 128, 49, "56.30"), (0.5, 192, 110, "61.70"), (0.5, 224, 150, "63.30"),
     ),
     *_rows("mobilenetv1", "bft", "v1", "v1", (1.0, 96, 14, ""), (1.0, 128, 24, "49.88"), (1.0, 160, 37, "53.62")),
     *_rows(
         "mobilenetv1", "bft", "CVPR", "exact + adds",
-        (1.0, 96, 14, "46.58"),
-        (1.0, 128, 23, "52.26"),
-        (1.0, 160, 35, "54.30"),
-        (1.0, 192, 51, "57.56"),
-        (2.0, 128, 52, "58.35"),
-        (2.0, 192, 112, "63.03"),
-        (2.0, 224, 150, "64.32"),
+        (1.0, 96, 14, "46.58"), (1.0, 128, 23, "52.26"), (1.0, 160, 35, "54.30"), (1.0, 192, 51, "57.56"),
+        (2.0, 128, 52, "58.35"), (2.0, 192, 112, "63.03"), (2.0, 224, 150, "64.32"),
     ),
     *_rows(
         "shufflenetv2", "dense", "CVPR", "exact",
-        (0.5, 128, 14, "50.86"),
-        (0.5, 160, 21, "55.21"),
-        (0.5, 224, 41, "59.70"),
+        (0.5, 128, 14, "50.86"), (0.5, 160, 21, "55.21"), (0.5, 224, 41, "59.70"),
     ),
     *_rows("shufflenetv2", "bft", "v1", "stored + adds", (1.25, 128, 14, "54.9")),
     *_rows(
         "shufflenetv2", "bft", "CVPR", "stored + adds",
-        (1.25, 128, 14, "55.26"),
-        (1.25, 160, 21, "57.83"),
-        (1.25, 224, 41, "61.33"),
+        (1.25, 128, 14, "55.26"), (1.25, 160, 21, "57.83"), (1.25, 224, 41, "61.33"),
     ),
     *_rows("mobilenetv3-small", "dense", "CVPR", "exact", (0.35, 224, 13, "49.8")),
     *_rows("mobilenetv3-small", "bft", "CVPR", "v1", (0.5, 224, 15, "55.21")),

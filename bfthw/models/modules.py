@@ -51,13 +51,7 @@ class Blocks(Structured):
         shapes, made = self.blocks.patterns, [v.detach().double().cpu() for v in self.blocks.factors]
         if self.residual or (self.blocks.inputs, self.blocks.outputs) != (self.inputs, self.outputs):
             shapes, made = self._indexed(shapes, made)
-        result = Butterfly(shapes, residual=False).double()
-        with torch.no_grad():
-            for own, given in zip(result.factors, made):
-                own.copy_(given)
-        if self.bias is not None:
-            result.bias = nn.Parameter(self.bias.detach().double().cpu())
-        return result
+        return Butterfly.of(shapes, made, bias=self.bias)
 
     def _indexed(self, patterns, factors):
         """(Indexed patterns, values) of the whole layer but its bias."""
@@ -156,11 +150,7 @@ class MaxOverPoints(nn.Module):
         return x.amax(2, keepdim=True)
 
 
-POOLS = {
-    "max": lambda: nn.MaxPool2d(3, 2, 1),
-    "average": lambda: nn.AdaptiveAvgPool2d(1),
-    "points": MaxOverPoints,
-}
+POOLS = {"max": lambda: nn.MaxPool2d(3, 2, 1), "average": lambda: nn.AdaptiveAvgPool2d(1), "points": MaxOverPoints}
 
 
 def _module(node):

@@ -14,39 +14,11 @@ from .extract import Extracted, extract
 from .multiply import apply
 from .released import ReleasedBFT
 from .replace import Replaced, replace
-from .structures import (
-    Circulant,
-    CyclicSupport,
-    Deformable,
-    FixedButterfly,
-    Grouped,
-    Invertible,
-    LowRank,
-    Monarch,
-    Pointwise,
-)
+from .structures import Circulant, CyclicSupport, Deformable, FixedButterfly, Grouped, Invertible, LowRank
+from .structures import Monarch, Pointwise
 
 __all__ = [
-    "Butterfly",
-    "ButterflyPointwise",
-    "Circulant",
-    "CyclicSupport",
-    "Deformable",
-    "Extracted",
-    "FixedButterfly",
-    "Grouped",
-    "Invertible",
-    "LowRank",
-    "Monarch",
-    "Pointwise",
-    "ReleasedBFT",
-    "Replaced",
-    "Structured",
-    "apply",
-    "extract",
-    "fold",
-    "parameter_groups",
-    "replace",
-    "to_layer",
-    "to_network",
+    "Butterfly", "ButterflyPointwise", "Circulant", "CyclicSupport", "Deformable", "Extracted", "FixedButterfly",
+    "Grouped", "Invertible", "LowRank", "Monarch", "Pointwise", "ReleasedBFT", "Replaced", "Structured", "apply",
+    "extract", "fold", "parameter_groups", "replace", "to_layer", "to_network",
 ]

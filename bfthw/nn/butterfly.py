@@ -46,6 +46,23 @@ class Butterfly(nn.Module):
         self.register_load_state_dict_pre_hook(_check_flags)
         self.reset_parameters()
 
+    @classmethod
+    def of(cls, patterns, values, *, bias=None, scale=None, residual=False, relu=False):
+        """A layer of its own, in float64, with these numbers, tensors; values: as `fill` takes them."""
+        result = cls(patterns, residual=residual, relu=relu).double()
+        result.fill(values)
+        for key, given in (("bias", bias), ("scale", scale)):
+            setattr(result, key, None if given is None else nn.Parameter(given.detach().cpu().double().clone()))
+        return result
+
+    def fill(self, values):
+        """Puts values, a tensor (a, b, c, d) of each factor, in the place of those that are there."""
+        with torch.no_grad():
+            for own, given in zip(self.factors, values):
+                if own.shape != given.shape:  # copy_ would repeat them
+                    raise ValueError(f"weights of shape {tuple(given.shape)} do not fit, {tuple(own.shape)} are wanted")
+                own.copy_(given)
+
     # read only, because `flags` says the same
     @property
     def residual(self):

@@ -1,6 +1,5 @@
 """From trained modules to a `Network`: batch norms folded, ReLUs joined, dense layers taken along."""
 
-from contextlib import contextmanager
 from copy import deepcopy
 
 import torch
@@ -8,8 +7,9 @@ from torch import nn
 
 from .. import chain as chains
 from ..chain import Chain, Factor
-from ..line import Line
+from ..line import Line, affine, behind
 from ..network import Layer, Network
+from ..reading import owned
 from . import foreign
 from .butterfly import Butterfly, ButterflyPointwise, Structured
 from .foreign import CHANNELS, LAST, POINTS
@@ -30,39 +30,27 @@ def fold(butterfly, norm):
     gain, shift = gain_and_shift(norm)
     if norm.num_features != butterfly.outputs:
         raise ValueError(f"fold: the norm has {norm.num_features} features, the butterfly {butterfly.outputs} outputs")
-    if butterfly.relu:
-        raise ValueError("fold: a batch norm after a ReLU cannot be folded into the layer before it")
+    with owned("fold", error=ValueError):
+        layer = behind(to_layer(butterfly, "0"), gain, shift)
     result = deepcopy(butterfly)
-    with torch.no_grad():
-        if butterfly.bias is not None:
-            shift = shift + butterfly.bias.double() * gain
-        if butterfly.scale is not None:
-            gain = gain * butterfly.scale.double()
-        dtype = butterfly.factors[0].dtype
-        result.scale, result.bias = nn.Parameter(gain.to(dtype)), nn.Parameter(shift.to(dtype))
+    for key in ("scale", "bias"):
+        setattr(result, key, nn.Parameter(torch.from_numpy(getattr(layer, key)).to(butterfly.factors[0])))
     return result
 
 
 def gain_and_shift(norm):
-    """What a batch norm in eval mode does, x * gain + shift, two tensors in float64; errors as of `fold`."""
+    """What a batch norm in eval mode does, x * gain + shift, in numpy and float64; errors as of `fold`."""
     if not is_plain(norm, nn.BatchNorm1d, nn.BatchNorm2d):
         raise TypeError(f"fold takes a BatchNorm1d or BatchNorm2d, got {type(norm).__name__}")
     if norm.running_mean is None:
         raise ValueError("fold: the norm has no running statistics (track_running_stats=False)")
     refresh(norm)
-    return affine(norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)
+    return affine(*map(numbers, (norm.running_mean, norm.running_var, norm.weight, norm.bias)), norm.eps)
 
 
-def affine(mean, var, weight, bias, eps):
-    """x * gain + shift of the numbers of a batch norm, weight and bias perhaps None: two tensors in float64."""
-    with torch.no_grad():
-        gain = torch.rsqrt(var.double() + eps)
-        if weight is not None:
-            gain = gain * weight.double()
-        shift = -mean.double() * gain
-        if bias is not None:
-            shift = shift + bias.double()
-    return gain, shift
+def numbers(p):
+    """A tensor in numpy, float64, its own; None for None."""
+    return None if p is None else p.detach().cpu().double().numpy().copy()
 
 
 def _leaves(module, path):
@@ -74,18 +62,13 @@ def _leaves(module, path):
             return
         refuse_hooks(module)
     # a module that stands twice must be seen twice, so not named_children()
-    for name, child in module.named_modules(remove_duplicate=False):
-        if name and "." not in name:
-            yield from _leaves(child, f"{path}.{name}" if path else name)
+    for name, child in module._modules.items():
+        yield from _leaves(child, f"{path}.{name}" if path else name)
 
 
-@contextmanager
 def _at(path):
     """ValueErrors with the path of the module that they are about."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"to_network: module {path or '0'!r}: {error}") from None
+    return owned(f"to_network: module {path or '0'!r}", error=ValueError)
 
 
 def _linear(module):
@@ -95,11 +78,10 @@ def _linear(module):
             return None
         module = module.to_butterfly()
     if is_plain(module, Butterfly, ButterflyPointwise):
-        result = Butterfly(module.patterns, residual=module.residual, relu=module.relu).double()
-        values, scale = list(module.factors), module.scale
-    elif is_plain(module, nn.Linear):
-        result = Butterfly(chains.dense(module.out_features, module.in_features), residual=False).double()
-        values, scale = [module.weight[None, ..., None]], None
+        how = {"scale": module.scale, "residual": module.residual, "relu": module.relu}
+        return Butterfly.of(module.patterns, module.factors, bias=module.bias, **how)
+    if is_plain(module, nn.Linear):
+        shape, values = chains.dense(module.out_features, module.in_features), module.weight[None, ..., None]
     elif is_plain(module, nn.Conv1d, nn.Conv2d):
         padded = module.padding not in ("same", "valid") and any(module.padding)
         if {*module.kernel_size, *module.stride} != {1} or padded:
@@ -107,17 +89,10 @@ def _linear(module):
                 f"only pointwise convolutions (kernel 1x1, stride 1, no padding) are supported, got {module}"
             )
         g, m, n = module.groups, module.out_channels, module.in_channels
-        result = Butterfly(chains.grouped(m, n, g), residual=False).double()
-        values, scale = [module.weight.reshape(g, m // g, -1, 1)], None
+        shape, values = chains.grouped(m, n, g), module.weight.reshape(g, m // g, -1, 1)
     else:
         return None
-    for own, given in zip(result.factors, values):
-        if own.shape != given.shape:  # copy_ would repeat them
-            raise ValueError(f"weights of shape {tuple(given.shape)} do not fit, {tuple(own.shape)} are wanted")
-        own.copy_(given)
-    for key, given in (("bias", module.bias), ("scale", scale)):
-        setattr(result, key, None if given is None else nn.Parameter(given.double().clone()))
-    return result
+    return Butterfly.of(shape, [values], bias=module.bias)
 
 
 def _agrees(module):
@@ -150,17 +125,10 @@ def _over(module, before, own=None):
 
 def to_layer(butterfly, name):
     """A Butterfly as a float `Layer` (numpy, float64)."""
-
-    def numbers(p):
-        return None if p is None else p.detach().cpu().double().numpy().copy()
-
     return Layer(
         chain=Chain(Factor(numbers(v), chains.support(p)) for v, p in zip(butterfly.factors, butterfly.patterns)),
-        residual=butterfly.residual,
-        scale=numbers(butterfly.scale),
-        bias=numbers(butterfly.bias),
-        relu=butterfly.relu,
-        name=name,
+        scale=numbers(butterfly.scale), bias=numbers(butterfly.bias),
+        residual=butterfly.residual, relu=butterfly.relu, name=name,
     )
 
 
@@ -192,7 +160,7 @@ def to_network(model):
                 own = (along,)
                 line.layer(layer)
             elif is_plain(module, nn.BatchNorm1d, nn.BatchNorm2d):
-                line.norm(path, *(v.cpu().numpy() for v in gain_and_shift(module)))
+                line.norm(path, *gain_and_shift(module))
             elif is_plain(module, nn.ReLU):
                 line.relu()
             elif is_plain(module, nn.Flatten):

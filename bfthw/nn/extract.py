@@ -11,7 +11,7 @@ from .. import files
 from ..checkpoint import save
 from ..line import Line
 from ..network import Network
-from ..reading import nearest
+from ..reading import nearest, owned
 from ..storage import write_array
 from .butterfly import Butterfly, Structured
 from .convert import _linear, to_layer
@@ -105,7 +105,7 @@ def _place(name):
 
 def _layer(name, module, steps):
     """The float Layer of a butterfly and what was found behind it."""
-    try:
+    with owned(f"extract: butterfly {name or '0'!r}", error=ValueError):
         with evaluated(module), torch.no_grad():
             refresh(module)
             butterfly = _linear(module)
@@ -121,5 +121,3 @@ def _layer(name, module, steps):
             else:
                 line.relu()
         return line.end()[0]
-    except ValueError as error:
-        raise ValueError(f"extract: butterfly {name or '0'!r}: {error}") from None

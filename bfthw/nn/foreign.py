@@ -17,6 +17,7 @@ from ..importers import LAYOUTS
 from ..importers.debut import Lines
 from ..importers.layout import Hints
 from ..network import Layer
+from ..reading import owned
 from .butterfly import Butterfly, ButterflyPointwise
 from .hooks import is_plain
 
@@ -81,7 +82,7 @@ def read(module, name):
         raise ValueError(f"{what}: only pointwise convolutions (kernel 1) are supported, got kernel {kernel}")
     module = deepcopy(module).double()
     inner = module.conv if kind.name == "Fusion" else module
-    try:
+    with owned(what, (ValueError, TypeError, AttributeError), ValueError):
         flat = kind.layout == "released" and not is_plain(inner, nn.Conv2d)  # a Fusion may have either
         parts, more = _released(inner) if flat else (_arrays(inner, kind.arrays.split()), {})
         layout = "dense" if kind.name == "Fusion" and not flat else kind.layout
@@ -93,8 +94,6 @@ def read(module, name):
         if kind.name == "Butterfly_general_matrix":  # the only one that may go without
             fields["residual"] = module.residual_method == "residual_stoe"
         layer = Layer(name=name, **fields)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{what}: {error}") from None
     return layer, _compared(module, layer, what)
 
 
@@ -112,10 +111,8 @@ def _options(module):
     options = {key: size for key, size in sizes if isinstance(size, int)}
     if hasattr(module, "increasing_stride"):
         options["stride"] = "increasing" if module.increasing_stride else "decreasing"
-    if hasattr(module, "shuffle"):
-        options["shuffle"] = "yes" if module.shuffle else "no"
-    if hasattr(module, "fast"):
-        options["fast"] = "yes" if module.fast else "no"
+    flags = (key for key in ("shuffle", "fast") if hasattr(module, key))
+    options |= {key: "yes" if getattr(module, key) else "no" for key in flags}
     if isinstance(getattr(module, "param", None), str) and module.param != "regular":
         options["param"] = module.param
     return options | ({"b2": module.b2} if hasattr(module, "b2") else {})
@@ -135,10 +132,12 @@ def _compared(module, layer, what):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(len(SCALES) * 9, layer.chain.inputs)) * np.repeat(SCALES, 9)[:, None]
     wanted, reason = layer(x), ""
+    tensors = [*module.parameters(), *module.buffers()]
+    device = tensors[0].device if tensors else "cpu"
     allowed = TOLERANCE * np.abs(wanted).max(axis=1, keepdims=True)
     for over, shape in ((LAST, ()), (POINTS, (9,)), (CHANNELS, (3, 3))):
         vectors = x.reshape(-1, *shape, x.shape[1]) if shape else x
-        given = torch.from_numpy(np.moveaxis(vectors, -1, 1).copy()).to(_device(module))
+        given = torch.from_numpy(np.moveaxis(vectors, -1, 1).copy()).to(device)
         try:
             y = np.moveaxis(module(given).detach().cpu().numpy(), 1, -1)
         except Exception as error:  # of a stranger's code: it takes vectors in another way, or none
@@ -148,8 +147,3 @@ def _compared(module, layer, what):
         if fits and (np.abs(y.reshape(wanted.shape) - wanted) <= allowed).all():
             return over
     raise ValueError(f"{what}: its own forward gives other numbers than its weights do so{reason}")
-
-
-def _device(module):
-    tensors = [*module.parameters(), *module.buffers()]
-    return tensors[0].device if tensors else "cpu"

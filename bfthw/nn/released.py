@@ -73,11 +73,7 @@ class ReleasedBFT(Structured):
 
     def to_butterfly(self):
         """The equal Butterfly in float64: tied weights as entries of their own."""
-        result = Butterfly(self.plan.patterns, residual=self.residual).double()
-        with torch.no_grad():
-            for own, values in zip(result.factors, self._values()):
-                own.copy_(values)
-        return result
+        return Butterfly.of(self.plan.patterns, self._values(), residual=self.residual)
 
     def extra_repr(self):
         return f"{self.inputs} -> {self.outputs}, base={self.base}, {self.plan.weights} multiplications"

@@ -14,7 +14,7 @@ from .. import chain as chains
 from .. import project as projection
 from ..chain import Chain, Factor, support
 from ..network import Layer
-from ..reading import nearest
+from ..reading import nearest, owned
 from ..structures import side_by_side, way
 from ..table import Table
 from .butterfly import Butterfly, ButterflyPointwise
@@ -211,15 +211,13 @@ def _shape(name, module, chain):
     """(patterns of each group, whether they were asked for)."""
     _, m, n = _matrices(module).shape
     chosen = chain.get(name) if isinstance(chain, dict) else chain
-    try:
+    with owned(f"replace: layer {name or '0'!r}", error=ValueError):
         if chosen is None:
             shape = way(n, m).patterns
         else:
             shape = projection.named(chosen, m, n) if isinstance(chosen, str) else chains.patterns(chosen)
         if (shape[0].inputs, shape[-1].outputs) != (n, m):
             raise ValueError(f"the patterns map {shape[0].inputs} -> {shape[-1].outputs}, the layer {n} -> {m}")
-    except ValueError as error:
-        raise ValueError(f"replace: layer {name or '0'!r}: {error}") from None
     return shape, chosen is not None
 
 

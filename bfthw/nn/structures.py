@@ -62,9 +62,7 @@ class FixedButterfly(_Linear):
 
     def reset_parameters(self):
         super().reset_parameters()
-        with torch.no_grad():
-            for values, factor in zip(self.factors, structures.fixed_butterfly(**self._made).factors):
-                values.copy_(torch.from_numpy(factor.values))
+        self.fill(torch.from_numpy(factor.values) for factor in structures.fixed_butterfly(**self._made).factors)
 
 
 class CyclicSupport(_Linear):
@@ -105,10 +103,8 @@ class Invertible(Butterfly):
 
     def reset_parameters(self):
         super().reset_parameters()
-        with torch.no_grad():
-            for values in self.factors:
-                blocks = torch.linalg.qr(torch.randn_like(values.permute(0, 3, 1, 2))).Q
-                values.copy_(blocks.permute(0, 2, 3, 1))
+        blocks = (torch.linalg.qr(torch.randn_like(values.permute(0, 3, 1, 2))).Q for values in self.factors)
+        self.fill(each.permute(0, 2, 3, 1) for each in blocks)
 
     def log_det(self):
         """log |det| of the layer: of all blocks of all factors, summed. A scalar, differentiable."""
@@ -128,10 +124,9 @@ class Invertible(Butterfly):
         """The inverse as a layer, without gradient: `Chain.inverse`, with its errors, and the bias -B^-1 bias."""
         chain = chains.Chain(chains.Factor(v.detach().cpu().double().numpy()) for v in self.factors).inverse()
         result = Invertible(chain.patterns, bias=self.bias is not None).to(self.factors[0])
-        with torch.no_grad():
-            for values, factor in zip(result.factors, chain.factors):
-                values.copy_(torch.from_numpy(factor.values))
-            if self.bias is not None:
+        result.fill(torch.from_numpy(factor.values) for factor in chain.factors)
+        if self.bias is not None:
+            with torch.no_grad():
                 result.bias.copy_(self.solve(torch.zeros_like(self.bias)))
         return result
 
@@ -160,13 +155,9 @@ class Circulant(Structured):
         return y if self.bias is None else y + self.bias
 
     def to_butterfly(self):
-        result = Butterfly(chains.dense(self.outputs, self.inputs), residual=False, bias=self.bias is not None).double()
         j, i = torch.arange(self.outputs)[:, None], torch.arange(self.inputs)
-        with torch.no_grad():
-            result.factors[0].copy_(self.weight[(j - i) % len(self.weight)][None, ..., None])
-            if self.bias is not None:
-                result.bias.copy_(self.bias)
-        return result
+        values = self.weight[(j - i) % len(self.weight)][None, ..., None]
+        return Butterfly.of(chains.dense(self.outputs, self.inputs), [values], bias=self.bias)
 
 
 class Pointwise(Structured):

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from ..line import affine
 from .butterfly import Butterfly, ButterflyPointwise
-from .convert import affine
+from .convert import numbers
 from .hooks import evaluated
 
 BATCH = 64  # samples at once
@@ -137,7 +138,7 @@ class _Watch(TorchFunctionMode):
 
 def _normed(_input, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     """(gain, shift) of a call of F.batch_norm."""
-    return tuple(v.cpu().numpy() for v in affine(mean, var, weight, bias, eps))
+    return affine(*map(numbers, (mean, var, weight, bias)), eps)
 
 
 def followers(model, modules, x):

@@ -33,16 +33,13 @@ _ASC = re.compile(r"^(\.ram_data \d+ \d+\n)((?:[0-9a-f]{64}\n){16})", re.MULTILI
 
 
 def _asc_rows(text):
-    return (
-        np.stack([[(int(line, 16) >> n) & 1 for n in range(256)] for line in text.split()])
-        .astype(bool)
-        .reshape(256, 16)
-    )
+    lines = np.frombuffer(bytes.fromhex(text), np.uint8).reshape(16, 32)[:, ::-1]
+    return np.unpackbits(lines, bitorder="little").reshape(256, 16).astype(bool)
 
 
 def _asc_text(content):
-    lines = content.reshape(16, 256)
-    return "".join(f"{sum(1 << n for n in np.flatnonzero(line).tolist()):064x}\n" for line in lines)
+    lines = np.packbits(content.reshape(16, 256), axis=1, bitorder="little")[:, ::-1]
+    return "".join(f"{line.tobytes().hex()}\n" for line in lines)
 
 
 class Ice40(Family):

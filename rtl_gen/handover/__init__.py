@@ -42,20 +42,20 @@ def check_free(folder, name):
         )
 
 
-def write(spec, folder, name, mhz=MHZ):
-    """Write what the core of a NetworkSpec needs beside NAME.v, which is in the folder already.
+def write(plan, folder, name, mhz=MHZ):
+    """Write what the core of a Plan needs beside NAME.v, which is in the folder already.
 
     mhz: the clock of the constraints. NAME_models.v is there where the core instances primitives.
     """
-    models = [path.read_text(encoding="utf-8") for path in tech.models(spec.target)]
+    models = [path.read_text(encoding="utf-8") for path in tech.models(plan.target)]
     cells = set(re.findall(r"^module (\w+)", "".join(models), re.MULTILINE))
     primitives = not cells.isdisjoint(re.findall(r"\w+", (folder / f"{name}.v").read_text(encoding="utf-8")))
     texts = {
-        "_inst.v": template(spec, name),
-        "_tb.v": bench(spec, name, primitives),
+        "_inst.v": template(plan, name),
+        "_tb.v": bench(plan, name, primitives),
         ".vlt": waivers(name, primitives),
         ".core": core(name, primitives, memories.left(folder, name)),
-        ".h": header(spec.network, name),
+        ".h": header(plan.network, name),
         **constraints(name, mhz),
     }
     if primitives:

@@ -15,30 +15,30 @@ MOST = 40_000  # elements of all frames, in and out, where five frames have no m
 ROW = 256  # bits of a row of beats
 
 
-def bench(spec, name, primitives):
+def bench(plan, name, primitives):
     """Text of NAME_tb.v; primitives: whether NAME_models.v is needed too."""
-    found, q, e = ports(spec), spec.network, spec.vectors
+    found, q, e = ports(plan), plan.network, plan.vectors
     frames = int(np.clip(MOST // (e * (q.inputs + q.outputs)), 5, 16))
     x = random_vectors(q, frames * e, SEED)
     # the fifth frame again, without what is missing where it is cut
-    short = spec.beats_in // 2
+    short = plan.beats_in // 2
     cut = x[4 * e : 5 * e].copy()
-    cut[:, short * spec.lanes_in :] = 0
+    cut[:, short * plan.lanes_in :] = 0
     y = q(np.concatenate([x, cut]))
-    wide_in, x_rows = rows(interleave(x, e), lane_bytes(q.input.width), spec.lanes_in * e)
-    wide_out, y_rows = rows(interleave(y, e), lane_bytes(q.output.width), spec.lanes_out * e)
+    wide_in, x_rows = rows(interleave(x, e), lane_bytes(q.input.width), plan.lanes_in * e)
+    wide_out, y_rows = rows(interleave(y, e), lane_bytes(q.output.width), plan.lanes_out * e)
     parameters = {
         "FRAMES": (frames, "for which there are vectors"),
-        "BEATS_IN": (spec.beats_in, "of a frame"),
-        "BEATS_OUT": (spec.beats_out, ""),
+        "BEATS_IN": (plan.beats_in, "of a frame"),
+        "BEATS_OUT": (plan.beats_out, ""),
         "WIDE_IN": (wide_in, "bits of a beat"),
         "WIDE_OUT": (wide_out, ""),
         "PER_IN": (max(1, ROW // wide_in), "beats of a row of vectors"),
         "PER_OUT": (max(1, ROW // wide_out), ""),
         "SHORT": (short, "beats of a frame that is cut short, 0: of one beat nothing can be cut"),
-        "FRAMING": (int(not spec.count_beats), "whether TLAST ends a frame, and it may be wrong"),
-        "LATENCY": (spec.latency, "cycles from the first beat in to the first beat out"),
-        "INTERVAL": (spec.interval, "cycles from frame to frame"),
+        "FRAMING": (int(not plan.count_beats), "whether TLAST ends a frame, and it may be wrong"),
+        "LATENCY": (plan.latency, "cycles from the first beat in to the first beat out"),
+        "INTERVAL": (plan.interval, "cycles from frame to frame"),
     }
     signals = declarations(found, lambda port: "reg " if port.is_input else "wire")
     return fill(

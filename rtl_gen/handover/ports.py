@@ -14,9 +14,9 @@ class Port(NamedTuple):
     width: int
 
 
-def ports(spec):
-    """Those of the AxiStream of a NetworkSpec, in its order."""
-    return [Port(name, member.flow == In, Shape.cast(member.shape).width) for name, member in top.ports(spec).items()]
+def ports(plan):
+    """Those of the AxiStream of a Plan, in its order."""
+    return [Port(name, member.flow == In, Shape.cast(member.shape).width) for name, member in top.ports(plan).items()]
 
 
 def declarations(found, kind):

@@ -31,19 +31,13 @@ def header(network, name):
     value = _smallest(max(width for f in q.factors for width in (f.input.width, f.output.width)))
     return fill(
         TEMPLATE,
-        NAME=name,
-        UPPER=name.upper(),
+        NAME=name, UPPER=name.upper(),
         STACK=f"On the stack are {len(buffers) * most} elements." if buffers else "Nothing lies on the stack.",
-        INPUTS=str(q.inputs),
-        INWIDTH=str(q.input.width),
-        INFRAC=str(q.input.frac),
-        OUTPUTS=str(q.outputs),
-        OUTWIDTH=str(q.output.width),
-        OUTFRAC=str(q.output.frac),
+        INPUTS=str(q.inputs), INWIDTH=str(q.input.width), INFRAC=str(q.input.frac),
+        OUTPUTS=str(q.outputs), OUTWIDTH=str(q.output.width), OUTFRAC=str(q.output.frac),
         VALUE=f"{value}_t",
         SUM="int32_t" if max(f.acc_width for f in q.factors) <= 32 else "int64_t",
-        ARRAYS="\n".join(arrays),
-        BODY="\n".join(body),
+        ARRAYS="\n".join(arrays), BODY="\n".join(body),
     )
 
 

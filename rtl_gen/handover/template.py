@@ -4,15 +4,15 @@ from ..top import lane_bytes
 from .ports import declarations, instance, ports
 
 
-def template(spec, name):
-    found, q, e = ports(spec), spec.network, spec.vectors
+def template(plan, name):
+    found, q, e = ports(plan), plan.network, plan.vectors
     together = f"{e} vectors side by side: element i of vector v is number i * {e} + v" if e > 1 else "a vector"
     said = {
         "aclk": "rising edge",
         "aresetn": "synchronous, active low",
-        "s_axis_tdata": _data(q.input, spec.lanes_in * e),
-        "s_axis_tlast": "ignored: beats are counted" if spec.count_beats else "with the last beat of a frame",
-        "m_axis_tdata": _data(q.output, spec.lanes_out * e),
+        "s_axis_tdata": _data(q.input, plan.lanes_in * e),
+        "s_axis_tlast": "ignored: beats are counted" if plan.count_beats else "with the last beat of a frame",
+        "m_axis_tdata": _data(q.output, plan.lanes_out * e),
         "m_axis_tlast": "with the last beat of a frame",
         "m_axis_tuser": "with it: the frame that went in had a wrong length",
         "frame_error": "there was such a frame since the reset",
@@ -21,10 +21,10 @@ def template(spec, name):
     }
     return "\n".join(
         [
-            f"// An instance of {name} to copy into a design. Into it go frames of {spec.beats_in} beats "
+            f"// An instance of {name} to copy into a design. Into it go frames of {plan.beats_in} beats "
             f"({q.inputs * e} elements),",
-            f"// out of it come frames of {spec.beats_out} beats ({q.outputs * e} elements), each {together}.",
-            f"// Latency {spec.latency} cycles, interval {spec.interval} cycles a frame.",
+            f"// out of it come frames of {plan.beats_out} beats ({q.outputs * e} elements), each {together}.",
+            f"// Latency {plan.latency} cycles, interval {plan.interval} cycles a frame.",
             "",
             *(f"{line};" for line in declarations(found, lambda port: "wire")),
             "",

@@ -81,6 +81,8 @@ def block_ram(m, name, width, r_address, *, words=(), enable=(), w_address=None,
 class Ecp5(Technology):
     name = "ecp5"
     operand = WIDEST
+    chain, pair = 2, 2
+    block, rows, row = 128, 16, 6
 
     def products(self, m, name, xs, ws, *, lut=False):
         if lut:

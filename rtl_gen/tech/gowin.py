@@ -34,6 +34,7 @@ def _address(value, bits, enable=()):
 class Gowin(Technology):
     name = "gowin"
     operand = WIDEST
+    block, rows, row = 128, 16, 8
 
     def products(self, m, name, xs, ws, *, lut=False):
         if lut:

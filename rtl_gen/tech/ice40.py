@@ -28,6 +28,7 @@ def bits_of(depth):
 
 class Ice40(Technology):
     name = "ice40"
+    block = 64
     operand = WHOLE
     free_registers = False
 

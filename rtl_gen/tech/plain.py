@@ -27,6 +27,8 @@ class Plain(Technology):
 
     operand = OPERANDS[1]
     absorbs = True
+    logic, chain, apart = 0.8, 0, True
+    rows, row = 32, 4
 
     def products(self, m, name, xs, ws, *, lut=False):
         result = []

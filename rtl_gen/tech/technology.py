@@ -15,6 +15,12 @@ class Technology:
     operand: int  # bits of a multiplier's wider operand
     absorbs = False  # whether synthesis puts registers in front of a product into the DSP blocks too
     free_registers = True  # a register takes no table: then long ways are cut by registers on data, else on addresses
+    # what synthesis makes of logic and memories
+    logic = 1  # tables for each table of four inputs
+    chain, pair = 1, 1  # tables that a carry chain takes beyond its bits, and the bits that it grows by
+    apart = False  # whether carry chains are no part of the tables
+    block = 0  # cost of a block RAM in the measure by which synthesis maps memories
+    rows, row = 0, 0  # words of distributed RAM, 0 for none, and the tables of each 4 bits of it
 
     def products(self, m, name, xs, ws, *, lut=False):
         """Products of two lists of signed signals of equal length, MULTIPLY cycles later; a list of signed signals.

@@ -56,13 +56,13 @@ def generate(
     integers = to_integers(ckpt, settings, calibration, file, allow_constant, output=output / f"{name}.npz")
     with progress("choosing and writing Verilog"):
         if (interval, multipliers, fit) == (None, None, None):
-            spec = rtl_gen.make_spec(integers, settings)
+            plan = rtl_gen.make_plan(integers, settings)
         else:
             choice = rtl_gen.choose_for(integers, settings, interval=interval, multipliers=multipliers, room=room)
-            spec = choice.spec
+            plan = choice.plan
             console.print(f"chosen: {choice.why}", markup=False, soft_wrap=True)
-        design = rtl_gen.write_spec(spec, output, name=name, with_rtlil=rtlil, clock_mhz=clock)
-    console.print(tables.hardware(design.spec))
+        design = rtl_gen.write_plan(plan, output, name=name, with_rtlil=rtlil, clock_mhz=clock)
+    console.print(tables.hardware(design.plan))
     m = design.manifest
     frame = "vector" if m.vectors == 1 else f"frame of {m.vectors} vectors"
     console.print(

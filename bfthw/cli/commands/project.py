@@ -10,6 +10,7 @@ from ... import save
 from ...calibrate import check_vectors, unusual
 from ...files import check_place
 from ...project import FEW, HELD, LOSSY, is_dense, layer_error, named, project_layer, split, suggestions
+from ...reading import owned
 from ...storage import FLOAT, check_suffix, read_vectors
 from .. import options as given
 from .. import tables
@@ -120,10 +121,8 @@ def _run(tasks, vectors, how):
             fitted, held = vectors.get(layer.name, (None, ()))
             settings = how | {"residual": how["residual"] and layer.chain.inputs == layer.chain.outputs}
             settings |= {"inputs": fitted, "progress": lambda f, n=n: bar((n + f) / len(tasks))}
-            try:
+            with owned(f"layer {layer.name!r}, {name}", error=ValueError):
                 found, error = project_layer(layer, shape, **settings)
-            except ValueError as error:
-                raise ValueError(f"layer {layer.name!r}, {name}: {error}") from None
             errors = (error, layer_error(layer, found, held)) if len(held) else (error,)
             done.append(((layer, name, shape), found, errors))
     return done

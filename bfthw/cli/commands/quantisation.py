@@ -92,7 +92,7 @@ def search(
     bits,
 ):
     """Choose the bits of each factor's weights within a budget; writes settings that quantize and generate take."""
-    from rtl_gen.foldspec import pair_bits
+    from rtl_gen.engines.pairs import pair_bits
 
     if output is not None:
         files.check_place(output)

@@ -2,86 +2,50 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from bfthw import IntFactor
-
+from ..stream import Link, beat
 from .adders import OVERHEAD, solve, width
-from .stream import Link, beat
+from .engine import Engine
+from .sharing import digits
 
 SKIP = 3  # cycles from a vector's arrival to that of its residual, at least
 COUNTED = 8  # clipped values that are counted in a cycle
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpatialSpec:
-    """One factor with a constant multiplier for each weight.
+class Spatial(Engine):
+    """A constant multiplier for each weight. A beat is whole vectors: element n of vector e is at n * vectors + e, and
+    each vector has adders of its own.
 
-    factor: the numbers. vectors: vectors side by side in a beat, each with adders of its own. flight: cycles between
-    the moment an input beat is granted room and its arrival; it changes nothing here. A beat is whole vectors: element
-    n of vector e is at n * vectors + e.
-    Raises TypeError for a factor that is none, ValueError for less than one vector.
+    More members: graphs, inputs, outputs, shift, bounds, clips: see there; adder_depth, count_depth, cycles until every
+    accumulator is complete, and that counting takes beyond it; adders; counted, values of a beat that can clip.
     """
 
-    factor: IntFactor
-    vectors: int = 1
-    flight: int = 0
-
-    def __post_init__(self):
-        if not isinstance(self.factor, IntFactor):
-            raise TypeError(f"SpatialSpec.factor must be an IntFactor, got {type(self.factor).__name__}")
-        if self.vectors < 1:
-            raise ValueError(f"SpatialSpec.vectors must be 1 or more, got {self.vectors}")
-
+    kind: ClassVar[str] = "spatial"
+    last_resort: ClassVar[bool] = True
     beats_in = beats_out = interval = 1
-    multipliers = rom_bits = buffer_bits = 0
+    multipliers = rom_bits = buffer_bits = words = 0
 
-    @property
-    def pattern(self):
-        return self.factor.pattern
-
-    @property
-    def lanes_in(self):
-        return self.pattern.inputs
-
-    @property
-    def lanes_out(self):
-        return self.pattern.outputs
-
-    @property
-    def factors(self):
-        return (self.factor,)
-
-    @property
-    def takes_skip(self):
-        """Whether the residual comes from outside."""
-        return self.factor.skip_input is not None
-
-    @property
-    def output_flight(self):
-        """Cycles from the grant of room for an output beat to its arrival."""
-        return self.flight + self.depth
+    lanes_in = property(lambda self: self.pattern.inputs)
+    lanes_out = property(lambda self: self.pattern.outputs)
+    output_flight = property(lambda self: self.flight + self.depth)
 
     def output_times(self, arrivals, skip=None):
-        """Cycles of output beats, given those of input beats."""
         return np.asarray(arrivals) + self.depth
 
     def skip_times(self, arrivals, outputs):
-        """Cycles in which the residual's beats are taken."""
         return np.asarray(arrivals) + SKIP
 
     def keeps(self, interval):
-        """Cycles from an input beat to its output, at most."""
         return self.depth + 1
 
-    @property
-    def holds(self):
-        """Vectors (frames) that are inside at once, at most."""
-        return self.depth + 1
+    holds = property(lambda self: self.depth + 1)
 
     @cached_property
     def graphs(self):
@@ -167,23 +131,34 @@ class SpatialSpec:
 
     # size
 
-    @property
-    def adders(self):
-        return sum(len(graph.nodes) for graph in self.graphs.values()) * self.vectors
+    adders = property(lambda self: sum(len(graph.nodes) for graph in self.graphs.values()) * self.vectors)
 
     @property
-    def lut(self):
+    def tables(self):
         """Estimate of TRELLIS_COMB on ECP5: carry chains, in pairs of bits, with what nextpnr puts at their ends; a
         table a bit of each output; three for each value that can clip (its flag, its part of the count)."""
         cells = sum(2 * -(-node.cells // 2) + OVERHEAD for graph in self.graphs.values() for node in graph.nodes)
         return (cells + self.lanes_out * self.factor.output.width) * self.vectors + 3 * self.counted
 
     @property
-    def ff(self):
+    def registers(self):
         """Estimate of TRELLIS_FF: values for as long as they are needed, outputs, flags of values that clip."""
         bits = sum(graph.registers(self.adder_depth, self.shift) for graph in self.graphs.values()) * self.vectors
         outputs = self.lanes_out * self.vectors * self.factor.output.width * (1 + self.count_depth)
         return bits + outputs + 2 * self.counted + self.depth
+
+    parts = property(lambda self: self.pattern.weights + self.pattern.inputs + self.pattern.outputs)
+
+    @property
+    def digits(self):
+        a, _, _, d = self.factor.values.shape
+        return digits(self.factor.values).sum(axis=(1, 2)).reshape(a * d)
+
+    def cost(self, tally):
+        tally.add(self.tables, self.registers)
+
+    def component(self):
+        return SpatialUnit(self)
 
 
 class Late:
@@ -201,28 +176,34 @@ class Late:
         return self.copies[cycle - self.cycle]
 
 
-class Spatial(wiring.Component):
-    """A factor: `i` and `o` are links of whole vectors; with a residual, `skip` is the layer's input.
+class SpatialUnit(wiring.Component):
+    """The component of a Spatial engine. Nothing is ever held: room at `o` is room at `i`.
 
-    Nothing is ever held: room at `o` is room at `i`. A beat of `skip` is taken `SKIP` cycles after the `i.valid` it
-    belongs to and has to be there by then. `saturated` counts the values of the beat in `o` that were clipped.
+    Members
+    -------
+    i : In(Link), o : Out(Link)
+        whole vectors.
+    skip : In(stream), where a residual joins
+        the layer's input; a beat is taken `SKIP` cycles after the `i.valid` it belongs to and has to be there by then.
+    saturated : Out
+        values of the beat in `o` that were clipped.
     """
 
-    def __init__(self, spec: SpatialSpec):
-        self.spec = spec
-        f = spec.factor
+    def __init__(self, engine):
+        self.engine = engine
+        f = engine.factor
         ports = {
-            "i": In(Link(beat(f.input.width, spec.lanes_in * spec.vectors))),
-            "o": Out(Link(beat(f.output.width, spec.lanes_out * spec.vectors))),
-            "saturated": Out(range(spec.lanes_out * spec.vectors + 1)),
+            "i": In(Link(beat(f.input.width, engine.lanes_in * engine.vectors))),
+            "o": Out(Link(beat(f.output.width, engine.lanes_out * engine.vectors))),
+            "saturated": Out(range(engine.lanes_out * engine.vectors + 1)),
         }
         if f.skip_input:
-            ports["skip"] = In(stream.Signature(beat(f.skip_input.width, spec.lanes_out * spec.vectors)))
+            ports["skip"] = In(stream.Signature(beat(f.skip_input.width, engine.lanes_out * engine.vectors)))
         super().__init__(ports)
 
     def elaborate(self, platform):
         m = Module()
-        s = self.spec
+        s = self.engine
         valid = Late(m, self.i.valid, "valid", reset=True)
         m.d.comb += [
             self.i.ready.eq(self.o.ready),
@@ -260,15 +241,15 @@ class Spatial(wiring.Component):
         for n, out in enumerate(graph.outputs):
             total = Const(out.constant, signed(width(out.constant, out.constant)))
             if out.source is not None:
-                source = values[out.source].at(self.spec.adder_depth)
+                source = values[out.source].at(self.engine.adder_depth)
                 total = Cat(Const(out.constant, out.shift), source).as_signed() if out.shift else source
             yield ~total if out.invert else total
 
     def _saturate(self, m, total, n, name):
         """The requantisation's end, one register: the output and whether it was clipped, None where it cannot be."""
-        f, (over, under) = self.spec.factor, self.spec.clips(n)
-        w, y = f.output.width, Signal(signed(width(*self.spec.bounds[n])), name=f"{name}_total")
-        m.d.comb += y.eq(total >> self.spec.shift)
+        f, (over, under) = self.engine.factor, self.engine.clips(n)
+        w, y = f.output.width, Signal(signed(width(*self.engine.bounds[n])), name=f"{name}_total")
+        m.d.comb += y.eq(total >> self.engine.shift)
         value, sign, clips = y, y[-1], Const(0, 1)
         if under:
             below = sign & ~y[w - 1 :].all()

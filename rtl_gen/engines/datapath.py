@@ -2,24 +2,18 @@
 free-running.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 
 import numpy as np
 from amaranth.hdl import Array, Const, Mux, Signal, signed
 
-from .stream import count, counter
-from .tech import MULTIPLY, READ, technology
-from .tech.plain import registered
+from ..stream import SMALL, count, count_cost, counter, counter_cost, delay
+from ..tech import MULTIPLY, READ, technology
 
 LEAD = READ + 1  # cycles from the addresses of buffer and weights to operands
-
-
-def delay(m, value, cycles, name, reset=False):
-    """`value` registered `cycles` times, as `name_s1`, `name_s2`, ...; only control bits are reset."""
-    for n in range(cycles if len(value) else 0):
-        value = registered(m, value, f"{name}_s{n + 1}", reset)
-    return value
 
 
 def to_bits(values, width):
@@ -39,6 +33,18 @@ def ordered(m, tech, name, words, width, address):
     if tech.free_registers:
         return delay(m, tech.rom(m, name, words, width, address), 1, f"{name}_far")
     return tech.rom(m, name, words, width, delay(m, address, 1, f"{name}_near"))
+
+
+def ordered_cost(tally, words, width):
+    """The ROM, and the register behind it or that of the address before it.
+
+    Of a few words, columns that are equal become one: so many of 2^words are expected to be there.
+    """
+    if words > 1:
+        if words <= SMALL:
+            width = 2**words * (1 - (1 - 0.5**words) ** width)
+        tally.take(tally.tech.rom_cost(words, ceil(width)))
+        tally.add(0, width if tally.tech.free_registers else (words - 1).bit_length())
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +137,7 @@ class Arithmetic:
         """Bits of all fields of an output."""
         return sum(bits for _, bits, _ in self.fields.values())
 
-    @property
-    def tree(self):
-        return (self.simd - 1).bit_length()
+    tree = property(lambda self: (self.simd - 1).bit_length())
 
     @property
     def to_total(self):
@@ -275,3 +279,54 @@ class Datapath:
         with m.If(sign & relu):
             m.d.sync += y.eq(0)
         return y, clips
+
+    @staticmethod
+    def cost(tally, a, *, lanes, vectors, lut, wait, paired=False):
+        """Products, and for each lane and vector adder tree, accumulator, residual, requantisation.
+
+        wait: cycles of the residual beyond those of the arithmetic. paired: two lanes share each multiplier.
+        """
+        each, tech = lanes * vectors, tally.tech
+        if paired:
+            tally.take(tech.products_cost(vectors * a.simd, a.x_width, tech.operand, lut=lut))
+            for _ in range(vectors * a.simd):
+                tally.adder(a.x_width + a.w_width)  # the upper product, less what the lower one has borrowed
+        else:
+            tally.take(tech.products_cost(each * a.simd, a.x_width, a.w_width, lut=lut))
+        one = tally.empty()
+        width, terms = a.x_width + a.w_width, a.simd
+        while terms > 1:
+            for _ in range(terms // 2):
+                one.adder(width + 1, width + 1)
+            width, odd, terms = width + 1, terms % 2, -(-terms // 2)
+            one.add(0, odd * (width - 1))
+        if a.steps > 1:
+            one.adder(a.dot_width, a.dot_width)
+            one.add(a.dot_width)  # the first term replaces the sum
+        total = max(a.acc_width - a.shift, a.output_width) if a.shift > 0 else a.acc_width
+        f = a.skip_factor
+        joins = f is not None or "bias" in a.fields
+        if joins or a.shift > 0:
+            one.adder(a.acc_width if joins else total, one=not joins)
+        if f is not None:
+            taken = MULTIPLY if f.skip is not None else 0
+            one.add(0, (wait + a.to_total - taken) * f.skip_input.width)
+            if taken:
+                one.take(tech.products_cost(1, f.skip_input.width, f.skip_weights.width, lut=lut))
+            one.adder(a.acc_width)
+        if "extra" in a.fields:
+            one.add(a.acc_width * a.fields["extra"][1])
+        above = total - a.output_width + 1
+        # saturation: whether the upper bits agree, then the choice of what leaves
+        one.add(above / 2 + a.output_width + 2, total + 2 * a.output_width + 3)
+        tally.take(one.sum, each)
+        count_cost(tally, each)
+        # fields that are needed in the same cycle share a ROM
+        needed, roms = {"skip": 1, "relu": 2}, Counter()
+        for name, (_, bits, _) in a.fields.items():
+            roms[needed.get(name, 0)] += bits
+        for bits in roms.values():
+            words = sum(f.pattern.outputs for f in a.factors) // lanes
+            counter_cost(tally, words)
+            ordered_cost(tally, words, bits * lanes)
+        tally.add(0, LEAD + a.depth)

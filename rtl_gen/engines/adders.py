@@ -46,9 +46,7 @@ class Node:
     hi: int
     level: int
 
-    @property
-    def width(self):
-        return width(self.lo, self.hi)
+    width = property(lambda self: width(self.lo, self.hi))
 
     @property
     def start(self):
@@ -107,9 +105,7 @@ class Graph:
     nodes: tuple
     outputs: tuple
 
-    @property
-    def inputs(self):
-        return len(self.ranges)
+    inputs = property(lambda self: len(self.ranges))
 
     @property
     def cost(self):

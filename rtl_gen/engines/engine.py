@@ -1,0 +1,129 @@
+"""The contract of an engine: hardware that serves a factor, or some neighbours in a layer.
+
+An engine is a file: a subclass of `Engine` says all of it before anything is built, its component beside it builds it.
+Between engines go links (stream.Link): beats of some elements in natural order, each of them once for every vector.
+"""
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from bfthw import IntFactor
+
+ENGINES = {}  # kind → class, in the order in which they were defined
+PRODUCTS = "dsp", "lut"  # of multipliers, or of tables and carry chains
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What is true of every engine; all cycles are of one clock, from the arrival or grant that is named.
+
+    Fields: factors, the numbers, IntFactors in order. vectors: whole vectors side by side, which share weights and
+    control. target: of the technology layer. flight: cycles between the moment an input beat is granted room and its
+    arrival. positive: inputs are never negative, behind a ReLU. prompt: input beats come as fast as they are granted.
+    whole: the factors are all of their layer's.
+    Raises TypeError for factors that are none, ValueError, which says what would fit, for what they cannot have.
+
+    Members
+    -------
+    kind, options, left_open, shares (of the class)
+        its name; the names of its own fields, which a table of choices may give; those of them that follow from the
+        rest of the network where nobody gives them; whether neighbours in a layer that have this kind are one engine.
+    lanes_in, lanes_out, beats_in, beats_out
+        elements of a vector in a beat; beats of a frame (`vectors` vectors).
+    interval
+        cycles from frame to frame, in steady state, where nobody else is slower.
+    last_resort (of the class)
+        whether a wish takes it only where nothing else will do.
+    burst, known_flight
+        beats that it takes, and gives, in a row once it has begun, 0 where they come evenly; whether beats must arrive
+        exactly `flight` cycles after they are granted, so that a FIFO has to stand in front.
+    depth, output_flight
+        cycles from an output's turn to its arrival, and from the grant of room for a beat to its arrival.
+    output_times(arrivals, skip), skip_times(arrivals, outputs), keeps(interval), holds
+        the schedule of a first frame: cycles of output beats, int64 (beats_out,), given those of its input beats and of
+        its residual's, and of the beats that it takes of the residual; cycles, at an interval, from an input beat to
+        the output at its place, at most; frames inside at once, at most.
+    takes_skip
+        whether the layer's input, which a residual adds, comes from outside, by a stream `skip` that may stall.
+    multipliers, rom_bits, buffer_bits
+    parts, words, digits
+        what building it takes: multipliers and elements of beats, for each vector; words of memories; signed digits of
+        each block of constants in logic, (blocks,).
+    cost(tally)
+        adds what it takes to a cost.Tally.
+    component()
+        the wiring.Component: links `i`, in, and `o`, out; with `takes_skip` a stream `skip`; `saturated`, out: values of
+        a beat that were clipped, some cycles later. It never stalls but by `i.ready`, and frames do not mix.
+    menu(**fields) (of the class)
+        engines worth a thought that have these fields, each faster or smaller than the others; may be empty.
+    """
+
+    factors: tuple
+    vectors: int = 1
+    target: str = "plain"
+    flight: int = 0
+    positive: bool = False
+    prompt: bool = True
+    whole: bool = True
+
+    kind: ClassVar[str] = ""
+    options: ClassVar[tuple] = ()
+    left_open: ClassVar[tuple] = ()
+    shares: ClassVar[bool] = False
+    last_resort: ClassVar[bool] = False
+    burst: ClassVar[int] = 0
+    known_flight: ClassVar[bool] = False
+    digits: ClassVar[np.ndarray] = np.zeros(0, int)
+
+    def __init_subclass__(cls):
+        if cls.kind:
+            ENGINES[cls.kind] = cls
+
+    def __post_init__(self):
+        for factor in self.factors:
+            if not isinstance(factor, IntFactor):
+                raise TypeError(f"an engine's factors must be IntFactors, got {type(factor).__name__}")
+        if self.vectors < 1:
+            raise ValueError(f"vectors must be 1 or more, got {self.vectors}")
+        for field in fields(self):
+            name, value, kind = field.name, getattr(self, field.name), field.type
+            # True is no number
+            if name in self.options and not (isinstance(value, kind) and isinstance(value, bool) == (kind is bool)):
+                raise ValueError(f"{name} must be of type {getattr(kind, '__name__', kind)}, got {value!r}")
+        if (products := getattr(self, "products", "dsp")) not in PRODUCTS:
+            raise ValueError(f"products must be one of {', '.join(PRODUCTS)}, got {products!r}")
+
+    @property
+    def factor(self):
+        """The last one, which a residual joins."""
+        return self.factors[-1]
+
+    @cached_property
+    def pattern(self):
+        return self.factor.pattern
+
+    takes_skip = property(lambda self: self.factor.skip_input is not None)
+
+    @property
+    def lut(self):
+        """Whether its products are of tables."""
+        return getattr(self, "products", "dsp") == "lut"
+
+    @property
+    def chosen(self):
+        """What a table of choices says of it."""
+        return {"engine": self.kind, **{option: getattr(self, option) for option in self.options}}
+
+    @classmethod
+    def menu(cls, **fields):
+        yield cls(**fields)
+
+
+def engine_class(kind):
+    """The class of a kind; ValueError for a name that is none."""
+    if kind not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {kind!r}")
+    return ENGINES[kind]

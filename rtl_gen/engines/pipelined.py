@@ -1,0 +1,222 @@
+"""The pipelined engine: a factor; a reader brings the operands in the order of use, a datapath makes them outputs."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import gcd
+from typing import ClassVar
+
+from amaranth.hdl import Array, Cat, Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from bfthw import Pattern
+from bfthw.chain import divisors
+
+from ..stream import Link, beat, count, delay
+from ..tech import READ, technology
+from .datapath import LEAD, Arithmetic, Datapath, ordered, ordered_cost, to_bits
+from .engine import Engine
+from .readers import READERS
+
+
+def fitting_lanes(pattern):
+    """The lanes (PE) a factor can have: divisors of both widths that divide d or are a multiple of it."""
+    common = divisors(gcd(pattern.inputs, pattern.outputs))
+    return tuple(lanes for lanes in common if pattern.d % lanes == 0 or lanes % pattern.d == 0)
+
+
+def check_parallelism(pattern, lanes, simd):
+    """ValueError where a factor cannot have these lanes or this SIMD; it names those that fit."""
+    pattern = pattern if isinstance(pattern, Pattern) else Pattern(*pattern)
+    if lanes not in fitting_lanes(pattern):
+        fits = ", ".join(map(str, fitting_lanes(pattern)))
+        raise ValueError(f"pattern {pattern} cannot have {lanes} lanes; lanes that fit: {fits}")
+    if simd < 1 or pattern.c % simd:
+        fits = ", ".join(map(str, divisors(pattern.c)))
+        raise ValueError(f"pattern {pattern} cannot have SIMD {simd}, it must divide c; SIMD that fits: {fits}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipelined(Engine):
+    """lanes: outputs a beat, and elements of an input beat (PE). simd: inputs of a dot product taken a cycle, a divisor
+    of c. products: of multipliers, "dsp", or of tables, "lut".
+
+    More members: reader, the Reader; steps, cycles of a dot product; cycles, reads of a vector; kept_width, bits of an
+    input in the buffer; word_bits, of the weights used in a cycle.
+    """
+
+    lanes: int = 1
+    simd: int | None = None
+    products: str = "dsp"
+
+    kind: ClassVar[str] = "pipelined"
+    options: ClassVar[tuple] = ("lanes", "simd", "products")
+    left_open: ClassVar[tuple] = ("simd",)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.simd is None:
+            object.__setattr__(self, "simd", self.pattern.c)
+        check_parallelism(self.pattern, self.lanes, self.simd)
+
+    @classmethod
+    def menu(cls, **fields):
+        (factor,) = fields["factors"]
+        for lanes in [fields["lanes"]] if "lanes" in fields else fitting_lanes(factor.pattern):
+            intervals = set()
+            for simd in [fields["simd"]] if "simd" in fields else divisors(factor.pattern.c):
+                engine = cls(**{**fields, "lanes": lanes, "simd": simd})
+                if engine.interval not in intervals:
+                    intervals.add(engine.interval)
+                    yield engine
+
+    @cached_property
+    def reader(self):
+        skip = self.factor.skip_input is not None
+        takes = (cls for cls in READERS if cls.takes(self.pattern, self.lanes, self.simd, skip))
+        return next(takes)(self)
+
+    @cached_property
+    def arithmetic(self):
+        return Arithmetic(self.factors, self.simd, self.steps)
+
+    steps = property(lambda self: self.pattern.c // self.simd)
+
+    def in_order_of_use(self):
+        """Weights int64 (cycles, lanes, simd), one entry a cycle of a vector."""
+        v = self.factor.values.transpose(0, 1, 3, 2)  # (a, b, d, c): outputs in natural order, then k
+        v = v.reshape(-1, self.lanes, self.steps, self.simd)
+        return v.transpose(0, 2, 1, 3).reshape(-1, self.lanes, self.simd)
+
+    # cycles
+
+    lanes_in = lanes_out = property(lambda self: self.lanes)
+    beats_in = property(lambda self: self.pattern.inputs // self.lanes)
+    beats_out = property(lambda self: self.pattern.outputs // self.lanes)
+    cycles = property(lambda self: self.reader.blocks * self.reader.issues)
+
+    @property
+    def interval(self):
+        """The input's beats or the dot products' cycles, whichever are more."""
+        return max(self.beats_in, self.beats_out * self.steps)
+
+    depth = property(lambda self: self.reader.depth + LEAD + self.arithmetic.depth)
+    output_flight = property(lambda self: self.depth + self.reader.output_flight)
+
+    def output_times(self, arrivals, skip=None):
+        return self.reader.reads(arrivals, skip)[self.steps - 1 :: self.steps] + self.depth
+
+    def skip_times(self, arrivals, outputs):
+        return outputs - self.depth
+
+    def keeps(self, interval):
+        return self.reader.wait(interval // self.reader.blocks) + self.depth + 8
+
+    holds = property(lambda self: self.reader.holds + (self.depth + 8) / self.beats_out)
+
+    # bits
+
+    @property
+    def multipliers(self):
+        skip = 1 if self.factor.skip is not None else 0
+        return self.lanes * self.vectors * (self.simd + skip)
+
+    word_bits = property(lambda self: self.lanes * self.simd * self.factor.weights.width)
+
+    @property
+    def rom_bits(self):
+        fields = self.pattern.outputs * self.arithmetic.field_bits
+        return self.pattern.weights * self.factor.weights.width + fields + self.cycles * self.reader.address_bits
+
+    kept_width = property(lambda self: self.factor.input.width - self.positive)
+    buffer_bits = property(lambda self: self.reader.buffer_bits)
+    parts = property(lambda self: self.lanes * self.simd + 2 * self.lanes)
+
+    @property
+    def words(self):
+        p = self.pattern
+        return p.weights // (self.lanes * self.simd) + p.inputs + p.outputs
+
+    def cost(self, tally):
+        self.reader.cost(tally)
+        ordered_cost(tally, self.cycles, self.word_bits)
+        # operands: registers, and a choice of so many places
+        operands = self.lanes * self.simd * self.factor.input.width * self.vectors
+        tally.add(operands * (len(self.reader.select) - 1) * 0.7, operands)
+        if tally.tech.products_cost(1, self.factor.input.width, self.factor.weights.width).get("DSP"):
+            # into the blocks' second registers go operands, and weights that no vectors share
+            alone = self.word_bits if self.vectors == 1 and self.cycles > 1 else 0
+            tally.add(0, -tally.tech.absorbs * (operands + alone))
+        Datapath.cost(tally, self.arithmetic, lanes=self.lanes, vectors=self.vectors, lut=self.lut, wait=LEAD)
+
+    def component(self):
+        return PipelinedUnit(self)
+
+
+class PipelinedUnit(wiring.Component):
+    """The component of a Pipelined engine.
+
+    Every register of the datapath runs free: a read is issued only when `o` has room for what it becomes.
+
+    Members
+    -------
+    i : In(Link), o : Out(Link)
+        `lanes * vectors` elements a beat.
+    skip : In(stream), where a residual joins
+        the layer's input, a beat for each of `o`.
+    saturated : Out
+        values of a beat that were clipped, some cycles after the beat was in `o`.
+    """
+
+    def __init__(self, engine):
+        self.engine = engine
+        f, elements = engine.factor, engine.lanes * engine.vectors
+        ports = {
+            "i": In(Link(beat(f.input.width, elements))),
+            "o": Out(Link(beat(f.output.width, elements))),
+            "saturated": Out(range(elements + 1)),
+        }
+        if f.skip_input:
+            ports["skip"] = In(stream.Signature(beat(f.skip_input.width, elements)))
+        super().__init__(ports)
+
+    def elaborate(self, platform):
+        m = Module()
+        s, f = self.engine, self.engine.factor
+        skip = self.skip if f.skip_input else None
+        reads = s.reader.build(m, wiring.flipped(self.i), self.o, skip)
+
+        w, words = f.weights.width, to_bits(s.in_order_of_use(), f.weights.width)
+        weights = ordered(m, technology(s.target), "weights", words, s.word_bits, reads.address)
+        ws = [[weights[n * w :][:w].as_signed() for n in range(l * s.simd, (l + 1) * s.simd)] for l in range(s.lanes)]
+        several = len(s.reader.select) > 1
+        xs = self._operands(m, reads.seen, delay(m, reads.choice, READ, "choice_seen") if several else reads.choice)
+        x0 = None
+        if skip is not None:
+            ahead = s.reader.ahead
+            x0 = [
+                [delay(m, skip.payload[l * s.vectors + e], ahead, f"skip{l}v{e}") for e in range(s.vectors)]
+                for l in range(s.lanes)
+            ]
+        path = Datapath(s.arithmetic, lanes=s.lanes, vectors=s.vectors, target=s.target, lut=s.lut)
+        outputs, clips = path.build(m, xs, ws, take=reads.take, busy=reads.issue, first=reads.first, x0=x0)
+        done = delay(m, reads.take, LEAD + s.arithmetic.depth, "done", reset=True)
+        m.d.comb += [self.o.valid.eq(done), self.o.payload.eq(Cat(*outputs))]
+        clips = [clip & done for clip in clips]
+        m.d.comb += self.saturated.eq(count(m, clips, "saturated", reset=True))
+        return m
+
+    def _operands(self, m, seen, choice):
+        """[lane][vector][q] of signals, a cycle after they are seen."""
+        s, width = self.engine, self.engine.factor.input.width
+        xs = []
+        for lane in range(s.lanes):
+            xs.append([])
+            for e in range(s.vectors):
+                xs[-1].append([])
+                for q in range(s.simd):
+                    places = [(n * s.vectors + e) * width for n in s.reader.select[:, lane, q]]
+                    sources = [seen[at : at + width].as_signed() for at in places]
+                    x = sources[0] if len(set(places)) == 1 else Array(sources)[choice]
+                    xs[-1][-1].append(delay(m, x, 1, f"x{lane}v{e}_{q}"))
+        return xs
