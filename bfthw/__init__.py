@@ -6,13 +6,16 @@
 from importlib import import_module
 
 from . import chain, packages
+from .act import Act
 from .chain import Chain, Factor, Pattern
 from .checkpoint import load, load_integers, save, save_integers
 from .golden import IntFactor, IntLayer, IntNetwork
+from .graph import Gate, Max, Pick, Product
 from .network import Layer, Network
 from .qformat import QFormat
 from .quantize import compile, report
 from .settings import Settings, make_settings
+from .window import Shape, Window
 
 __version__ = "0.1.0"
 packages.find()
@@ -30,16 +33,23 @@ def __getattr__(name):
 
 
 __all__ = [
+    "Act",
     "Chain",
     "Factor",
+    "Gate",
     "IntFactor",
     "IntLayer",
     "IntNetwork",
     "Layer",
+    "Max",
     "Network",
     "Pattern",
+    "Pick",
+    "Product",
     "QFormat",
     "Settings",
+    "Shape",
+    "Window",
     "chain",
     "compile",
     "load",
