@@ -90,9 +90,13 @@ class IntLayer(Node):
         positions = self.shape(shape, add).positions
         return positions * max(max(f.pattern.inputs, f.pattern.outputs) for f in self.factors)
 
+    def vectors(self, x):
+        """What the factors see of the layer's input."""
+        return x if self.window is None else to_value(self.window.gather(to_map(x)))
+
     def accumulators(self, x, add=None):
         """Yield (factor, accumulators, outputs) of each factor for integers (N, *dims)."""
-        x = x if self.window is None else to_value(self.window.gather(to_map(x)))
+        x = self.vectors(x)
         for factor in self.factors:
             acc = factor.accumulate(x, add if factor.skip_input else None)
             x = factor.requantise(acc)
@@ -166,10 +170,16 @@ class IntNode(Node):
     def room(self, *shapes):
         return self.node.room(*shapes)
 
+    def _aligned(self, xs):
+        return xs if self.node.multiplies else [x * (1 << self.acc_frac - fmt.frac) for x, fmt in zip(xs, self.formats)]
+
     def accumulate(self, *xs):
-        if not self.node.multiplies:
-            xs = [x if fmt.frac == self.acc_frac else x << self.acc_frac - fmt.frac for x, fmt in zip(xs, self.formats)]
-        return self.node(*xs)
+        return self.node(*self._aligned(xs))
+
+    def bounds(self, *ends):
+        """(lo, hi) of each input's channels, integers (1, C) -> (lo, hi) of the outputs."""
+        sides = zip(*(self._aligned(side) for side in zip(*ends)))
+        return tuple(map(self.requantise, self.node.bounds(*sides)))
 
     def requantise(self, acc):
         return self.output.saturate(rescale(acc, self.shift))
@@ -231,6 +241,14 @@ class IntNetwork(Graph):
     def factors(self):
         """Of all layers, in order."""
         return tuple(f for layer in self.layers for f in layer.factors)
+
+    @property
+    def work(self):
+        """Multiplications by weights, for one input."""
+        pairs = zip(self.nodes, self.shapes)
+        return sum(
+            f.values.size * shape.positions for node, shape in pairs if isinstance(node, IntLayer) for f in node.factors
+        )
 
     @cached_property
     def stages(self):

@@ -55,6 +55,10 @@ class Node:
         """The most numbers at once, of one map, that it computes with."""
         return self.shape(*shapes).size
 
+    def bounds(self, *ends):
+        """(lo, hi) of each input's channels, arrays (1, C) -> (lo, hi) of its own."""
+        raise NotImplementedError
+
     def __call__(self, *xs):
         raise NotImplementedError
 
@@ -79,6 +83,9 @@ class Max(Node):
 
     def room(self, shape):
         return self.window.shape(shape).size
+
+    def bounds(self, ends):
+        return ends
 
     def __call__(self, x):
         lib, x = library(x), to_map(x)
@@ -115,6 +122,9 @@ class Pick(Node):
             raise ValueError(f"in channels the index must be 0 to {there - 1}, the inputs' channels, got {self.index.max()}")
         return first._replace(channels=there if self.index is None else len(self.index))
 
+    def bounds(self, *ends):
+        return tuple(self(*sides) for sides in zip(*ends))
+
     def __call__(self, *xs):
         x = xs[0] if len(xs) == 1 else library(xs[0]).concatenate(xs, -1)
         return x if self.index is None else x[..., self.index]
@@ -133,6 +143,10 @@ class Gate(Node):
         for axis, wanted in zip(Shape._fields, (1, 1, shape.channels)):
             _same(axis, wanted, getattr(gate, axis), f"a gate is a vector of {shape.channels}, the map's channels")
         return shape
+
+    def bounds(self, x, gate):
+        found = [a * b for a in x for b in gate]
+        return np.minimum.reduce(found), np.maximum.reduce(found)
 
     def __call__(self, x, gate):
         return x * (gate if x.ndim == 2 else gate[:, None, None])
@@ -156,6 +170,10 @@ class Product(Node):
                 f"of {shape.channels} would fit"
             )
         return shape._replace(channels=matrix.channels // shape.channels)
+
+    def bounds(self, x, matrix):
+        found = [a[:, :, None] * b.reshape(1, a.shape[1], -1) for a in x for b in matrix]
+        return np.minimum.reduce(found).sum(1), np.maximum.reduce(found).sum(1)
 
     def __call__(self, x, matrix):
         n, k = len(x), x.shape[-1]

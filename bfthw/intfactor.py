@@ -61,8 +61,8 @@ class IntFactor:
                 if value.shape != (self.pattern.outputs,):
                     raise ValueError(f"IntFactor.{key} must have shape ({self.pattern.outputs},), got {value.shape}")
                 object.__setattr__(self, key, value)
-        if self.top is not None and not (self.relu and 0 < self.top <= self.output.hi):
-            raise ValueError(f"IntFactor.top goes with relu and is 1 to {self.output.hi}, got {self.top}")
+        if self.top is not None and not (self.relu and 0 <= self.top <= self.output.hi):
+            raise ValueError(f"IntFactor.top goes with relu and is 0 to {self.output.hi}, got {self.top}")
         if self.table is not None:
             self.output.check(self.table.values, "IntFactor.table")
             if self.relu:

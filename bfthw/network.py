@@ -228,7 +228,8 @@ def equalise(network, passes=8):
     factor before and column peak c in the factor after, the row is multiplied by sqrt(c / r) and the column divided by
     it (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, eq. 11).
     """
-    return replace(network, layers=tuple(_equalise_layer(layer, passes) for layer in network.layers), formats=None)
+    nodes = (_equalise_layer(node, passes) if isinstance(node, Layer) else node for node in network.nodes)
+    return Network(nodes, network.shape)
 
 
 def _equalise_layer(layer, passes):
