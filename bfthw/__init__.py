@@ -10,8 +10,8 @@ from .act import Act
 from .chain import Chain, Factor, Pattern
 from .checkpoint import load, load_integers, save, save_integers
 from .golden import IntFactor, IntLayer, IntNetwork
-from .graph import Gate, Max, Pick, Product
 from .network import Layer, Network
+from .nodes import Gate, Max, Pick, Product, Sum
 from .qformat import QFormat
 from .quantize import compile, report
 from .settings import Settings, make_settings
@@ -49,6 +49,7 @@ __all__ = [
     "QFormat",
     "Settings",
     "Shape",
+    "Sum",
     "Window",
     "chain",
     "compile",

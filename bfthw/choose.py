@@ -210,7 +210,7 @@ class _Chooser:
         own, data = self.settings, self.calibration
         q = QFormat(own.input_bits, own.input_bits - 1 if own.input_frac is None else own.input_frac)
         if data is not None and own.input_frac is None:
-            q = data.format(0, own.input_bits, own, signed=not self.unsigned or data.vectors.min() < 0)
+            q = data.format(0, own.input_bits, own, signed=not self.unsigned or bool(data.vectors.min() < 0))
         ends = (np.full((1, self.network.shape.channels), end) for end in (q.lo, q.hi))
         return _Entry(format=q, **dict(zip(("lo", "hi"), ends)))
 
@@ -254,20 +254,20 @@ class _Chooser:
         return find(self.stage, stage.width, self.settings, signed=stage.signed), table
 
     def _join(self, node, *given):
-        """A node without weights: the format of its inputs where they have the same, else one that holds all of them,
-        or all products."""
+        """A node without weights: the format of its inputs where they have the same and it computes nothing, else one
+        that holds all that it gives."""
         self.stage += 1
         formats = [entry.format for entry in given]
         bounded = all(entry.lo is not None for entry in given)
-        if not node.multiplies and len(set(formats)) == 1:
+        if not node.computes and len(set(formats)) == 1:
             output = formats[0]
         else:
             width, signed = self.settings.of_factors(node.name, "activation_bits", 1)[0], any(f.signed for f in formats)
-            if node.multiplies and self.calibration is not None:
+            if node.computes and self.calibration is not None:
                 output = self.calibration.format(self.stage, width, self.settings, signed=signed)
             else:
                 reach = [fmt.dequantise(end) for fmt in formats for end in (fmt.lo, fmt.hi)]
-                if node.multiplies:
+                if node.computes:
                     ends = node.bounds(*((e.format.dequantise(e.lo), e.format.dequantise(e.hi)) for e in given))
                     reach = [ends[0].min(), ends[1].max()]
                 output = QFormat.covering(width, float(min(reach)), float(max(reach)), signed)

@@ -215,7 +215,7 @@ def quantise(network, formats, layer=quantise_layer):
 def _joined(node, given, formats):
     """The output format of a node without weights."""
     output = formats.joins.get(node.name)
-    if output is None and (node.multiplies or len(set(given)) > 1):
+    if output is None and (node.computes or len(set(given)) > 1):
         raise ValueError(f"formats: node {node.name!r} needs one of its own among the joins, as its inputs' differ")
     return output or given[0]
 

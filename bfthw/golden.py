@@ -150,12 +150,13 @@ class IntNode(Node):
 
     @property
     def acc_width(self):
-        """Bits of the aligned inputs, or of their products; of a sum of products, 16 more: of 65,536 of them."""
+        """Bits of the aligned inputs, or of their products, or of the sums of those, with the rounding constant."""
         if self.node.multiplies:
-            width = sum(fmt.operand for fmt in self.formats) + 16
+            width = sum(fmt.operand for fmt in self.formats)
         else:
             width = max(fmt.operand + self.acc_frac - fmt.frac for fmt in self.formats)
-        return max(width, self.output.operand) + max(0, -self.shift) + (self.shift > 0)
+        width = max(width + self.node.carries, self.shift + 1) + (self.shift > 0)
+        return max(width, self.output.operand) + max(0, -self.shift)
 
     @property
     def shift(self):

@@ -11,7 +11,7 @@ import numpy as np
 
 from .chain import check_name
 from .reading import nearest
-from .window import Shape, Window, library, to_map, to_value
+from .window import Shape
 
 BEFORE = None  # among a node's inputs: the node before it, for the first one the network's input
 INPUT = "input"  # the network's input by name, where no node has that one
@@ -26,7 +26,9 @@ class Node:
     inputs: tuple = (BEFORE,)
 
     takes = 1, 1  # inputs, at least and at most
-    multiplies = False  # whether it is a product of its inputs
+    computes = False  # whether its numbers are other ones than those of its inputs
+    multiplies = False  # whether they are products of those
+    carries = 0  # bits that its sums have more than their terms
 
     def __post_init__(self):
         check_name(self.name)
@@ -61,129 +63,6 @@ class Node:
 
     def __call__(self, *xs):
         raise NotImplementedError
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Max(Node):
-    """The largest number of each channel in each window; places outside do not count."""
-
-    window: Window
-
-    def __post_init__(self):
-        super().__post_init__()
-        w = self.window
-        if w.outside or w.block or any(p >= k for p, k in zip(w.padding, w.size * 2)):
-            raise ValueError(
-                f"node {self.name!r} (Max): each window must see the map, so padding is less than its size {w.size}, "
-                f"got {w.padding}; nothing stands outside, and channels need no blocks"
-            )
-
-    def shape(self, shape):
-        return self.window.shape(shape)._replace(channels=shape.channels)
-
-    def room(self, shape):
-        return self.window.shape(shape).size
-
-    def bounds(self, ends):
-        return ends
-
-    def __call__(self, x):
-        lib, x = library(x), to_map(x)
-        least = -np.inf if "float" in str(x.dtype) else int(lib.iinfo(x.dtype).min)
-        y = self.window.gather(x, outside=least)
-        return to_value(lib.amax(y.reshape(*y.shape[:3], -1, x.shape[3]), 3))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Pick(Node):
-    """y = (all channels of all inputs, side by side)[index], at each position: concatenation, split, shuffle.
-
-    index: integers (C,); None for all of them, as they stand.
-    """
-
-    index: np.ndarray | None = None
-
-    takes = 1, 1000
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.index is not None:
-            index = np.asarray(self.index)
-            if index.ndim != 1 or not index.size or index.dtype.kind not in "iu" or index.min() < 0:
-                raise ValueError(f"node {self.name!r} (Pick): index must be integers of 0 or more, got {self.index!r}")
-            object.__setattr__(self, "index", index.astype(np.int64))
-
-    def shape(self, *shapes):
-        first, there = shapes[0], sum(shape.channels for shape in shapes)
-        for shape in shapes[1:]:
-            for axis in ("height", "width"):
-                _same(axis, getattr(first, axis), getattr(shape, axis), "inputs side by side agree")
-        if self.index is not None and self.index.max() >= there:
-            raise ValueError(f"in channels the index must be 0 to {there - 1}, the inputs' channels, got {self.index.max()}")
-        return first._replace(channels=there if self.index is None else len(self.index))
-
-    def bounds(self, *ends):
-        return tuple(self(*sides) for sides in zip(*ends))
-
-    def __call__(self, *xs):
-        x = xs[0] if len(xs) == 1 else library(xs[0]).concatenate(xs, -1)
-        return x if self.index is None else x[..., self.index]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Gate(Node):
-    """A map times a vector with a number for each of its channels (squeeze and excite); inputs: (map, gate)."""
-
-    inputs: tuple
-
-    takes = 2, 2
-    multiplies = True
-
-    def shape(self, shape, gate):
-        for axis, wanted in zip(Shape._fields, (1, 1, shape.channels)):
-            _same(axis, wanted, getattr(gate, axis), f"a gate is a vector of {shape.channels}, the map's channels")
-        return shape
-
-    def bounds(self, x, gate):
-        found = [a * b for a in x for b in gate]
-        return np.minimum.reduce(found), np.maximum.reduce(found)
-
-    def __call__(self, x, gate):
-        return x * (gate if x.ndim == 2 else gate[:, None, None])
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Product(Node):
-    """Each position's k channels times a matrix (k, m) of the map's own; inputs: (map, vector of k*m numbers)."""
-
-    inputs: tuple
-
-    takes = 2, 2
-    multiplies = True
-
-    def shape(self, shape, matrix):
-        for axis in ("height", "width"):
-            _same(axis, 1, getattr(matrix, axis), "a matrix is a vector")
-        if matrix.channels % shape.channels:
-            raise ValueError(
-                f"in channels a matrix of {matrix.channels} numbers has no rows for {shape.channels} channels; a multiple "
-                f"of {shape.channels} would fit"
-            )
-        return shape._replace(channels=matrix.channels // shape.channels)
-
-    def bounds(self, x, matrix):
-        found = [a[:, :, None] * b.reshape(1, a.shape[1], -1) for a in x for b in matrix]
-        return np.minimum.reduce(found).sum(1), np.maximum.reduce(found).sum(1)
-
-    def __call__(self, x, matrix):
-        n, k = len(x), x.shape[-1]
-        y = x.reshape(n, -1, k) @ matrix.reshape(n, k, -1)
-        return y.reshape(*x.shape[:-1], y.shape[-1])
-
-
-def _same(axis, one, other, rule):
-    if one != other:
-        raise ValueError(f"in {axis} {rule}: {one} would fit, not {other}")
 
 
 class Graph:

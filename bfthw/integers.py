@@ -50,7 +50,7 @@ def save_integers(network, path):
     smallest signed integers that hold their formats; the formats as JSON in the uint8 array `bfthw`.
     """
     arrays, layers = {}, []
-    for layer in network.layers:
+    for layer in network.row(f"{path}: a file of integers"):
         last = layer.factors[-1]
         for m, factor in enumerate(layer.factors):
             arrays[f"{layer.name}.factors.{m}"] = _smallest(factor.values, factor.weights.width)

@@ -23,7 +23,8 @@ def before(layer, gain, shift):
     for padded and indexed chains too: a chain is linear in the inputs that it has.
     """
     if layer.adds or layer.window is not None:
-        raise ValueError(f"cannot be folded into layer {layer.name!r} behind it, which has a residual")
+        what = "a residual" if layer.adds else "a window"
+        raise ValueError(f"cannot be folded into layer {layer.name!r} behind it, which has {what}")
     first, *rest = layer.chain.factors
     moved = layer.chain(np.asarray(shift)[None])[0]
     if layer.scale is not None:
