@@ -108,7 +108,7 @@ class Calibration:
         return y
 
     def _keep(self, key, values):
-        step = -(-values.size * -(-len(self.vectors) // len(values)) // self._share)
+        step = -(-values[0].size * len(self.vectors) // self._share)
         if step > 1:
             flat = values.reshape(-1)
             values = np.concatenate([flat[::step], [flat.min(), flat.max()]])

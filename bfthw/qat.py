@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from .chain import Chain
 from .network import Layer, Network
-from .nn import Butterfly, apply, to_layer, to_network
+from .nn import Butterfly, apply, to_network
 from .quantize import LayerFormats, apply_formats, quantise
 
 EXACT_BITS = 53  # of a float64: integers up to here add and multiply without rounding
@@ -118,12 +119,9 @@ class QuantisedNetwork(nn.Module):
         """The float `Network` as trained so far, formats attached: `compile` of it needs nothing else."""
         return replace(self._trained(), formats=self.formats)
 
-    def _integers(self, x):
-        """Floats (..., *dims) -> float64 integers (..., *dims of the output), differentiable, and their format."""
+    def _walk(self, x):
+        """(IntNetwork, the walk of floats (N, *dims) through it, float64 integers, differentiable)."""
         formats, network = self._moved(), self._trained()
-        dims = network.shape.dims
-        if x.shape[-len(dims) :] != dims:
-            raise ValueError(f"QuantisedNetwork takes (..., {', '.join(map(str, dims))}), got {tuple(x.shape)}")
         # the weights' integers come from quantize itself, so that nothing about them is said twice
         integers = quantise(network, formats, apply_formats)
         learned = iter(_zeros(self.fractions, len(_learnable(formats))))
@@ -133,9 +131,22 @@ class QuantisedNetwork(nn.Module):
             whole = next(nodes)
             return _layer(*next(layers), whole, learned, *given) if isinstance(node, Layer) else _join(whole, *given)
 
-        for _, q in network.walk(_round(x.reshape(-1, *dims).double(), formats.input, 0), step):
+        return integers, network.walk(_round(x.double(), formats.input, 0), step)
+
+    def _integers(self, x):
+        """Floats (..., *dims) -> float64 integers (..., *dims of the output), differentiable, and their format."""
+        dims = self._network.shape.dims
+        if x.shape[-len(dims) :] != dims:
+            raise ValueError(f"QuantisedNetwork takes (..., {', '.join(map(str, dims))}), got {tuple(x.shape)}")
+        integers, steps = self._walk(x.reshape(-1, *dims))
+        for _, q in steps:
             pass
         return q.reshape(*x.shape[: -len(dims)], *q.shape[1:]), integers.output
+
+    @torch.no_grad()
+    def taps(self, x):
+        """Floats (N, *dims) -> {node: the integers that it gives, float64 (N, *dims)}."""
+        return {node.name: y for node, y in self._walk(x)[1]}
 
     def forward(self, x):
         q, fmt = self._integers(x)
@@ -185,9 +196,13 @@ def _add_scale(module):
 
 def _layer_of(node, module):
     """A float `Layer` with the weights of its module."""
-    own = to_layer(module, node.name)
-    added = node.add_scale if node.add_scale is None else _add_scale(module).detach().cpu().numpy().copy()
-    return replace(node, chain=own.chain, scale=own.scale, bias=own.bias, add_scale=added)
+
+    def numbers(p):
+        return None if p is None else p.detach().cpu().double().numpy().copy()
+
+    chain = Chain(replace(f, values=numbers(p)) for f, p in zip(node.chain.factors, module.factors))
+    added = None if node.add_scale is None else numbers(_add_scale(module))
+    return replace(node, chain=chain, scale=numbers(module.scale), bias=numbers(module.bias), add_scale=added)
 
 
 def _power(exponent, like):
