@@ -160,7 +160,7 @@ def of_inputs(fmt, x, name="calibration data"):
 def dropped(network, integers):
     """Lines on the factors and scales whose bits `choose_formats` dropped: those of weights that it chose fill them."""
     lines = []
-    for layer, whole in zip(network.layers, integers.layers):
+    for layer, whole in zip(network.layers, integers.weighted):
         for (name, factor), own in zip(whole.stages, layer.folded):
             parts = [("weights", own.values, factor.values, factor.weights)]
             if factor.skip is not None:

@@ -239,7 +239,7 @@ def formats_of(integers):
 def check_fits(network, formats):
     """ValueError, with the first number, where a weight, scale or bias of a float network is beyond its format."""
     integers = quantise(network, formats)
-    for layer, whole in zip(network.layers, integers.layers):
+    for layer, whole in zip(network.layers, integers.weighted):
         last = whole.factors[-1]
         parts = [(f"factors.{m}", f.weights, v.values) for m, (f, v) in enumerate(zip(whole.factors, layer.folded))]
         parts += [("scale", last.skip_weights, layer.add_scale)] if last.skip is not None else []

@@ -78,10 +78,7 @@ class IntLayer(Node):
             return "has a window"
         if len(self.inputs) == 2 and not self.residual:
             return "adds another node"
-        if last.top is not None or last.table is not None:
-            return "has an activation other than ReLU"
-        unsigned = any(not fmt.signed for f in self.factors for fmt in (f.input, f.weights, f.output))
-        return "has unsigned formats" if unsigned else None
+        return None if last.top is None and last.table is None else "has an activation other than ReLU"
 
     def shape(self, shape, add=None):
         return layer_shape(self, self.factors[0].pattern.inputs, self.factors[-1].pattern.outputs, shape, add)
@@ -235,13 +232,18 @@ class IntNetwork(Graph):
 
     @property
     def layers(self):
+        """Of a row of layers over vectors; ValueError names the node that is none."""
+        return self.row("what lists layers")
+
+    @property
+    def weighted(self):
         """The nodes with weights."""
         return tuple(node for node in self.nodes if isinstance(node, IntLayer))
 
     @cached_property
     def factors(self):
         """Of all layers, in order."""
-        return tuple(f for layer in self.layers for f in layer.factors)
+        return tuple(f for layer in self.weighted for f in layer.factors)
 
     @property
     def work(self):

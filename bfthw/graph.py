@@ -131,10 +131,7 @@ class Graph:
         return self.shapes[-1].size
 
     def row(self, what):
-        """The layers, where the network is a row of layers over vectors; ValueError names the node that is none.
-
-        what: who asks, for the message.
-        """
+        """The nodes of a row of layers over vectors; ValueError, `what` takes no others, names the node that is none."""
         for k, node in enumerate(self.nodes):
             reason = node.beyond_row()
             if self.shapes[k].positions > 1 or self.shape.positions > 1:

@@ -87,7 +87,7 @@ class QuantisedNetwork(nn.Module):
             return self._formats
         formats = self._moved()
         whole = quantise(self._trained(), formats, apply_formats)
-        layers = zip(formats.layers, whole.layers)
+        layers = zip(formats.layers, whole.weighted)
         return replace(formats, layers=tuple(replace(f, bias_width=own.factors[-1].bias_width) for f, own in layers))
 
     @formats.setter
