@@ -9,7 +9,7 @@ from . import chain, packages
 from .act import Act
 from .chain import Chain, Factor, Pattern
 from .checkpoint import load, load_integers, save, save_integers
-from .golden import IntFactor, IntLayer, IntNetwork
+from .golden import IntFactor, IntLayer, IntNetwork, IntNode
 from .network import Layer, Network
 from .nodes import Gate, Max, Pick, Product, Sum
 from .qformat import QFormat
@@ -40,6 +40,7 @@ __all__ = [
     "IntFactor",
     "IntLayer",
     "IntNetwork",
+    "IntNode",
     "Layer",
     "Max",
     "Network",
