@@ -114,7 +114,9 @@ class Graph:
                 return node.shape(*shapes)
             except ValueError as error:
                 given = ", ".join(f"{self._name(s)!r} gives {shape}" for s, shape in zip(own, shapes))
-                raise ValueError(f"node {node.name!r}: {given}, {error}") from None
+                names = str(error).startswith(repr(node.name))
+                what = "layers do not chain" if names else f"node {node.name!r}"
+                raise ValueError(f"{what}: {given}, {error}") from None
 
         return tuple(shape for _, shape in self.walk(self.shape, step))
 

@@ -449,7 +449,7 @@ MAP = (6, 5, 4)
 @pytest.mark.parametrize(
     "nodes, text",
     [
-        ([A, dense(8, 4, "b")], "node 'b': 'a' gives 6x5x4, 'b' takes 8 in channels"),
+        ([A, dense(8, 4, "b")], "layers do not chain: 'a' gives 6x5x4, 'b' takes 8 in channels"),
         (
             [A, dense(32, 4, "b", window=Window(3))],
             "'a' gives 6x5x4, 'b' takes 32 in channels, a window of 9 has 36 of 4; a chain of 36 would fit",
