@@ -4,7 +4,7 @@ import warnings
 
 from .calibrate import Calibration
 from .check import QuantisationWarning, check
-from .choose import GUARD, _Stage, choose_formats, weight_format
+from .choose import choose_formats, weight_format
 from .formats import (
     FactorFormats,
     Formats,
@@ -22,11 +22,9 @@ from .noise import output_sqnr, report
 from .settings import Settings
 
 __all__ = [  # all of it is asked for here
-    "GUARD",
     "FactorFormats",
     "Formats",
     "LayerFormats",
-    "_Stage",
     "apply_formats",
     "check_fits",
     "checked",

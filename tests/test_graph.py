@@ -609,13 +609,23 @@ def test_a_norm_behind_an_addition_scales_it():
 
 
 def test_bounds_count_what_stands_outside():
-    """Inputs of 0 to 1 and 5 outside: what the border sees must fit the format chosen without data."""
-    window = Window(3, padding=1, outside=(5.0, 5.0))
-    layer = Layer(chain=Chain([Factor(np.ones((1, 1, 9, 2)))]), window=window)
-    network = Network([layer], (3, 3, 2))
-    integers = quantise(network, choose_formats(network, Settings(input_frac=4)))
+    """A map of up to 2.05 in a format that ends at 4, with 3.9 outside: 9 * 0.86 * 2.05 < 16, a corner has 23.8."""
+    first = Layer(name="a", chain=Chain([Factor(np.full((1, 1, 1, 2), 0.256))]))
+    window = Window(3, padding=1, outside=(3.9, 3.9))
+    second = Layer(name="b", chain=Chain([Factor(np.full((1, 1, 9, 2), 0.86))]), window=window)
+    integers = quantise(network := Network([first, second], (3, 3, 2)), choose_formats(network, Settings(input_frac=4)))
     for stage, acc, y in integers.accumulators(np.full((1, 3, 3, 2), integers.input.hi)):
-        assert not stage.saturated(acc).any() and y.max() > 0.5 * integers.output.hi
+        assert not stage.saturated(acc).any() and stage.output.dequantise(y).max() > 2
+    assert stage.output.frac == integers.nodes[0].output.frac - 3
+
+
+def test_what_an_activation_removes_is_no_noise():
+    """Sums of up to 8 in a format that ends at 2, and as many of down to -8, which a ReLU removes."""
+    layer = dense(4, 4, "a", relu=True)
+    own = LayerFormats(factors=(FactorFormats(weights=QFormat(2, 0), output=QFormat(9, 7, signed=False)),))
+    network, x = Network(layers=[layer]), np.random.default_rng(0).integers(-64, 64, (50, 4)) / 32
+    integers = quantise(network, Formats(input=QFormat(8, 5), layers=(own,)))
+    assert report(network, integers, x)[1].cause == "saturation"
 
 
 @pytest.mark.parametrize("act", ["relu6", "hswish", None])
