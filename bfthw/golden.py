@@ -7,7 +7,7 @@ from .chain import patterns
 from .graph import BEFORE, Graph, Node
 from .intfactor import IntFactor
 from .network import layer_shape, sized
-from .qformat import QFormat, rescale
+from .qformat import QFormat, product_bits, rescale
 from .window import Shape, Window, to_map, to_value
 
 __all__ = ["IntFactor", "IntLayer", "IntNetwork", "IntNode", "short_stage"]
@@ -149,7 +149,7 @@ class IntNode(Node):
     def acc_width(self):
         """Bits of the aligned inputs, or of their products, or of the sums of those, with the rounding constant."""
         if self.node.multiplies:
-            width = sum(fmt.operand for fmt in self.formats)
+            width = product_bits(*self.formats)
         else:
             width = max(fmt.operand + self.acc_frac - fmt.frac for fmt in self.formats)
         width = max(width + self.node.carries, self.shift + 1) + (self.shift > 0)

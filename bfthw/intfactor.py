@@ -6,7 +6,7 @@ import numpy as np
 
 from .act import Table
 from .chain import Indexed, apply, interval, pattern_of
-from .qformat import QFormat, rescale
+from .qformat import QFormat, product_bits, rescale
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -120,16 +120,16 @@ class IntFactor:
 
     @property
     def dot_width(self):
-        """Bits of the exact dot product: w_x + w_v + ceil(log2 c), one more for each format without a sign."""
-        return self.input.operand + self.weights.operand + (self.pattern.c - 1).bit_length()
+        """Bits of the exact dot product: w_x + w_v + ceil(log2 c), one more where neither has a sign."""
+        return product_bits(self.input, self.weights) + (self.pattern.c - 1).bit_length()
 
     @property
     def acc_width(self):
         """Bits that hold the aligned sum of all parts, the rounding constant included, whatever the integers are."""
         parts = [self.dot_width + int(np.max(self.dot_shift))]
         if self.skip_input:
-            weights = self.skip_weights.operand if self.skip_weights else 0
-            parts.append(self.skip_input.operand + weights + self.skip_shift)
+            factors = [self.skip_input] + [self.skip_weights] * (self.skip is not None)
+            parts.append(product_bits(*factors) + self.skip_shift)
         if self.bias_width:
             parts.append(self.bias_width)
         if self.shift > 0:

@@ -101,6 +101,14 @@ class QFormat:
         return q
 
 
+def product_bits(*formats):
+    """Bits of a signed number that holds each product of numbers of these formats, one of each.
+
+    (2^a - 1) 2^(b-1) of an unsigned and a signed one is below 2^(a+b-1); where no format has a sign, there is one more.
+    """
+    return sum(fmt.width for fmt in formats) + (not any(fmt.signed for fmt in formats))
+
+
 def rescale(acc, shift):
     """Drop `shift` fraction bits of an int64 array, halves up; a negative shift adds bits.
 

@@ -133,6 +133,22 @@ def test_accumulator_width_holds_the_most_negative_products(c, bits):
     assert factor.accumulate(np.full((1, c), -128)) == c * 2**14 <= 2 ** (factor.acc_width - 1) - 1
 
 
+@pytest.mark.parametrize("c", [1, 2, 3, 4])
+@pytest.mark.parametrize("x_signed, w_signed", [(False, True), (False, False), (True, False)])
+def test_accumulator_width_without_signs(c, x_signed, w_signed):
+    """The largest sum in the fewest bits: 8 + 8 for one product, one more where neither has a sign."""
+    x, w = QFormat(8, 7, signed=x_signed), QFormat(8, 7, signed=w_signed)
+    ends = [(a, b) for a in (x.lo, x.hi) for b in (w.lo, w.hi)]
+    a, b = max(ends, key=lambda pair: abs(pair[0] * pair[1]))
+    factor = IntFactor(values=np.full((1, 1, c, 1), b), input=x, weights=w, output=QFormat(8, 14))
+    total = int(factor.accumulate(np.full((1, c), a))[0, 0])
+    assert factor.dot_width == 16 + (c - 1).bit_length() + (not x_signed and not w_signed)
+    assert -(2 ** (factor.acc_width - 1)) <= total <= 2 ** (factor.acc_width - 1) - 1
+    if c in (1, 2, 4):  # and not in fewer
+        fewer = factor.dot_width - 2
+        assert not -(2**fewer) <= total <= 2**fewer - 1
+
+
 @pytest.mark.parametrize("seed", range(5), ids="seed-{}".format)
 def test_bounds_are_reached(seed):
     rng = np.random.default_rng(seed)

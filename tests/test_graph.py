@@ -386,7 +386,7 @@ def test_bits_of_nodes_hold_the_most_that_there_is():
         (Sum(window=Window(4)), (eight,), (most,), 13),
         (Max(window=Window(4)), (eight,), (most,), 9),
         (Pick(inputs=("a", "b")), (eight, QFormat(8, 5)), (most, most // 2), 11),
-        (Gate(inputs=("a", "b")), (eight, eight), (most, most[:, 0, 0]), 18),
+        (Gate(inputs=("a", "b")), (eight, eight), (most, most[:, 0, 0]), 17),
     ):
         whole = IntNode(node=node, formats=formats, output=QFormat(8, max(f.frac for f in formats)))
         acc = whole.accumulate(*inputs)
