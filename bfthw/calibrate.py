@@ -50,7 +50,7 @@ def unusual(vectors):
 
 
 def least_squares(width, values, quantised=None, signed=True):
-    """The format of `width` bits, with a sign or without, with the least squared error on floats, the coarsest of equals.
+    """The format of `width` bits with the least squared error on floats, the coarsest of equals.
 
     quantised: format -> what it makes of the values; None: rounded and saturated. Every number of fraction bits is
     tried, from the finest format that saturates nothing (a coarser one is no better: its numbers are among those of the
@@ -76,7 +76,8 @@ class Calibration:
         self.network = network
         self.vectors = check_vectors(vectors, network.shape.dims, "calibration data")
         self._parts, self._chosen = {}, {}
-        self._share = VALUES // (2 + sum(len(node.chain.factors) if isinstance(node, Layer) else 1 for node in network.nodes))
+        kept = (len(node.chain.factors) + 1 if isinstance(node, Layer) else 1 for node in network.nodes)
+        self._share = VALUES // (1 + sum(kept))
         with np.errstate(over="ignore", invalid="ignore"):
             self.wanted = network.sliced(self.vectors, self._see)
         if not np.isfinite(self.wanted).all():

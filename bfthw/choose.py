@@ -90,7 +90,7 @@ class _Stage:
         return min(MOST, self.width)
 
     def integers(self, weights, skip, output, table):
-        """(IntFactor, what leaves it). output, table: formats, or None, which means: the finest that hold the bounds."""
+        """(IntFactor, what leaves it). output, table: formats; None means: the finest that hold the bounds."""
         # bounds of the accumulator are wanted first; for them any output format does, say one that drops nothing
         draft = output or QFormat(self.width, self.x.format.frac + weights.frac)
         own = FactorFormats(weights=weights, output=draft, rows=self.rows)

@@ -222,9 +222,8 @@ class IntNetwork(Graph):
             for source, fmt in zip(place, node.formats):
                 given = self.nodes[source - 1].output if source else self.input
                 if given != fmt:
-                    raise ValueError(
-                        f"layer {self._name(source)!r} gives another format than {node.name!r} takes: {given}, not {fmt}"
-                    )
+                    what = f"layer {self._name(source)!r} gives another format than {node.name!r} takes"
+                    raise ValueError(f"{what}: {given}, not {fmt}")
 
     def __repr__(self):
         names = ", ".join(node.name for node in self.nodes)

@@ -38,9 +38,8 @@ class Node:
         least, most = self.takes
         if not least <= len(inputs) <= most:
             wanted = least if least == most else f"{least} or {most}" if most < 1000 else f"{least} or more"
-            raise ValueError(
-                f"node {self.name!r} ({type(self).__name__}) takes {wanted} input{'s' * (wanted != 1)}, got {len(inputs)}"
-            )
+            what = f"node {self.name!r} ({type(self).__name__})"
+            raise ValueError(f"{what} takes {wanted} input{'s' * (wanted != 1)}, got {len(inputs)}")
 
     def __repr__(self):
         return f"<{type(self).__name__} {self.name}>"
@@ -133,7 +132,7 @@ class Graph:
         return self.shapes[-1].size
 
     def row(self, what):
-        """The nodes of a row of layers over vectors; ValueError, `what` takes no others, names the node that is none."""
+        """The nodes of a row of layers over vectors; ValueError, `what` takes no others, names what is none."""
         for k, node in enumerate(self.nodes):
             reason = node.beyond_row()
             if self.shapes[k].positions > 1 or self.shape.positions > 1:

@@ -93,7 +93,8 @@ class Pick(Node):
             for axis in ("height", "width"):
                 _same(axis, getattr(first, axis), getattr(shape, axis), "inputs side by side agree")
         if self.index is not None and self.index.max() >= there:
-            raise ValueError(f"in channels the index must be 0 to {there - 1}, the inputs' channels, got {self.index.max()}")
+            most = self.index.max()
+            raise ValueError(f"in channels the index must be 0 to {there - 1}, the inputs' channels, got {most}")
         return first._replace(channels=there if self.index is None else len(self.index))
 
     def bounds(self, *ends):
@@ -141,8 +142,8 @@ class Product(Node):
             _same(axis, 1, getattr(matrix, axis), "a matrix is a vector")
         if matrix.channels % shape.channels:
             raise ValueError(
-                f"in channels a matrix of {matrix.channels} numbers has no rows for {shape.channels} channels; a multiple "
-                f"of {shape.channels} would fit"
+                f"in channels a matrix of {matrix.channels} numbers has no rows for {shape.channels} channels; a "
+                f"multiple of {shape.channels} would fit"
             )
         return shape._replace(channels=matrix.channels // shape.channels)
 

@@ -3,7 +3,7 @@
 A map is (H, W, C), channels last; a vector is a map of one position. Arrays of N maps are (N, H, W, C), of N vectors
 (N, C). A window turns each output position into a vector of K·C numbers, K = kh·kw:
 
-    element (g*K + t)*q + j  of output position (v, u)  is channel g*q + j at  y = v*sh - top + ky,  x = u*sw - left + kx
+    element (g*K + t)*q + j  of position (v, u)  is channel g*q + j  at  y = v*sh - top + ky,  x = u*sw - left + kx
 
 with blocks of q channels and taps t = ky*kw + kx (order "ky") or kx*kh + ky ("kx").
 """
@@ -125,8 +125,8 @@ class Window:
             )
         if self.outside and len(self.outside) != shape.channels:
             raise ValueError(
-                f"in channels Window.outside has {len(self.outside)} numbers, the map {shape.channels} channels; one for "
-                "each would fit"
+                f"in channels Window.outside has {len(self.outside)} numbers, the map {shape.channels} channels; one "
+                "for each would fit"
             )
         return Shape(*sizes, self.taps * shape.channels)
 

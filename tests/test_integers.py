@@ -191,12 +191,14 @@ def test_a_file_against_the_book_is_refused(tmp_path, text):
 def test_formats_without_a_sign_come_back(tmp_path):
     network = random_network(1)
     settings = Settings(unsigned=True, activation_bits=9)
-    integers = compile(network, settings=settings, calibration=np.random.default_rng(0).uniform(size=(50, network.inputs)))
+    x = np.random.default_rng(0).uniform(size=(50, network.inputs))
+    integers = compile(network, settings=settings, calibration=x)
     assert not integers.input.signed and any(not f.output.signed for f in integers.factors)
     save_integers(integers, tmp_path / "x.npz")
     again = load_integers(tmp_path / "x.npz")
     for one, two in zip(again.factors, integers.factors):
-        assert (one.input, one.weights, one.output, one.skip_input) == (two.input, two.weights, two.output, two.skip_input)
+        for key in ("input", "weights", "output", "skip_input"):
+            assert getattr(one, key) == getattr(two, key)
     q = np.random.default_rng(1).integers(0, integers.input.hi + 1, (30, network.inputs))
     assert np.array_equal(again(q), integers(q))
     trained = Network(layers=network.layers, formats=formats_of(integers))

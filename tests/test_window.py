@@ -139,9 +139,18 @@ def test_the_index_rule_word_by_word(block, order):
         (lambda: Window(3, outside=1), "Window.outside must be 0 or a number for each channel, got 1"),
         (lambda: Window(3, outside=(1, np.nan)), "Window.outside must be 0 or a finite number for each channel"),
         (lambda: Window(3, outside="0"), "Window.outside must be 0 or a finite number"),
-        (lambda: Window(5).shape(Shape(4, 9, 1)), "in height a window of 5 does not fit into 4 with 0 of padding; one of 4"),
-        (lambda: Window(5, padding=(9, 0)).shape(Shape(1, 2, 1)), "in width .* one of 2 at most would, or 3 of padding"),
-        (lambda: Window(1, block=4).shape(Shape(1, 1, 6)), "in channels a block of 4 does not divide 6; one of 2 would"),
+        (
+            lambda: Window(5).shape(Shape(4, 9, 1)),
+            "in height a window of 5 does not fit into 4 with 0 of padding; one of 4",
+        ),
+        (
+            lambda: Window(5, padding=(9, 0)).shape(Shape(1, 2, 1)),
+            "in width .* one of 2 at most would, or 3 of padding",
+        ),
+        (
+            lambda: Window(1, block=4).shape(Shape(1, 1, 6)),
+            "in channels a block of 4 does not divide 6; one of 2 would",
+        ),
         (lambda: Window(1, outside=(1, 2)).shape(Shape(1, 1, 3)), "Window.outside has 2 numbers, the map 3 channels"),
         (lambda: Shape.of((1, 2)), r"a shape is \(height, width, channels\), positive integers, got \(1, 2\)"),
         (lambda: Shape.of((1, 2, 0.5)), "a shape is .* positive integers"),
