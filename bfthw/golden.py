@@ -257,7 +257,7 @@ class IntNetwork(Graph):
         """(name, IntFactor or IntNode) of all that rounds, in order: `<layer>.factors.<m>`, or a node's name."""
         return tuple(stage for node in self.nodes for stage in node.stages)
 
-    @property
+    @cached_property
     def names(self):
         return tuple(name for name, _ in self.stages)
 
