@@ -29,8 +29,10 @@ from bfthw.check import check
 from bfthw.formats import FactorFormats, Formats, LayerFormats, formats_of
 from bfthw.line import behind
 from bfthw.network import equalise
+from bfthw.noise import output_sqnr
 from bfthw.qat import QuantisedNetwork
-from bfthw.quantize import choose_formats, quantise
+from bfthw.quantize import choose_formats, prepare, quantise
+from bfthw.search import search
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SEEDS = pytest.mark.parametrize("seed", [*range(8), *range(WILD, WILD + 8)], ids="seed-{}".format)
@@ -242,3 +244,20 @@ def test_own_noise_is_that_of_the_stage(act):
     got, wanted = integers.predict(x), network(x)
     assert first.sqnr == np.inf and row.cause == "rounding"
     assert row.own == pytest.approx(row.sqnr) == 10 * np.log10(np.square(wanted).sum() / np.square(got - wanted).sum())
+
+
+def test_a_search_spends_its_bits_on_a_graph():
+    rng = np.random.default_rng(5)
+    conv = Chain([Factor(rng.normal(size=(1, 4, 9, 1)))])
+    nodes = [
+        Layer(name="conv", chain=conv, window=Window(3, padding=1), act="relu6"),
+        Layer(name="mixed", chain=Chain([Factor(rng.normal(size=(1, 4, 4, 1)))]), add="conv", act="hswish"),
+        Sum(name="sum", window=Window(5)),
+        dense(4, 3, "last"),
+    ]
+    network, x = Network(nodes, (5, 5, 1)), rng.uniform(size=(20, 5, 5, 1))
+    found = search(network, x, rom_bits=300)
+    assert len(found.bits) == 3 and found.rom_bits <= 300 and found.sqnr >= found.uniform[1]
+    prepared, formats = prepare(network, settings=found.settings, calibration=x)
+    assert tuple(f.weights.width for own in formats.layers for f in own.factors) == found.bits
+    assert output_sqnr(quantise(prepared, formats), x, prepared(x)) == pytest.approx(found.sqnr)
