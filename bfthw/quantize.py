@@ -4,8 +4,8 @@ import warnings
 
 from .calibrate import Calibration
 from .check import QuantisationWarning, check
-from .choose import choose_formats, weight_format
-from .formats import (
+from .choose import choose_formats, weight_format  # noqa: F401 (asked for here)
+from .formats import (  # noqa: F401 (asked for here)
     FactorFormats,
     Formats,
     LayerFormats,
@@ -18,27 +18,8 @@ from .formats import (
     row_exponents,
 )
 from .network import equalise
-from .noise import output_sqnr, report
+from .noise import output_sqnr, report  # noqa: F401 (asked for here)
 from .settings import Settings
-
-__all__ = [  # all of it is asked for here
-    "FactorFormats",
-    "Formats",
-    "LayerFormats",
-    "apply_formats",
-    "check_fits",
-    "checked",
-    "choose_formats",
-    "compile",
-    "finish",
-    "formats_of",
-    "prepare",
-    "quantise",
-    "quantise_factor",
-    "report",
-    "row_exponents",
-    "weight_format",
-]
 
 
 def compile(network, *, settings=None, calibration=None, formats=None, allow_constant=False):
