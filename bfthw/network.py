@@ -36,6 +36,8 @@ class Layer(Node):
         if relu is not None:
             act = RELU if relu else None
         if add is not None:
+            if residual:
+                raise ValueError(f"layer {name!r}: a residual adds the layer's own input, not {add!r}: one or the other")
             inputs = (*_tuple(inputs)[:1], add)
         if residual is not None:
             inputs, add_scale = _tuple(inputs)[:1] * (1 + bool(residual)), scale if residual else None

@@ -94,6 +94,7 @@ def test_graphs_that_do_not_fit_name_node_axis_and_what_would(nodes, text):
         (lambda: Max(name="../x", window=Window(2)), "name must be words"),
         (lambda: Pick(index=[[0]]), "index must be integers of 0 or more"),
         (lambda: Pick(index=[-1]), "index must be integers of 0 or more"),
+        (lambda: dense(2, 2, "a", add="b", residual=True), "adds the layer's own input, not 'b': one or the other"),
         (lambda: dense(2, 2, "a", add_scale=np.ones(2)), "Layer.add_scale goes with a second input"),
         (
             lambda: dense(2, 2, "a", add="b", add_scale=np.ones(3)),
