@@ -6,13 +6,16 @@
 from importlib import import_module
 
 from . import chain, packages
+from .act import Act
 from .chain import Chain, Factor, Pattern
 from .checkpoint import load, load_integers, save, save_integers
-from .golden import IntFactor, IntLayer, IntNetwork
+from .golden import IntFactor, IntLayer, IntNetwork, IntNode
 from .network import Layer, Network
+from .nodes import Gate, Max, Pick, Product, Sum
 from .qformat import QFormat
 from .quantize import compile, report
 from .settings import Settings, make_settings
+from .window import Shape, Window
 
 __version__ = "0.1.0"
 packages.find()
@@ -28,6 +31,7 @@ def __getattr__(name):
 
 
 __all__ = [
-    "Chain", "Factor", "IntFactor", "IntLayer", "IntNetwork", "Layer", "Network", "Pattern", "QFormat", "Settings",
-    "chain", "compile", "load", "load_integers", "make_settings", "report", "save", "save_integers",
+    "Act", "Chain", "Factor", "Gate", "IntFactor", "IntLayer", "IntNetwork", "IntNode", "Layer", "Max", "Network",
+    "Pattern", "Pick", "Product", "QFormat", "Settings", "Shape", "Sum", "Window", "chain", "compile", "load",
+    "load_integers", "make_settings", "report", "save", "save_integers",
 ]

@@ -1,23 +1,28 @@
 """Formats that follow numbers: what a float network makes of calibration data, and its weights."""
 
+from itertools import count
+
 import numpy as np
 
+from .network import Layer
 from .qformat import QFormat
 
 OCTAVES = 24  # how far below the largest magnitude a format is looked for
+VALUES = 1 << 26  # of all stages together that are kept, at most
 
 
 def check_vectors(x, size, name):
-    """Finite real vectors (N, size) as float64; TypeError or ValueError otherwise."""
+    """Finite real vectors (N, size), or maps of a size (H, W, C), as float64; TypeError or ValueError otherwise."""
     x = np.asarray(x)
     if x.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be real numbers, got dtype {x.dtype}")
-    if x.ndim != 2 or x.shape[1] != size or not len(x):
-        raise ValueError(f"{name} must have shape (N, {size}), got {x.shape}")
+    dims = (size,) if isinstance(size, int) else size
+    if x.ndim < 2 or x.shape[1:] != dims or not len(x):
+        raise ValueError(f"{name} must have shape (N, {', '.join(map(str, dims))}), got {x.shape}")
     if not np.isfinite(x).all():
-        row, column = np.argwhere(~np.isfinite(x))[0]
-        found = f"{x[row, column]} in row {row}, column {column}"
-        raise ValueError(f"{name} must be finite, found NaN or infinity: {found}")
+        row, *at = np.argwhere(~np.isfinite(x))[0].tolist()
+        place = f"column {at[0]}" if len(at) == 1 else f"place {tuple(at)}"
+        raise ValueError(f"{name} must be finite, found NaN or infinity: {x[(row, *at)]} in row {row}, {place}")
     return x.astype(np.float64)
 
 
@@ -44,7 +49,7 @@ def unusual(vectors):
     return [], [f"calibration data: {counted(still, 'input')} never vary: number {which(still)}"]
 
 
-def least_squares(width, values, quantised=None):
+def least_squares(width, values, quantised=None, signed=True):
     """The format of `width` bits with the least squared error on floats, the coarsest of equals.
 
     quantised: format -> what it makes of the values; None: rounded and saturated. Every number of fraction bits is
@@ -53,40 +58,78 @@ def least_squares(width, values, quantised=None):
     section 3.1, with steps that are powers of two.)
     """
     quantised = quantised or (lambda fmt: fmt.dequantise(fmt.quantise(values)))
-    coarsest = QFormat.covering(width, values.min(), values.max())
+    coarsest = QFormat.covering(width, values.min(), values.max(), signed)
     if not values.any():
         return coarsest
-    candidates = (QFormat(width, coarsest.frac + octave) for octave in range(OCTAVES))
+    candidates = (QFormat(width, coarsest.frac + octave, signed) for octave in range(OCTAVES))
     return min(candidates, key=lambda fmt: np.square(quantised(fmt) - values).sum())
 
 
 class Calibration:
-    """Floats (N, inputs) and what a float network makes of them; each format of it is chosen once."""
+    """Floats (N, *dims) and what a float network makes of them; each format of it is chosen once.
+
+    wanted: what the network should give, (N, outputs). taps: of the input and of every stage in order, what it gave;
+    where that is very much, an even share of it and the extremes. before: by stage, what a table's input would be.
+    """
 
     def __init__(self, network, vectors):
         self.network = network
-        self.vectors = check_vectors(vectors, network.inputs, "calibration data")
+        self.vectors = check_vectors(vectors, network.shape.dims, "calibration data")
+        self._parts, self._chosen = {}, {}
+        kept = (len(node.chain.factors) + 1 if isinstance(node, Layer) else 1 for node in network.nodes)
+        self._share = VALUES // (1 + sum(kept))
         with np.errstate(over="ignore", invalid="ignore"):
-            self.taps = [self.vectors, *network.taps(self.vectors)]
-        if not np.isfinite(self.taps[-1]).all():
+            self.wanted = network.sliced(self.vectors, self._see)
+        if not np.isfinite(self.wanted).all():
             raise ValueError("the float network gives infinity or NaN on the calibration data")
-        self._chosen = {}
+        found = {key: parts[0] if len(parts) == 1 else np.concatenate(parts) for key, parts in self._parts.items()}
+        self.taps = [found[stage, False] for stage in range(len(found)) if (stage, False) in found]
+        self.before = {stage: values for (stage, before), values in found.items() if before}
+        del self._parts
 
-    @property
-    def wanted(self):
-        """What the network should give, (N, outputs)."""
-        return self.taps[-1]
+    def _see(self, x):
+        """The outputs for a slice, after what each stage gave is kept."""
+        stages = count(1)
 
-    def format(self, stage, width, settings):
-        """The output format of a stage, counted from 1, or of the input, 0, by the settings' method."""
+        def step(node, *xs):
+            *head, y = node.sums(*xs) if isinstance(node, Layer) else [node(*xs)]
+            for value in head:
+                self._keep((next(stages), False), value)
+            stage = next(stages)
+            if isinstance(node, Layer) and node.act is not None:
+                if not node.act.clamps:
+                    self._keep((stage, True), y)
+                y = node.act(y)
+            self._keep((stage, False), y)
+            return y
+
+        self._keep((0, False), x)
+        for _, y in self.network.walk(x, step):
+            pass
+        return y
+
+    def _keep(self, key, values):
+        step = -(-values[0].size * len(self.vectors) // self._share)
+        if step > 1:
+            flat = values.reshape(-1)
+            values = np.concatenate([flat[::step], [flat.min(), flat.max()]])
+        self._parts.setdefault(key, []).append(values)
+
+    def format(self, stage, width, settings, signed=True, before=False):
+        """The output format of a stage, counted from 1, or of the input, 0, by the settings' method.
+
+        before: of what goes into its table.
+        """
+        values = self.before[stage] if before else self.taps[stage]
 
         def choose():
             if settings.calibration_method == "least-squares":
-                return least_squares(width, self.taps[stage])
-            reach = np.percentile(self.taps[stage], [100 - settings.percentile, settings.percentile])
-            return QFormat.covering(width, *map(float, reach))
+                return least_squares(width, values, signed=signed)
+            reach = np.percentile(values, [100 - settings.percentile, settings.percentile])
+            return QFormat.covering(width, *map(float, reach), signed)
 
-        return self.once(("output", stage, width, settings.calibration_method, settings.percentile), choose)
+        how = settings.calibration_method, settings.percentile
+        return self.once(("output", stage, width, *how, signed, before), choose)
 
     def once(self, key, choose):
         """What `choose()` gave the first time it was asked for by this key."""

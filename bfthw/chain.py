@@ -128,14 +128,15 @@ def pattern_of(values, support=None, owner="values"):
 
 
 def apply(values, x, support=None):
-    """values (a, b, c, d) on x (N, inputs) -> (N, a*b*d), in the dtype of the arguments (int64 stays exact)."""
+    """values (a, b, c, d) on x (..., inputs) -> (..., a*b*d), in the dtype of the arguments (int64 stays exact)."""
     a, b, c, d = values.shape
     inputs = pattern_of(values, support).inputs
-    if x.ndim != 2 or x.shape[1] != inputs:
+    if x.ndim < 2 or x.shape[-1] != inputs:
         raise ValueError(f"vectors must have shape (N, {inputs}), got {x.shape}")
     if support is not None:
-        return sum(values[:, 0, k, 0] * x[:, support.index[:, k]] for k in range(c))
-    return np.einsum("ijkl,nikl->nijl", values, x.reshape(-1, a, c, d)).reshape(-1, a * b * d)
+        return sum(values[:, 0, k, 0] * x[..., support.index[:, k]] for k in range(c))
+    y = np.einsum("ijkl,nikl->nijl", values, x.reshape(-1, a, c, d))
+    return y.reshape(*x.shape[:-1], a * b * d)
 
 
 def interval(values, lo, hi, support=None):

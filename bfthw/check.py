@@ -60,7 +60,8 @@ class Check:
 
 
 def measure(wanted, got):
-    """Measured of floats (N, n) and what integers give in their place."""
+    """Measured of floats (N, n), or (N, H, W, C), and what integers give in their place."""
+    wanted, got = (values.reshape(len(values), -1) for values in (wanted, got))
     error, power = np.square(got - wanted).sum(axis=0), np.square(wanted - wanted.mean(axis=0)).sum(axis=0)
     varies = np.ptp(wanted, axis=0) > RESOLUTION * np.abs(wanted).max(axis=0)
     each = [decibels(*pair) if own else np.nan for own, *pair in zip(varies, power, error)]
@@ -83,7 +84,7 @@ def random_vectors(fmt, inputs, count, seed=SEED):
     The smaller ones come in turn from the whole, a half ... a 32nd of the range, positive, and then with both signs.
     """
     rng = np.random.default_rng(seed)
-    kinds = [(lo * (fmt.hi >> n), fmt.hi >> n) for lo in (0, -1) for n in range(6)]
+    kinds = [(max(fmt.lo, lo * (fmt.hi >> n)), fmt.hi >> n) for lo in (0, -1) for n in range(6)]
     lo, hi = np.array(kinds)[np.arange(count) % len(kinds), :, None].transpose(1, 0, 2)
     ranges = (fmt.lo, fmt.hi), (lo, hi)
     return [fmt.dequantise(rng.integers(*ends, (count, inputs), endpoint=True)) for ends in ranges]
@@ -97,21 +98,22 @@ def check(network, integers, *, calibration=None, again=None, settings=None):
     again: (Settings, calibration) -> IntNetwork, tries what may help; None where formats were given or trained for.
     Those are asked for constant outputs alone: training counts on the integers, not on the floats.
     """
-    work = sum(f.values.size for f in integers.factors)
-    wide, smaller = random_vectors(integers.input, network.inputs, int(np.clip(WORK // work, 16, VECTORS)))
+    work = integers.work
+    random = random_vectors(integers.input, network.inputs, int(np.clip(WORK // work, 16, VECTORS)))
+    wide, smaller = (x.reshape(len(x), *network.shape.dims) for x in random)
     blind, lines, notes = compare(network, integers, np.concatenate([wide, smaller])), [], []
     if calibration is None:
         x, name = wide, "random vectors"
         seen = compare(network, integers, x)
         constant, useless = blind.constant, blind.all_constant
     else:
-        data, name = check_vectors(calibration, network.inputs, "calibration data"), "the calibration data"
+        data, name = check_vectors(calibration, network.shape.dims, "calibration data"), "the calibration data"
         x = data[:: -(-len(data) // int(np.clip(WORK // work, 16, ROWS)))]
         seen = compare(network, integers, x)
         still = np.isnan(seen.each)
         constant = np.where(still, blind.constant, seen.constant)
         useless = blind.all_constant if still.all() else seen.all_constant
-        lines, notes = unusual(data)
+        lines, notes = unusual(data.reshape(len(data), -1))
         lines += of_inputs(integers.input, x)
     problems = []
     if constant.any():
@@ -157,12 +159,12 @@ def of_inputs(fmt, x, name="calibration data"):
 
 def dropped(network, integers):
     """Lines on the factors and scales whose bits `choose_formats` dropped: those of weights that it chose fill them."""
-    lines, factors = [], iter(zip(integers.names, integers.factors))
-    for layer in network.layers:
-        for name, factor, own in ((*next(factors), own) for own in layer.folded):
+    lines = []
+    for layer, whole in zip(network.layers, integers.weighted):
+        for (name, factor), own in zip(whole.stages, layer.folded):
             parts = [("weights", own.values, factor.values, factor.weights)]
             if factor.skip is not None:
-                parts.append(("residual's scale", layer.scale, factor.skip, factor.skip_weights))
+                parts.append(("residual's scale", layer.add_scale, factor.skip, factor.skip_weights))
             for what, floats, ints, fmt in parts:
                 unused = fmt.width - 1 - int(np.abs(ints).max()).bit_length()
                 if unused > 0 and floats.any():

@@ -323,7 +323,7 @@ def save(network, path):
     float32 where that is exact, float64 elsewhere. The file appears whole or not at all.
     """
     arrays = {}
-    for layer in network.layers:
+    for layer in network.row(f"{path}: a checkpoint"):
         for m, factor in enumerate(layer.chain.factors):
             arrays[f"{layer.name}.factors.{m}"] = _narrow(factor.values)
             if factor.support is not None:

@@ -3,184 +3,195 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
+from .chain import patterns
+from .graph import BEFORE, Graph, Node
+from .intfactor import IntFactor
+from .network import layer_shape, sized
+from .qformat import QFormat, product_bits, rescale
+from .window import Shape, Window, to_map, to_value
 
-from .chain import Indexed, apply, check_name, interval, pattern_of, patterns
-from .qformat import QFormat, rescale
+__all__ = ["IntFactor", "IntLayer", "IntNetwork", "IntNode", "short_stage"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class IntFactor:
-    """One integer factor and the single requantisation that ends it.
+class IntLayer(Node):
+    """A window and integer factors in order; where the last one has a `skip_input`, the second input joins it there.
 
-    y = saturate(round(acc * 2**-shift)), then max(y, 0) where `relu`, with everything aligned to `acc_frac`:
-
-        acc = (sum_k values * x) << dot_shift  +  (skip * x0) << skip_shift  +  bias
-
-    values (a, b, c, d) in `weights`, of `support` where that is not their shape; exponents (a, b, d), 0 or more, are
-    extra fraction bits of a row's weights. bias: (outputs,), integers at acc_frac, in `bias_width` bits. x0: the
-    layer's input, in `skip_input`, where there is a residual; skip: (outputs,) in `skip_weights`, or None for a weight
-    of one. Raises ValueError where integers do not fit their formats or the accumulator exceeds 62 bits.
+    inputs: those of a `Layer`; None: the node before, twice where the last factor has a skip_input (a residual).
     """
 
-    values: np.ndarray
-    input: QFormat
-    weights: QFormat
-    output: QFormat
-    exponents: np.ndarray | None = None
-    skip_input: QFormat | None = None
-    skip: np.ndarray | None = None
-    skip_weights: QFormat | None = None
-    bias: np.ndarray | None = None
-    bias_width: int | None = None
-    relu: bool = False
-    support: Indexed | None = None
-
-    def __post_init__(self):
-        values = self.weights.check(self.values, "IntFactor.values")
-        pattern_of(values, self.support, "IntFactor.values")
-        object.__setattr__(self, "values", values)
-        a, b, _, d = values.shape
-        if self.exponents is not None:
-            exponents = np.asarray(self.exponents)
-            if exponents.shape != (a, b, d) or exponents.dtype.kind not in "iu":
-                raise ValueError(f"IntFactor.exponents must be integers of shape {(a, b, d)}, got {exponents.shape}")
-            if exponents.min() < 0 or exponents.max() > 62:
-                raise ValueError(f"IntFactor.exponents must be 0 to 62, got {exponents.min()} to {exponents.max()}")
-            object.__setattr__(self, "exponents", exponents.astype(np.int64))
-        if (self.skip is None) != (self.skip_weights is None) or (self.skip is not None and self.skip_input is None):
-            raise ValueError("IntFactor.skip goes with skip_weights and skip_input")
-        if (self.bias is None) != (self.bias_width is None):
-            raise ValueError("IntFactor.bias goes with bias_width")
-        for key, fmt in (("skip", self.skip_weights), ("bias", self.bias_format)):
-            if (value := getattr(self, key)) is not None:
-                value = fmt.check(value, f"IntFactor.{key}")
-                if value.shape != (self.pattern.outputs,):
-                    raise ValueError(f"IntFactor.{key} must have shape ({self.pattern.outputs},), got {value.shape}")
-                object.__setattr__(self, key, value)
-        if self.acc_width > 62 or abs(self.shift) > 62:
-            raise ValueError(
-                f"integer overflow: the accumulator needs {self.acc_width} bits and a shift of {self.shift}, "
-                "62 are the limit; take narrower formats or formats nearer to each other"
-            )
-
-    def __repr__(self):
-        return f"<IntFactor {self.pattern}: {self.input} -> {self.output}>"
-
-    @property
-    def pattern(self):
-        return pattern_of(self.values, self.support)
-
-    @property
-    def bias_format(self):
-        return None if self.bias_width is None else QFormat(self.bias_width, self.acc_frac)
-
-    @property
-    def max_exponent(self):
-        return 0 if self.exponents is None else int(self.exponents.max())
-
-    @property
-    def skip_frac(self):
-        return self.skip_input.frac + (self.skip_weights.frac if self.skip_weights else 0)
-
-    @property
-    def acc_frac(self):
-        """Fraction bits at which all that meets in an output is aligned: the most of any part."""
-        dot = self.input.frac + self.weights.frac + self.max_exponent
-        return max(dot, self.skip_frac) if self.skip_input else dot
-
-    @property
-    def dot_shift(self):
-        """Left shifts that align the dot products: an int, or int64 (outputs,) with row exponents."""
-        shift = self.acc_frac - self.input.frac - self.weights.frac
-        return shift if self.exponents is None else shift - self.exponents.reshape(-1)
-
-    @property
-    def skip_shift(self):
-        return self.acc_frac - self.skip_frac
-
-    @property
-    def shift(self):
-        """Fraction bits that the requantisation drops; negative where it adds some."""
-        return self.acc_frac - self.output.frac
-
-    @property
-    def dot_width(self):
-        """Bits of the exact dot product: w_x + w_v + ceil(log2 c)."""
-        return self.input.width + self.weights.width + (self.pattern.c - 1).bit_length()
-
-    @property
-    def acc_width(self):
-        """Bits that hold the aligned sum of all parts, the rounding constant included, whatever the integers are."""
-        parts = [self.dot_width + int(np.max(self.dot_shift))]
-        if self.skip_input:
-            weights = self.skip_weights.width if self.skip_weights else 0
-            parts.append(self.skip_input.width + weights + self.skip_shift)
-        if self.bias_width:
-            parts.append(self.bias_width)
-        if self.shift > 0:
-            parts.append(self.shift + 1)
-        return max(max(parts) + (len(parts) - 1).bit_length(), self.output.width) + max(0, -self.shift)
-
-    def accumulate(self, x, x0=None):
-        """x (N, inputs), x0 (N, outputs) -> the aligned sum, int64 (N, outputs)."""
-        acc = apply(self.values, x, self.support) << self.dot_shift
-        if self.skip_input:
-            acc = acc + ((x0 if self.skip is None else x0 * self.skip) << self.skip_shift)
-        return acc if self.bias is None else acc + self.bias
-
-    def requantise(self, acc):
-        y = self.output.saturate(rescale(acc, self.shift))
-        return np.maximum(y, 0) if self.relu else y
-
-    def saturated(self, acc):
-        """Where the requantisation clips; what a ReLU removes anyway is no saturation."""
-        y = rescale(acc, self.shift)
-        return (y > self.output.hi) | ((y < self.output.lo) & (not self.relu))
-
-    def __call__(self, x, x0=None):
-        return self.requantise(self.accumulate(x, x0))
-
-    def bounds(self, lo, hi, lo0=None, hi0=None):
-        """Bounds (inputs,) of each input and (outputs,) of each x0 -> exact bounds of each accumulator."""
-        low, high = (end[0] << self.dot_shift for end in interval(self.values, lo, hi, self.support))
-        if self.skip_input:
-            w = np.int64(1) if self.skip is None else self.skip
-            low = low + (np.minimum(lo0 * w, hi0 * w) << self.skip_shift)
-            high = high + (np.maximum(lo0 * w, hi0 * w) << self.skip_shift)
-        bias = 0 if self.bias is None else self.bias
-        return low + bias, high + bias
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class IntLayer:
-    """Integer factors in order; where the last one has a `skip_input`, the layer's input joins it there."""
-
     factors: tuple
-    name: str = "0"
+    inputs: tuple | None = None
+    window: Window | None = None
+
+    takes = 1, 2
 
     def __post_init__(self):
-        check_name(self.name)
         factors = tuple(self.factors)
         object.__setattr__(self, "factors", factors)
+        adds = bool(factors) and factors[-1].skip_input is not None
+        if self.inputs is None:
+            object.__setattr__(self, "inputs", (BEFORE,) * (1 + adds))
+        super().__post_init__()
         patterns(f.pattern for f in factors)
         for m, (before, after) in enumerate(zip(factors, factors[1:])):
             owner = f"factor {m} of layer {self.name!r}"
             if before.output != after.input:
                 raise ValueError(f"{owner} gives {before.output}, the next takes {after.input}")
-            if before.skip_input or before.bias is not None or before.relu:
+            if before.skip_input or before.bias is not None or before.relu or before.table is not None:
                 raise ValueError(f"{owner}: residual, bias and ReLU belong to the last factor")
+        if adds != (len(self.inputs) == 2):
+            raise ValueError(f"layer {self.name!r}: a second input goes with the last factor's skip_input")
         if self.residual and (factors[-1].skip_input != factors[0].input):
             raise ValueError(f"layer {self.name!r}: the residual must have the format of the layer's input")
-        if self.residual and factors[-1].pattern.outputs != factors[0].pattern.inputs:
+        if self.residual and self.window is None and factors[-1].pattern.outputs != factors[0].pattern.inputs:
             raise ValueError(f"layer {self.name!r}: a residual needs as many outputs as inputs")
+        if self.window is not None and self.window.outside:
+            factors[0].input.check(self.window.outside, f"Window.outside of layer {self.name!r}")
 
     def __repr__(self):
         return f"<IntLayer {self.name}: {' '.join(str(factor.pattern) for factor in self.factors)}>"
 
     @property
     def residual(self):
-        return self.factors[-1].skip_input is not None
+        """Whether its own input is added."""
+        return len(self.inputs) == 2 and self.inputs[0] == self.inputs[1]
+
+    @property
+    def formats(self):
+        """Of the inputs."""
+        added = self.factors[-1].skip_input
+        return (self.factors[0].input,) if added is None else (self.factors[0].input, added)
+
+    @property
+    def output(self):
+        return self.factors[-1].output
+
+    @property
+    def stages(self):
+        """(name, factor) of each factor."""
+        return tuple((f"{self.name}.factors.{m}", factor) for m, factor in enumerate(self.factors))
+
+    def beyond_row(self):
+        last = self.factors[-1]
+        if self.window is not None:
+            return "has a window"
+        if len(self.inputs) == 2 and not self.residual:
+            return "adds another node"
+        return None if last.top is None and last.table is None else "has an activation other than ReLU"
+
+    def shape(self, shape, add=None):
+        return layer_shape(self, self.factors[0].pattern.inputs, self.factors[-1].pattern.outputs, shape, add)
+
+    def room(self, shape, add=None):
+        positions = self.shape(shape, add).positions
+        return positions * max(max(f.pattern.inputs, f.pattern.outputs) for f in self.factors)
+
+    def vectors(self, x):
+        """What the factors see of the layer's input."""
+        return x if self.window is None else to_value(self.window.gather(to_map(x)))
+
+    def accumulators(self, x, add=None):
+        """Yield (factor, accumulators, outputs) of each factor for integers (N, *dims)."""
+        x = self.vectors(x)
+        for factor in self.factors:
+            acc = factor.accumulate(x, add if factor.skip_input else None)
+            x = factor.requantise(acc)
+            yield factor, acc, x
+
+    def __call__(self, x, add=None):
+        for _, _, y in self.accumulators(x, add):
+            pass
+        return y
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class IntNode(Node):
+    """A node without weights in integers: y = saturate(round(node(inputs) * 2**-shift)).
+
+    formats: of its inputs, which are aligned by left shifts where the node multiplies nothing. output: its format.
+    """
+
+    node: Node
+    formats: tuple
+    output: QFormat
+    name: str = None
+    inputs: tuple = None
+
+    takes = 1, 1000
+    relu, skip, bias, table = False, None, None, None  # as of an IntFactor
+
+    def __post_init__(self):
+        for key in ("name", "inputs"):
+            object.__setattr__(self, key, getattr(self.node, key))
+        object.__setattr__(self, "formats", tuple(self.formats))
+        if len(self.formats) != len(self.inputs):
+            raise ValueError(f"node {self.name!r}: {len(self.inputs)} inputs, formats of {len(self.formats)}")
+        if self.acc_width > 62 or abs(self.shift) > 62:
+            raise ValueError(
+                f"node {self.name!r}: integer overflow: its sums need {self.acc_width} bits and a shift of "
+                f"{self.shift}, 62 are the limit; take narrower formats or formats nearer to each other"
+            )
+
+    def __repr__(self):
+        return f"<IntNode {self.node!r}: {', '.join(map(str, self.formats))} -> {self.output}>"
+
+    @property
+    def stages(self):
+        return ((self.name, self),)
+
+    @property
+    def acc_frac(self):
+        fracs = [fmt.frac for fmt in self.formats]
+        return sum(fracs) if self.node.multiplies else max(fracs)
+
+    @property
+    def acc_width(self):
+        """Bits of the aligned inputs, or of their products, or of the sums of those, with the rounding constant."""
+        if self.node.multiplies:
+            width = product_bits(*self.formats)
+        else:
+            width = max(fmt.operand + self.acc_frac - fmt.frac for fmt in self.formats)
+        width = max(width + self.node.carries, self.shift + 1) + (self.shift > 0)
+        return max(width, self.output.operand) + max(0, -self.shift)
+
+    @property
+    def shift(self):
+        return self.acc_frac - self.output.frac
+
+    def beyond_row(self):
+        return self.node.beyond_row()
+
+    def shape(self, *shapes):
+        return self.node.shape(*shapes)
+
+    def room(self, *shapes):
+        return self.node.room(*shapes)
+
+    def _aligned(self, xs):
+        return xs if self.node.multiplies else [x * (1 << self.acc_frac - fmt.frac) for x, fmt in zip(xs, self.formats)]
+
+    def accumulate(self, *xs):
+        return self.node(*self._aligned(xs))
+
+    def bounds(self, *ends):
+        """(lo, hi) of each input's channels, integers (1, C) -> (lo, hi) of the outputs."""
+        sides = zip(*(self._aligned(side) for side in zip(*ends)))
+        return tuple(map(self.requantise, self.node.bounds(*sides)))
+
+    def requantise(self, acc):
+        return self.output.saturate(rescale(acc, self.shift))
+
+    def saturated(self, acc):
+        y = rescale(acc, self.shift)
+        return (y > self.output.hi) | (y < self.output.lo)
+
+    def accumulators(self, *xs):
+        acc = self.accumulate(*xs)
+        yield self, acc, self.requantise(acc)
+
+    def __call__(self, *xs):
+        return self.requantise(self.accumulate(*xs))
 
 
 def short_stage(name):
@@ -188,76 +199,97 @@ def short_stage(name):
     return name.replace(".factors.", ":")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class IntNetwork:
-    """The integer network: integers in `input`, integers out in `output`, both (N, size)."""
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False, init=False)
+class IntNetwork(Graph):
+    """The integer network: integers in `input`, integers out in `output`; `layers` alone: a row of them over vectors.
 
-    layers: tuple
+    input: None means: that of the first node.
+    """
 
-    def __post_init__(self):
-        layers = tuple(self.layers)
-        object.__setattr__(self, "layers", layers)
-        if not layers:
-            raise ValueError("a network needs at least one layer")
-        if len({layer.name for layer in layers}) != len(layers):
-            raise ValueError(f"layer names must differ, got {[layer.name for layer in layers]}")
-        patterns(f.pattern for f in self.factors)
-        for before, after in zip(layers, layers[1:]):
-            if before.factors[-1].output != after.factors[0].input:
-                raise ValueError(f"layer {before.name!r} gives another format than {after.name!r} takes")
+    nodes: tuple
+    shape: Shape
+    input: QFormat
+
+    def __init__(self, nodes=None, shape=None, *, input=None, layers=None):
+        if layers is not None:
+            nodes, shape, input = tuple(layers), None, None
+        elif nodes is None:
+            raise TypeError("an IntNetwork needs nodes and a shape, or layers")
+        nodes = tuple(nodes)
+        vars(self)["input"] = nodes[0].formats[0] if input is None and nodes else input
+        self._wire(*sized(nodes, shape, lambda layer: layer.factors[0].pattern.inputs))
+        for place, node in zip(self.sources, self.nodes):
+            for source, fmt in zip(place, node.formats):
+                given = self.nodes[source - 1].output if source else self.input
+                if given != fmt:
+                    what = f"layer {self._name(source)!r} gives another format than {node.name!r} takes"
+                    raise ValueError(f"{what}: {given}, not {fmt}")
 
     def __repr__(self):
-        names = ", ".join(layer.name for layer in self.layers)
+        names = ", ".join(node.name for node in self.nodes)
         return f"<IntNetwork {self.inputs} -> {self.outputs}, {self.input} -> {self.output}: {names}>"
+
+    @property
+    def layers(self):
+        """Of a row of layers over vectors; ValueError names the node that is none."""
+        return self.row("what lists layers")
+
+    @property
+    def weighted(self):
+        """The nodes with weights."""
+        return tuple(node for node in self.nodes if isinstance(node, IntLayer))
 
     @cached_property
     def factors(self):
-        return tuple(f for layer in self.layers for f in layer.factors)
+        """Of all layers, in order."""
+        return tuple(f for layer in self.weighted for f in layer.factors)
+
+    @property
+    def work(self):
+        """Multiplications by weights, for one input."""
+        pairs = zip(self.nodes, self.shapes)
+        return sum(
+            f.values.size * shape.positions for node, shape in pairs if isinstance(node, IntLayer) for f in node.factors
+        )
+
+    @cached_property
+    def stages(self):
+        """(name, IntFactor or IntNode) of all that rounds, in order: `<layer>.factors.<m>`, or a node's name."""
+        return tuple(stage for node in self.nodes for stage in node.stages)
 
     @cached_property
     def names(self):
-        """`<layer>.factors.<m>` of each stage."""
-        return tuple(f"{layer.name}.factors.{m}" for layer in self.layers for m in range(len(layer.factors)))
-
-    @property
-    def input(self):
-        return self.factors[0].input
+        return tuple(name for name, _ in self.stages)
 
     @property
     def output(self):
-        return self.factors[-1].output
+        return self.nodes[-1].output
 
-    @property
-    def inputs(self):
-        return self.factors[0].pattern.inputs
-
-    @property
-    def outputs(self):
-        return self.factors[-1].pattern.outputs
+    def check(self, x):
+        return self.check_input(self.input.check(x, "input vectors"))
 
     def accumulators(self, x):
-        """Yield (factor, accumulators (N, outputs), outputs (N, outputs)) of each stage for integers x (N, inputs)."""
-        x = self.input.check(x, "input vectors")
-        if x.ndim != 2 or x.shape[1] != self.inputs:
-            raise ValueError(f"input vectors must have shape (N, {self.inputs}), got {x.shape}")
-        for layer in self.layers:
-            x0 = x
-            for factor in layer.factors:
-                acc = factor.accumulate(x, x0 if factor.skip_input else None)
-                x = factor.requantise(acc)
-                yield factor, acc, x
+        """Yield (stage, accumulators, outputs) of each stage, arrays (N, *dims), for integers x (N, *dims)."""
+        found = []
+
+        def step(node, *xs):
+            found[:] = node.accumulators(*xs)
+            return found[-1][2]
+
+        for _ in self.walk(self.check(x), step):
+            yield from found
 
     def taps(self, x):
         """The outputs of every stage, in order."""
         return [y for _, _, y in self.accumulators(x)]
 
     def __call__(self, x):
-        return self.taps(x)[-1]
+        return self.last(self.check(x))
 
     def predict(self, x):
-        """Floats (N, inputs) -> floats (N, outputs): input quantised with saturation, then exact."""
+        """Floats (N, *dims) -> floats (N, outputs): input quantised with saturation, then exact."""
         return self.output.dequantise(self(self.input.quantise(x)))
 
     def classify(self, x):
-        """Floats (N, inputs) -> the index of the largest output, ties to the lowest index."""
+        """Floats (N, *dims) -> the index of the largest output, ties to the lowest index."""
         return self(self.input.quantise(x)).argmax(axis=1)

@@ -14,7 +14,7 @@ from .reading import LIMIT, CheckpointError, nearest, owned, reader
 from .storage import Strict
 
 MOST_INPUTS = 1 << 16  # of a factor with an index, which no array of the file bounds
-_Pair = tuple[int, int]  # width and frac of a QFormat
+_Pair = tuple[int, int] | tuple[int, int, bool]  # QFormat.to_list
 
 
 class _Factor(Strict):
@@ -40,7 +40,7 @@ class _Description(Strict):
 
 
 def _pair(q):
-    return None if q is None else [q.width, q.frac]
+    return None if q is None else q.to_list()
 
 
 def save_integers(network, path):
@@ -50,16 +50,16 @@ def save_integers(network, path):
     smallest signed integers that hold their formats; the formats as JSON in the uint8 array `bfthw`.
     """
     arrays, layers = {}, []
-    for layer in network.layers:
+    for layer in network.row(f"{path}: a file of integers"):
         last = layer.factors[-1]
         for m, factor in enumerate(layer.factors):
-            arrays[f"{layer.name}.factors.{m}"] = _smallest(factor.values, factor.weights.width)
+            arrays[f"{layer.name}.factors.{m}"] = _smallest(factor.values, factor.weights.operand)
             if factor.exponents is not None:
                 arrays[f"{layer.name}.factors.{m}.exponents"] = factor.exponents.astype(np.int8)
             if factor.support is not None:
                 arrays[f"{layer.name}.factors.{m}.index"] = factor.support.index.astype(np.int32)
         if last.skip is not None:
-            arrays[f"{layer.name}.skip"] = _smallest(last.skip, last.skip_weights.width)
+            arrays[f"{layer.name}.skip"] = _smallest(last.skip, last.skip_weights.operand)
         if last.bias is not None:
             arrays[f"{layer.name}.bias"] = _smallest(last.bias, last.bias_width)
         factors = [{key: _pair(getattr(f, key)) for key in ("weights", "input", "output")} for f in layer.factors]

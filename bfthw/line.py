@@ -15,10 +15,11 @@ def affine(mean, var, weight=None, bias=None, eps=1e-5):
 
 def behind(layer, gain, shift):
     """The layer with y * gain + shift behind it, both (outputs,); ValueError where it ends in a ReLU."""
-    if layer.relu:
+    if layer.act is not None:
         raise ValueError("a batch norm after a ReLU cannot be folded into the layer before it")
-    scale = gain if layer.scale is None else gain * layer.scale
-    return replace(layer, scale=scale, bias=shift if layer.bias is None else shift + gain * layer.bias)
+    scale, add_scale = (gain if own is None else gain * own for own in (layer.scale, layer.add_scale))
+    bias = shift if layer.bias is None else shift + gain * layer.bias
+    return replace(layer, scale=scale, add_scale=add_scale if layer.adds else None, bias=bias)
 
 
 def before(layer, gain, shift):
@@ -27,8 +28,9 @@ def before(layer, gain, shift):
     B (g x + s) = (B diag g) x + B s: the first factor's columns are scaled, the rest goes into the bias. That is exact
     for padded and indexed chains too: a chain is linear in the inputs that it has.
     """
-    if layer.residual:
-        raise ValueError(f"cannot be folded into layer {layer.name!r} behind it, which has a residual")
+    if layer.adds or layer.window is not None:
+        what = "a residual" if layer.adds else "a window"
+        raise ValueError(f"cannot be folded into layer {layer.name!r} behind it, which has {what}")
     first, *rest = layer.chain.factors
     moved = layer.chain(np.asarray(shift)[None])[0]
     if layer.scale is not None:
@@ -72,7 +74,7 @@ class Line:
         if self._waiting is not None:
             first, g, s = self._waiting
             self._waiting = first, g * gain, s * gain + shift
-        elif self.layers and not self.layers[-1].relu:
+        elif self.layers and self.layers[-1].act is None:
             self.layers[-1] = behind(self.layers[-1], gain, shift)
             return True
         else:

@@ -1,30 +1,53 @@
-"""Float layers and networks: what a checkpoint says."""
+"""Float layers and networks of them: the nodes with weights, and the graph they stand in."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .chain import Chain, Factor, check_name, column_peaks, scale_columns
+from .act import RELU, Act
+from .chain import Chain, Factor, column_peaks, scale_columns
+from .graph import BEFORE, Graph, Node
+from .window import Shape, Window, to_map, to_value
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Layer:
-    """y = relu(scale * (chain(x) + x) + bias), each part but the chain optional.
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False, init=False)
+class Layer(Node):
+    """y = act(scale * chain(window(x)) + add_scale * add + bias) at each position, each part but the chain optional.
 
-    scale, bias: shape (outputs,); a batch norm is scale = gamma / sqrt(var + eps), bias = beta - mean * scale.
-    residual: first-to-last, before the scale (CVPR 2020, section 3.3); needs as many outputs as inputs.
+    inputs: (x,), or (x, add), names of earlier nodes. scale, bias: shape (outputs,); a batch norm is scale = gamma /
+    sqrt(var + eps), bias = beta - mean * scale. add_scale: likewise, None for 1. act: an `Act`, or a name of act.KNOWN.
+    Also by other words: add="NODE" makes it the second input; residual=True adds the layer's own input, with the
+    layer's scale, scale * (chain(x) + x) (CVPR 2020, section 3.3); relu=True or False is act="relu" or none.
     """
 
     chain: Chain
-    residual: bool = False
+    window: Window | None = None
     scale: np.ndarray | None = None
+    add_scale: np.ndarray | None = None
     bias: np.ndarray | None = None
-    relu: bool = False
-    name: str = "0"
+    act: Act | None = None
+
+    takes = 1, 2
+
+    def __init__(
+        self, *, chain, name="0", inputs=(BEFORE,), window=None, scale=None, add_scale=None, bias=None, act=None,
+        add=None, residual=None, relu=None,
+    ):
+        if relu is not None:
+            act = RELU if relu else None
+        if add is not None:
+            if residual:
+                raise ValueError(f"layer {name!r}: a residual adds the layer's own input, not {add!r}: one or the other")
+            inputs = (*_tuple(inputs)[:1], add)
+        if residual is not None:
+            inputs, add_scale = _tuple(inputs)[:1] * (1 + bool(residual)), scale if residual else None
+        vars(self).update(name=name, inputs=inputs, chain=chain, window=window, scale=scale, add_scale=add_scale)
+        vars(self).update(bias=bias, act=Act.of(act))
+        self.__post_init__()
 
     def __post_init__(self):
-        check_name(self.name)
-        for key in ("scale", "bias"):
+        super().__post_init__()
+        for key in ("scale", "add_scale", "bias"):
             if (value := getattr(self, key)) is not None:
                 value = np.asarray(value)
                 if value.shape != (self.chain.outputs,):
@@ -32,7 +55,9 @@ class Layer:
                 if value.dtype.kind not in "fiu" or not np.isfinite(value).all():
                     raise ValueError(f"Layer.{key} must be finite real numbers")
                 object.__setattr__(self, key, value.astype(np.float64))
-        if self.residual and self.chain.inputs != self.chain.outputs:
+        if self.add_scale is not None and not self.adds:
+            raise ValueError("Layer.add_scale goes with a second input, which is added")
+        if self.residual and self.window is None and self.chain.inputs != self.chain.outputs:
             raise ValueError(
                 f"a residual needs as many outputs as inputs, got {self.chain.inputs} -> {self.chain.outputs}"
             )
@@ -41,10 +66,40 @@ class Layer:
         return f"<Layer {' + '.join([self.name, *self.parts])}: {self.chain!r}>"
 
     @property
+    def adds(self):
+        """Whether the output of another node, or its own input, is added."""
+        return len(self.inputs) == 2
+
+    @property
+    def residual(self):
+        """Whether its own input is added, with the same scale: scale * (chain(x) + x)."""
+        return self.adds and self.inputs[0] == self.inputs[1] and _equal(self.scale, self.add_scale)
+
+    @property
+    def relu(self):
+        return self.act == RELU
+
+    @property
     def parts(self):
         """Names of what it does beside its chain, in order."""
-        flags = [key for key in ("residual", "relu") if getattr(self, key)]
+        kind = "residual" if self.residual else "add"
+        flags = [f"window {self.window}"] * (self.window is not None) + [kind] * self.adds
+        flags += [self.act.name] if self.act else []
         return flags + [key for key in ("scale", "bias") if getattr(self, key) is not None]
+
+    def beyond_row(self):
+        if self.window is not None:
+            return "has a window"
+        if self.adds and not self.residual:
+            return "adds another node, or with a scale of its own"
+        return None if self.act in (None, RELU) else f"has the activation {self.act.name}"
+
+    def shape(self, shape, add=None):
+        return layer_shape(self, self.chain.inputs, self.chain.outputs, shape, add)
+
+    def room(self, shape, add=None):
+        positions = self.shape(shape, add).positions
+        return positions * max(max(p.inputs, p.outputs) for p in self.chain.patterns)
 
     @property
     def folded(self):
@@ -55,66 +110,117 @@ class Layer:
         a, b, c, d = last.values.shape
         return (*head, replace(last, values=last.values * self.scale.reshape(a, b, 1, d)))
 
-    def taps(self, x):
-        """(N, inputs) -> the output of every factor, the last one finished with residual, scale, bias and ReLU."""
-        outputs, y = [], x
+    def vectors(self, x):
+        """What the chain sees of the layer's input."""
+        return x if self.window is None else to_value(self.window.gather(to_map(x)))
+
+    def sums(self, x, add=None):
+        """The output of every factor; the last one with what is added, before the activation. add: x if left out."""
+        outputs, y = [], self.vectors(x)
         for factor in self.folded:
             outputs.append(y := factor(y))
-        return [*outputs[:-1], self.finish(y, x)]
+        return [*outputs[:-1], self.joined(y, x if add is None else add)]
 
-    def finish(self, y, x):
-        """The output of the last folded factor, and the layer's input, to the layer's output."""
-        if self.residual:
-            y = y + (x if self.scale is None else x * self.scale)
-        if self.bias is not None:
-            y = y + self.bias
-        return np.maximum(y, 0) if self.relu else y
+    def taps(self, x, add=None):
+        """The output of every factor, the last one finished with what is added, scale, bias and activation."""
+        *head, y = self.sums(x, add)
+        return [*head, y if self.act is None else self.act(y)]
 
-    def __call__(self, x):
-        return self.taps(x)[-1]
+    def joined(self, y, add):
+        """The output of the last folded factor, and what is added, to what the activation takes."""
+        if self.adds:
+            y = y + (add if self.add_scale is None else add * self.add_scale)
+        return y if self.bias is None else y + self.bias
+
+    def finish(self, y, add):
+        """`joined`, and the activation."""
+        y = self.joined(y, add)
+        return y if self.act is None else self.act(y)
+
+    def __call__(self, x, add=None):
+        return self.taps(x, add)[-1]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Network:
-    """Layers in order. `formats`: the fixed-point formats it was trained for, if it was (quantize.Formats)."""
+def layer_shape(layer, inputs, outputs, shape, add):
+    """The Shape that a layer gives, float or integer, whose chain maps inputs -> outputs."""
+    window, channels = layer.window, shape.channels
+    own = shape if window is None else window.shape(shape)
+    if own.channels != inputs:
+        hint = ""
+        if window is not None:
+            fits = f"{inputs // window.taps} channels" if inputs % window.taps == 0 else f"a chain of {own.channels}"
+            hint = f" in channels, a window of {window.taps} has {own.channels} of {channels}; {fits} would fit"
+        raise ValueError(f"{layer.name!r} takes {inputs}{hint or ' in channels'}")
+    own = own._replace(channels=outputs)
+    if add is not None and add != own:
+        axis = next(axis for axis in Shape._fields if getattr(add, axis) != getattr(own, axis))
+        raise ValueError(f"in {axis} what is added must be as {layer.name!r} gives it: {own} would fit, not {add}")
+    return own
 
-    layers: tuple
+
+def _tuple(inputs):
+    return (inputs,) if inputs is None or isinstance(inputs, str) else tuple(inputs)
+
+
+def _equal(a, b):
+    return (a is None) == (b is None) and (a is None or np.array_equal(a, b))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False, init=False)
+class Network(Graph):
+    """Nodes over maps of `shape`; the last one gives the output. `layers` alone: a row of layers over vectors.
+
+    formats: the fixed-point formats it was trained for, if it was (quantize.Formats).
+    """
+
+    nodes: tuple
+    shape: Shape
     formats: object = None
 
-    def __post_init__(self):
-        layers = tuple(self.layers)
-        object.__setattr__(self, "layers", layers)
-        if not layers:
-            raise ValueError("a network needs at least one layer")
-        if len({layer.name for layer in layers}) != len(layers):
-            raise ValueError(f"layer names must differ, got {[layer.name for layer in layers]}")
-        for before, after in zip(layers, layers[1:]):
-            if before.chain.outputs != after.chain.inputs:
-                raise ValueError(
-                    f"layers do not chain: {before.name!r} gives {before.chain.outputs} values, "
-                    f"{after.name!r} takes {after.chain.inputs}"
-                )
+    def __init__(self, nodes=None, shape=None, *, layers=None, formats=None):
+        if layers is not None:
+            nodes, shape = tuple(layers), None
+        elif nodes is None:
+            raise TypeError("a Network needs nodes and a shape, or layers")
+        vars(self)["formats"] = formats
+        self._wire(*sized(nodes, shape, lambda layer: layer.chain.inputs))
 
     def __repr__(self):
-        return f"<Network {self.inputs} -> {self.outputs}: {', '.join(layer.name for layer in self.layers)}>"
+        sizes = f"{self.shape if self.shape.positions > 1 else self.inputs} -> {self.outputs}"
+        return f"<Network {sizes}: {', '.join(node.name for node in self.nodes)}>"
 
     @property
-    def inputs(self):
-        return self.layers[0].chain.inputs
+    def layers(self):
+        """The nodes with weights."""
+        return tuple(node for node in self.nodes if isinstance(node, Layer))
 
-    @property
-    def outputs(self):
-        return self.layers[-1].chain.outputs
+    def check(self, x):
+        return self.check_input(np.asarray(x, np.float64))
 
     def taps(self, x):
-        """(N, inputs) -> the output of every stage of every layer, in order."""
+        """(N, *dims) -> the output of every stage of every layer, and of every other node, in order."""
         outputs = []
-        for layer in self.layers:
-            outputs += layer.taps(outputs[-1] if outputs else np.asarray(x, np.float64))
+
+        def step(node, *xs):
+            outputs.extend(node.taps(*xs) if isinstance(node, Layer) else [node(*xs)])
+            return outputs[-1]
+
+        for _ in self.walk(self.check(x), step):
+            pass
         return outputs
 
     def __call__(self, x):
-        return self.taps(x)[-1]
+        return self.last(self.check(x))
+
+
+def sized(nodes, shape, inputs):
+    """(nodes, shape); without one, that of a first layer over vectors, whose inputs a function tells."""
+    nodes = tuple(nodes)
+    if shape is None and nodes:
+        if getattr(nodes[0], "window", None) is not None:
+            raise ValueError(f"a network over maps needs a shape=(height, width, channels), node {nodes[0].name!r}")
+        shape = inputs(nodes[0])
+    return nodes, shape or 1
 
 
 def equalise(network, passes=8):
@@ -124,7 +230,8 @@ def equalise(network, passes=8):
     factor before and column peak c in the factor after, the row is multiplied by sqrt(c / r) and the column divided by
     it (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, eq. 11).
     """
-    return replace(network, layers=tuple(_equalise_layer(layer, passes) for layer in network.layers), formats=None)
+    nodes = (_equalise_layer(node, passes) if isinstance(node, Layer) else node for node in network.nodes)
+    return Network(nodes, network.shape)
 
 
 def _equalise_layer(layer, passes):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .calibrate import check_vectors
-from .golden import IntFactor
+from .golden import IntFactor, IntNode
+from .network import Layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class StageReport:
     """
 
     name: str
-    factor: IntFactor | None
+    factor: IntFactor | IntNode | None
     sqnr: float
     own: float
     cause: str
@@ -43,47 +44,80 @@ def output_sqnr(integers, vectors, wanted):
 
 
 def report(network, integers, x):
-    """Compare an IntNetwork, stage by stage, with the float network it came from on floats x (N, inputs).
+    """Compare an IntNetwork, stage by stage, with the float network it came from on floats x (N, *dims).
 
     `network` is what `prepare` returned: an equalised network has other values between its factors.
     Returns a list of StageReport, the input's quantisation first (its factor is None).
     """
-    x = check_vectors(x, network.inputs, "vectors")
+    x = check_vectors(x, network.shape.dims, "vectors")
+    sums = {name: _Sums(name, factor) for name, factor in (("input", None), *integers.stages)}
+    size = min(network.batch, integers.batch)
+    for start in range(0, len(x), size):
+        _see(network, integers, x[start : start + size], iter(sums.values()))
+    return [own.report() for own in sums.values()]
+
+
+def _see(network, integers, x, sums):
+    """A slice of the vectors: what is lost where is added to the sums, one for each stage."""
     q = integers.input.quantise(x)
-    here = integers.input.dequantise(q)
-    clipped = integers.input.round(x) != q
-    rows = [_row("input", None, x, here, {}, x, here, clipped)]
-    taps = zip(integers.names, network.taps(x), integers.accumulators(q))
-    for layer in network.layers:
-        x0 = here
-        for m, own in enumerate(layer.folded):
-            name, wanted, (factor, acc, y) = next(taps)
-            ideal, summed = own(here), np.ldexp(acc.astype(np.float64), -factor.acc_frac)
-            if m == len(layer.folded) - 1:
-                ideal = layer.finish(ideal, x0)
-            if factor.relu:
-                summed = np.maximum(summed, 0)
-            here = factor.output.dequantise(y)
+    next(sums).add(x, integers.input.dequantise(q), {}, x, x, integers.input.round(x) != q)
+    nodes = iter(integers.nodes)
+
+    def step(node, *given):
+        """What a node gives, in floats and in integers, as both find it."""
+        whole, (floats, ints) = next(nodes), zip(*given)
+        stages = list(whole.accumulators(*ints))
+        here = [fmt.dequantise(q) for q, fmt in zip(ints, whole.formats)]
+        layer = isinstance(node, Layer)
+        taps = node.taps(*floats) if layer else [node(*floats)]
+        got = node.vectors(here[0]) if layer else None
+        for m, (wanted, (stage, acc, y)) in enumerate(zip(taps, stages)):
+            summed = np.ldexp(acc.astype(np.float64), -stage.acc_frac)
+            ideal = node.folded[m](got) if layer else node(*here)
+            if layer and m == len(taps) - 1:
+                ideal = node.finish(ideal, here[-1])
+                summed = summed if node.act is None else node.act(summed)
+            got = stage.output.dequantise(y)
             parts = {"weights": _energy(summed - ideal)}
-            rows.append(_row(name, factor, wanted, here, parts, summed, ideal, factor.saturated(acc)))
-    return rows
+            next(sums).add(wanted, got, parts, summed, ideal, stage.saturated(acc))
+        return taps[-1], stages[-1][2]
+
+    for _ in network.walk((x, q), step):
+        pass
 
 
-def _row(name, factor, wanted, got, parts, summed, ideal, clipped):
-    """summed: what was rounded to `got`, here and there `clipped`. ideal: `got` without the noise of this stage."""
-    dropped = got - summed
-    parts = {**parts, "rounding": _energy(dropped[~clipped]), "saturation": _energy(dropped[clipped])}
-    noise = _energy(got - (ideal if factor else wanted))
-    return StageReport(
-        name=name,
-        factor=factor,
-        sqnr=decibels(_energy(wanted), _energy(wanted - got)),
-        own=decibels(_energy(wanted), noise),
-        cause=max(parts, key=parts.get) if noise else "",
-        saturated=int(clipped.sum()),
-        values=wanted.size,
-        peak=float(np.abs(wanted).max()),
-    )
+class _Sums:
+    """Energies of a stage, added up slice by slice."""
+
+    def __init__(self, name, factor):
+        self.name, self.factor, self.parts = name, factor, {}
+        self.signal = self.error = self.own = self.peak = 0.0
+        self.saturated = self.values = 0
+
+    def add(self, wanted, got, parts, summed, ideal, clipped):
+        """summed: what was rounded to `got`, here and there `clipped`. ideal: `got` without this stage's noise."""
+        dropped = got - summed
+        parts = {**parts, "rounding": _energy(dropped[~clipped]), "saturation": _energy(dropped[clipped])}
+        for key, energy in parts.items():
+            self.parts[key] = self.parts.get(key, 0.0) + energy
+        self.signal += _energy(wanted)
+        self.error += _energy(wanted - got)
+        self.own += _energy(got - ideal)
+        self.peak = max(self.peak, float(np.abs(wanted).max()))
+        self.saturated += int(clipped.sum())
+        self.values += wanted.size
+
+    def report(self):
+        return StageReport(
+            name=self.name,
+            factor=self.factor,
+            sqnr=decibels(self.signal, self.error),
+            own=decibels(self.signal, self.own),
+            cause=max(self.parts, key=self.parts.get) if self.own else "",
+            saturated=self.saturated,
+            values=self.values,
+            peak=self.peak,
+        )
 
 
 def first_hurt(rows, drop=6.0):

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from .network import Network
-from .nn import Butterfly, apply, to_layer, to_network
-from .qformat import QFormat
-from .quantize import Formats, LayerFormats, apply_formats, quantise
+from .chain import Chain
+from .network import Layer, Network
+from .nn import Butterfly, apply, to_network
+from .quantize import LayerFormats, apply_formats, quantise
 
 EXACT_BITS = 53  # of a float64: integers up to here add and multiply without rounding
 
@@ -74,7 +74,7 @@ class QuantisedNetwork(nn.Module):
         if not isinstance(network, Network):
             network = to_network(network)
         quantise(network, formats)  # raises where they do not fit each other
-        self._formats = formats
+        self._network, self._formats = network, formats
         self.names = tuple(layer.name for layer in network.layers)
         self.layers = nn.ModuleList(_module(layer) for layer in network.layers)
         fracs = torch.tensor([float(fmt.frac) for fmt in _learnable(formats)], dtype=torch.float64)
@@ -85,12 +85,10 @@ class QuantisedNetwork(nn.Module):
         """quantize.Formats: those given, or as learned so far."""
         if self.fractions is None:
             return self._formats
-        fmt, layers = self._formats.input, []
-        for module, name, own in zip(self.layers, self.names, self._moved().layers):
-            last = apply_formats(to_layer(module, name), fmt, own).factors[-1]
-            layers.append(replace(own, bias_width=last.bias_width))
-            fmt = last.output
-        return replace(self._formats, layers=tuple(layers))
+        formats = self._moved()
+        whole = quantise(self._trained(), formats, apply_formats)
+        layers = zip(formats.layers, whole.weighted)
+        return replace(formats, layers=tuple(replace(f, bias_width=own.factors[-1].bias_width) for f, own in layers))
 
     @formats.setter
     def formats(self, formats):
@@ -103,33 +101,52 @@ class QuantisedNetwork(nn.Module):
         fracs = iter(torch.floor(self.fractions.detach() + 0.5).long().tolist())
 
         def moved(fmt):
-            return fmt and QFormat(fmt.width, next(fracs))
+            return fmt and replace(fmt, frac=next(fracs))
 
         layers = []
         for own in self._formats.layers:
             factors = tuple(replace(f, weights=moved(f.weights), output=moved(f.output)) for f in own.factors)
             layers.append(LayerFormats(factors=factors, skip=moved(own.skip)))
-        return Formats(input=self._formats.input, layers=tuple(layers))
+        return replace(self._formats, layers=tuple(layers))
+
+    def _trained(self):
+        """The float `Network` with the weights as they are."""
+        modules = iter(self.layers)
+        nodes = (_layer_of(node, next(modules)) if isinstance(node, Layer) else node for node in self._network.nodes)
+        return Network(nodes, self._network.shape)
 
     def to_network(self):
         """The float `Network` as trained so far, formats attached: `compile` of it needs nothing else."""
-        layers = (to_layer(module, name) for module, name in zip(self.layers, self.names))
-        return Network(layers=tuple(layers), formats=self.formats)
+        return replace(self._trained(), formats=self.formats)
+
+    def _walk(self, x):
+        """(IntNetwork, the walk of floats (N, *dims) through it, float64 integers, differentiable)."""
+        formats, network = self._moved(), self._trained()
+        # the weights' integers come from quantize itself, so that nothing about them is said twice
+        integers = quantise(network, formats, apply_formats)
+        learned = iter(_zeros(self.fractions, len(_learnable(formats))))
+        nodes, layers = iter(integers.nodes), iter(zip(self.layers, formats.layers))
+
+        def step(node, *given):
+            whole = next(nodes)
+            return _layer(*next(layers), whole, learned, *given) if isinstance(node, Layer) else _join(whole, *given)
+
+        return integers, network.walk(_round(x.double(), formats.input, 0), step)
 
     def _integers(self, x):
-        """Floats (..., inputs) -> float64 integers (..., outputs), differentiable, and their format."""
-        formats = self._moved()
-        inputs, fmt = self.layers[0].inputs, formats.input
-        if x.shape[-1] != inputs:
-            raise ValueError(f"QuantisedNetwork takes (..., {inputs}), got {tuple(x.shape)}")
-        learned = iter(_zeros(self.fractions, len(_learnable(formats))))
-        q = _round(x.reshape(-1, inputs).double(), fmt, 0)
-        for module, name, own in zip(self.layers, self.names, formats.layers):
-            # the weights' integers come from quantize itself, so that nothing about them is said twice
-            integers = apply_formats(to_layer(module, name), fmt, own)
-            q = _layer(module, integers, q, own, learned)
-            fmt = integers.factors[-1].output
-        return q.reshape(*x.shape[:-1], self.layers[-1].outputs), fmt
+        """Floats (..., *dims) -> float64 integers (..., *dims of the output), differentiable, and their format."""
+        dims = self._network.shape.dims
+        if x.shape[-len(dims) :] != dims:
+            raise ValueError(f"QuantisedNetwork takes (..., {', '.join(map(str, dims))}), got {tuple(x.shape)}")
+        integers, steps = self._walk(x.reshape(-1, *dims))
+        for _, q in steps:
+            pass
+        return q.reshape(*x.shape[: -len(dims)], *q.shape[1:]), integers.output
+
+    @torch.no_grad()
+    def taps(self, x):
+        """Floats (N, *dims) -> {node: the integers that it gives, float64 (N, *dims)}."""
+        return {node.name: y for node, y in self._walk(x)[1]}
 
     def forward(self, x):
         q, fmt = self._integers(x)
@@ -158,15 +175,34 @@ def _zeros(fractions, count):
 
 
 def _module(layer):
-    """A float `Layer` as a Butterfly with its exact values, in float64."""
-    module = Butterfly(layer.chain.patterns, residual=layer.residual, relu=layer.relu).double()
+    """A float `Layer` as a Butterfly with its exact values, in float64; `add_scale` where that is not the scale."""
+    own = layer.residual and layer.window is None
+    module = Butterfly(layer.chain.patterns, residual=own, relu=layer.relu).double()
     with torch.no_grad():
-        for own, factor in zip(module.factors, layer.chain.factors):
-            own.copy_(torch.from_numpy(factor.values))
+        for values, factor in zip(module.factors, layer.chain.factors):
+            values.copy_(torch.from_numpy(factor.values))
     for key in ("bias", "scale"):
         if (value := getattr(layer, key)) is not None:
             setattr(module, key, nn.Parameter(torch.from_numpy(value.copy())))
+    if layer.add_scale is not None and not layer.residual:
+        module.add_scale = nn.Parameter(torch.from_numpy(layer.add_scale.copy()))
     return module
+
+
+def _add_scale(module):
+    """Of what is added; a residual's is the layer's own."""
+    return getattr(module, "add_scale", module.scale)
+
+
+def _layer_of(node, module):
+    """A float `Layer` with the weights of its module."""
+
+    def numbers(p):
+        return None if p is None else p.detach().cpu().double().numpy().copy()
+
+    chain = Chain(replace(f, values=numbers(p)) for f, p in zip(node.chain.factors, module.factors))
+    added = None if node.add_scale is None else numbers(_add_scale(module))
+    return replace(node, chain=chain, scale=numbers(module.scale), bias=numbers(module.bias), add_scale=added)
 
 
 def _power(exponent, like):
@@ -174,20 +210,32 @@ def _power(exponent, like):
     return torch.from_numpy(np.asarray(np.ldexp(1.0, exponent))).to(like)
 
 
-def _layer(module, integers, x0, formats, learned):
-    """One Butterfly, quantised as the IntLayer `integers` says, on integer-valued float64 x0 (N, inputs).
+def _exact(name, stage):
+    """ValueError where float64 is too narrow for a stage's accumulator."""
+    if stage.acc_width > EXACT_BITS:
+        raise ValueError(
+            f"QuantisedNetwork: the accumulator of {name.replace('.factors.', ':')} needs {stage.acc_width} bits, "
+            f"float64 is exact up to {EXACT_BITS}; take narrower formats"
+        )
+
+
+def _join(node, *given):
+    """An IntNode on integer-valued float64 arrays."""
+    _exact(node.name, node)
+    return _round(node.accumulate(*given), node.output, node.acc_frac)
+
+
+def _layer(module, formats, whole, learned, x, added=None):
+    """One Butterfly, quantised as the IntLayer `whole` says, on integer-valued float64 x (N, *dims).
 
     formats: LayerFormats. learned: what `_straight` calls so, for each format in the order of `_learnable`.
     """
-    x, learned = x0, [next(learned) for _ in range(2 * len(integers.factors) + (integers.factors[-1].skip is not None))]
-    for m, (values, factor) in enumerate(zip(module.factors, integers.factors)):
-        if factor.acc_width > EXACT_BITS:
-            raise ValueError(
-                f"QuantisedNetwork: the accumulator of {integers.name}:{m} needs {factor.acc_width} bits, "
-                f"float64 is exact up to {EXACT_BITS}; take narrower formats"
-            )
+    learned = [next(learned) for _ in range(2 * len(whole.factors) + (formats.skip is not None))]
+    x = whole.vectors(x)
+    for m, (values, (name, factor)) in enumerate(zip(module.factors, whole.stages)):
+        _exact(name, factor)
         a, b, _, d = values.shape
-        last = m == len(integers.factors) - 1
+        last = m == len(whole.factors) - 1
         w = values.double()
         if last and module.scale is not None:
             w = w * module.scale.double().reshape(a, b, 1, d)
@@ -198,17 +246,25 @@ def _layer(module, integers, x0, formats, learned):
             fraction = fraction * torch.from_numpy((extra == 0) | (extra == formats.factors[m].rows))
         w = w * _power(factor.weights.frac + extra, w)
         w = _weights(w, factor.values, factor.weights, fraction)
-        acc = apply(w, x, module.index_of(m)) * _power(factor.dot_shift, w)
-        if last and module.residual:
-            skip = x0
+        acc = apply(w, x.reshape(-1, x.shape[-1]), module.index_of(m)) * _power(factor.dot_shift, w)
+        acc = acc.reshape(*x.shape[:-1], -1)
+        if factor.skip_input is not None:
             if factor.skip is not None:
                 fmt = factor.skip_weights
-                skip = x0 * _weights(module.scale.double() * 2.0**fmt.frac, factor.skip, fmt, learned[-1])
-            acc = acc + skip * 2.0**factor.skip_shift
+                added = added * _weights(_add_scale(module).double() * 2.0**fmt.frac, factor.skip, fmt, learned[-1])
+            acc = acc + added * 2.0**factor.skip_shift
         if last and module.bias is not None:
             fmt = factor.bias_format
             acc = acc + _weights(module.bias.double() * 2.0**fmt.frac, factor.bias, fmt)
-        x = _round(acc, factor.output, factor.acc_frac, learned[2 * m + 1])
-        if factor.relu:
-            x = torch.relu(x)
+        x = _activated(factor, _round(acc, factor.rounded, factor.acc_frac, 0 if factor.table else learned[2 * m + 1]))
     return x
+
+
+def _activated(factor, x):
+    """What an IntFactor's activation makes of rounded numbers; the gradient through a table is its own slope."""
+    if factor.table is None:
+        return x.clamp(0, factor.top) if factor.top is not None else torch.relu(x) if factor.relu else x
+    place = x.detach().long() - factor.table.input.lo
+    values = factor.table.values.astype(np.float64)
+    y, slope = (torch.from_numpy(table)[place].to(x) for table in (values, np.gradient(values)))
+    return _Straight.apply(x, y, slope)

@@ -9,16 +9,19 @@ VANISHES = 2.0**-900  # numbers below have no format: the fraction bits of one e
 
 @dataclass(frozen=True)
 class QFormat:
-    """Signed fixed point: value = integer * 2**-frac, the integer in `width` bits of two's complement.
+    """Fixed point: value = integer * 2**-frac, the integer in `width` bits, of two's complement where it is signed.
 
     `frac` is any integer: negative and larger than `width` are both useful.
-    Raises TypeError for anything but int, ValueError for a width outside 1..62.
+    Raises TypeError for anything but int (and bool), ValueError for a width outside 1..62.
     """
 
     width: int
     frac: int
+    signed: bool = True
 
     def __post_init__(self):
+        if type(self.signed) is not bool:
+            raise TypeError(f"QFormat.signed must be a bool, got {self.signed!r}")
         for name in ("width", "frac"):
             if type(getattr(self, name)) is not int:
                 raise TypeError(f"QFormat.{name} must be an int, got {getattr(self, name)!r}")
@@ -29,14 +32,23 @@ class QFormat:
 
     @property
     def lo(self):
-        return -(1 << (self.width - 1))
+        return -(1 << (self.width - 1)) if self.signed else 0
 
     @property
     def hi(self):
-        return (1 << (self.width - 1)) - 1
+        return (1 << (self.operand - 1)) - 1
+
+    @property
+    def operand(self):
+        """Bits of a signed number that holds each integer: one more where there is no sign."""
+        return self.width + (not self.signed)
+
+    def to_list(self):
+        """[width, frac], and False where there is no sign: `QFormat(*list)` is this format again."""
+        return [self.width, self.frac] + [False] * (not self.signed)
 
     def __str__(self):
-        return f"{self.width} bits, 2^{-self.frac}"
+        return f"{self.width} bits{'' if self.signed else ' unsigned'}, 2^{-self.frac}"
 
     def round(self, x):
         """Floats to integers, floor(x * 2**frac + 1/2), before saturation; returned as float64."""
@@ -68,22 +80,33 @@ class QFormat:
             raise TypeError(f"{name} must be integers, got dtype {q.dtype}")
         if q.size and not self.lo <= int(q.min()) <= int(q.max()) <= self.hi:
             worst = int(q.max()) if q.max() > self.hi else int(q.min())
-            raise ValueError(f"{name} must fit {self.width} bits ({self.lo} to {self.hi}), got {worst}")
+            sign = "" if self.signed else " unsigned"
+            raise ValueError(f"{name} must fit {self.width} bits{sign} ({self.lo} to {self.hi}), got {worst}")
         return q.astype(np.int64)
 
     @classmethod
-    def covering(cls, width, lo, hi):
-        """The finest format of `width` bits that holds the floats lo and hi without saturation.
+    def covering(cls, width, lo, hi, signed=True):
+        """The finest format of `width` bits that holds the floats lo and hi without saturation; unsigned, what is not
+        below zero of them.
 
-        A range of nothing but zero, or so small that no format reaches it, gives frac = width - 1.
+        A range of nothing but zero, or so small that no format reaches it, gives numbers below 1.
         """
-        peak = max(abs(lo), abs(hi))
+        lo, hi = (lo, hi) if signed else (0, max(hi, 0))
+        peak, bits = max(abs(lo), abs(hi)), width - signed
         if peak < VANISHES:
-            return cls(width, width - 1)
-        frac = width - 1 - int(np.frexp(peak)[1]) + 1
-        while (q := cls(width, frac)).round(hi) > q.hi or q.round(lo) < q.lo:
+            return cls(width, bits, signed)
+        frac = bits - int(np.frexp(peak)[1]) + 1
+        while (q := cls(width, frac, signed)).round(hi) > q.hi or q.round(lo) < q.lo:
             frac -= 1
         return q
+
+
+def product_bits(*formats):
+    """Bits of a signed number that holds each product of numbers of these formats, one of each.
+
+    (2^a - 1) 2^(b-1) of an unsigned and a signed one is below 2^(a+b-1); where no format has a sign, there is one more.
+    """
+    return sum(fmt.width for fmt in formats) + (not any(fmt.signed for fmt in formats))
 
 
 def rescale(acc, shift):

@@ -6,7 +6,7 @@ from math import ceil
 import numpy as np
 
 from .calibrate import Calibration
-from .network import equalise
+from .network import Layer, equalise
 from .noise import output_sqnr
 from .quantize import choose_formats, quantise
 from .settings import LayerSettings, Settings
@@ -63,7 +63,7 @@ def search(
     settings = settings or Settings()
     if settings.given & {"weight_bits"}:
         raise ValueError("search: weight_bits is what is searched for; the settings must leave it out")
-    settings.check_layers([layer.name for layer in network.layers])
+    settings.check_layers([node.name for node in network.nodes])
     ways = [way for way in (False, True) if settings.equalise in (None, way)]
     found = []  # (trial, bits)
     for n, way in enumerate(ways):
@@ -108,14 +108,20 @@ class _Trial:
         self.data, self._known = Calibration(self.network, calibration), {}
         factors = [factor for layer in network.layers for factor in layer.chain.factors]
         self.sizes = np.array([factor.values.size for factor in factors])
-        self.most, self.narrow, width = (), [], settings.input_bits
-        for layer in network.layers:
-            count = len(layer.chain.factors)
-            *inner, after = settings.of_factors(layer.name, "activation_bits", count)
+        self.most, self.narrow = (), []
+
+        def step(node, *widths):
+            if not isinstance(node, Layer):
+                return max(*widths, 0)
+            count = len(node.chain.factors)
+            *inner, after = settings.of_factors(node.name, "activation_bits", count)
             # factors of a layer take turns on one engine, whose multipliers take the widest of their inputs
-            self.narrow += [pairs(max(width, *inner, 0)) if pairs else 0] * count
-            self.most += (self._most(layer.name) if pairs else WIDTHS[-1],) * count
-            width = after
+            self.narrow += [pairs(max(widths[0], *inner, 0)) if pairs else 0] * count
+            self.most += (self._most(node.name) if pairs else WIDTHS[-1],) * count
+            return after
+
+        for _ in network.walk(settings.input_bits, step):
+            pass
 
     def _most(self, name):
         """Bits of the weights of the layer that came last, at most: an engine that is paired pairs all products."""

@@ -41,6 +41,7 @@ class Settings(LayerSettings):
     row_exponents: extra fraction bits, at most, that a row of weights may have of its own.
     calibration_method: how formats follow the data, and those of weights the weights: see quantize.choose_formats.
     percentile: a format holds what lies between the percentiles 100 - p and p of the calibration data.
+    unsigned: formats without a sign where nothing is below zero; None: in networks over maps alone.
     vectors: whole vectors side by side in a beat. target: whose primitives the Verilog instances; plain: none.
     roms: where a plain core keeps its weights. count_beats: a
     frame ends after its beats, whatever TLAST says.
@@ -54,6 +55,7 @@ class Settings(LayerSettings):
     calibration_method: Literal["percentile", "least-squares"] = "percentile"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     equalise: bool | None = None
+    unsigned: bool | None = None
     vectors: Annotated[int, Field(ge=1, le=4096)] = 1
     target: Name = "plain"
     roms: Name = "initial"

@@ -155,7 +155,7 @@ FACTS = {
     },
     "bits of an accumulator": {
         "docs/numbers.md": r"accumulator has (\d+) bits",
-        "bfthw/golden.py": r"acc_width > (\d+)",
+        "bfthw/intfactor.py": r"acc_width > (\d+)",
     },
     "bits of weights": {
         "README.md": r"weights and activations of (\d+) to (\d+) bits",

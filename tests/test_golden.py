@@ -1,5 +1,6 @@
 """The golden model against dense matrices and exact arithmetic that shares nothing with it."""
 
+from dataclasses import replace
 from fractions import Fraction
 from math import floor
 
@@ -39,6 +40,8 @@ def exact_factor(factor, x, x0):
             total += int(factor.bias[row]) * power(-finest)
         q = floor(total * power(factor.output.frac) + Fraction(1, 2))
         lo, hi = -(2 ** (factor.output.width - 1)), 2 ** (factor.output.width - 1) - 1
+        if not factor.output.signed:
+            lo, hi = 0, 2**factor.output.width - 1
         clipped += q > hi or (q < lo and not factor.relu)
         q = min(max(q, lo), hi)
         y.append(max(q, 0) if factor.relu else q)
@@ -61,11 +64,18 @@ def random_factor(rng, pattern, x_format, **rest):
     return IntFactor(values=values, input=x_format, weights=weights, output=output, exponents=exponents, **rest)
 
 
-def random_layer(seed, patterns=((1, 2, 2, 4), (2, 4, 4, 1))):
-    """A layer of two factors with a random choice of residual, scale, bias, ReLU and row exponents."""
+def random_layer(seed, patterns=((1, 2, 2, 4), (2, 4, 4, 1)), unsigned=False):
+    """A layer of two factors with a random choice of residual, scale, bias, ReLU and row exponents.
+
+    unsigned: formats between weights lose their sign, each by chance.
+    """
     rng = np.random.default_rng(seed)
     x_format = QFormat(int(rng.integers(2, 9)), int(rng.integers(-3, 9)))
+    if unsigned:
+        x_format = replace(x_format, signed=bool(rng.integers(2)))
     first = random_factor(rng, patterns[0], x_format)
+    if unsigned:
+        first = replace(first, output=replace(first.output, signed=bool(rng.integers(2))))
     rest, n = {"relu": bool(rng.integers(2))}, patterns[1][0] * patterns[1][1] * patterns[1][3]
     if rng.random() < 0.7:
         rest["skip_input"] = x_format
@@ -75,12 +85,16 @@ def random_layer(seed, patterns=((1, 2, 2, 4), (2, 4, 4, 1))):
     if rng.random() < 0.6:
         rest["bias_width"] = int(rng.integers(2, 16))
         rest["bias"] = integers(rng, QFormat(rest["bias_width"], 0), n)
-    return IntLayer(factors=[first, random_factor(rng, patterns[1], first.output, **rest)])
+    last = random_factor(rng, patterns[1], first.output, **rest)
+    if unsigned:
+        last = replace(last, output=replace(last.output, signed=bool(rng.integers(2))))
+    return IntLayer(factors=[first, last])
 
 
 @seeds
-def test_layer_is_exact_arithmetic(seed):
-    layer = random_layer(seed)
+@pytest.mark.parametrize("unsigned", [False, True], ids=["", "unsigned"])
+def test_layer_is_exact_arithmetic(seed, unsigned):
+    layer = random_layer(seed, unsigned=unsigned)
     network = IntNetwork(layers=[layer])
     x = integers(np.random.default_rng(seed + 1000), network.input, (12, network.inputs))
     stages = list(network.accumulators(x))
@@ -96,8 +110,9 @@ def test_layer_is_exact_arithmetic(seed):
 
 
 @seeds
-def test_accumulator_fits_its_width(seed):
-    for factor in random_layer(seed).factors:
+@pytest.mark.parametrize("unsigned", [False, True], ids=["", "unsigned"])
+def test_accumulator_fits_its_width(seed, unsigned):
+    for factor in random_layer(seed, unsigned=unsigned).factors:
         width = factor.acc_width - max(0, -factor.shift)  # without the bits that a left shift adds at the end
         lo, hi = (
             np.full((1, factor.pattern.inputs), factor.input.lo),
@@ -116,6 +131,22 @@ def test_accumulator_width_holds_the_most_negative_products(c, bits):
     factor = IntFactor(values=np.full((1, 1, c, 1), -128), input=fmt, weights=fmt, output=QFormat(8, 14))
     assert factor.dot_width == 8 + 8 + bits
     assert factor.accumulate(np.full((1, c), -128)) == c * 2**14 <= 2 ** (factor.acc_width - 1) - 1
+
+
+@pytest.mark.parametrize("c", [1, 2, 3, 4])
+@pytest.mark.parametrize("x_signed, w_signed", [(False, True), (False, False), (True, False)])
+def test_accumulator_width_without_signs(c, x_signed, w_signed):
+    """The largest sum in the fewest bits: 8 + 8 for one product, one more where neither has a sign."""
+    x, w = QFormat(8, 7, signed=x_signed), QFormat(8, 7, signed=w_signed)
+    ends = [(a, b) for a in (x.lo, x.hi) for b in (w.lo, w.hi)]
+    a, b = max(ends, key=lambda pair: abs(pair[0] * pair[1]))
+    factor = IntFactor(values=np.full((1, 1, c, 1), b), input=x, weights=w, output=QFormat(8, 14))
+    total = int(factor.accumulate(np.full((1, c), a))[0, 0])
+    assert factor.dot_width == 16 + (c - 1).bit_length() + (not x_signed and not w_signed)
+    assert -(2 ** (factor.acc_width - 1)) <= total <= 2 ** (factor.acc_width - 1) - 1
+    if c in (1, 2, 4):  # and not in fewer
+        fewer = factor.dot_width - 2
+        assert not -(2**fewer) <= total <= 2**fewer - 1
 
 
 @pytest.mark.parametrize("seed", range(5), ids="seed-{}".format)

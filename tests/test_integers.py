@@ -7,7 +7,8 @@ import pytest
 from checkpoint_files import FACTORS, npz, random_network, refused
 
 from bfthw import Chain, Layer, Network, Settings, chain, compile
-from bfthw.checkpoint import is_integers, load_integers, save_integers
+from bfthw.checkpoint import is_integers, load, load_integers, save, save_integers
+from bfthw.formats import formats_of
 
 
 @pytest.mark.parametrize("seed", range(8), ids="seed-{}".format)
@@ -185,3 +186,21 @@ def test_a_file_against_the_book_is_refused(tmp_path, text):
     arrays, *_ = by_the_book(0)
     AGAINST[text](arrays)
     refused(npz(tmp_path / "q.npz", arrays), text, read=load_integers)
+
+
+def test_formats_without_a_sign_come_back(tmp_path):
+    network = random_network(1)
+    settings = Settings(unsigned=True, activation_bits=9)
+    x = np.random.default_rng(0).uniform(size=(50, network.inputs))
+    integers = compile(network, settings=settings, calibration=x)
+    assert not integers.input.signed and any(not f.output.signed for f in integers.factors)
+    save_integers(integers, tmp_path / "x.npz")
+    again = load_integers(tmp_path / "x.npz")
+    for one, two in zip(again.factors, integers.factors):
+        for key in ("input", "weights", "output", "skip_input"):
+            assert getattr(one, key) == getattr(two, key)
+    q = np.random.default_rng(1).integers(0, integers.input.hi + 1, (30, network.inputs))
+    assert np.array_equal(again(q), integers(q))
+    trained = Network(layers=network.layers, formats=formats_of(integers))
+    save(trained, tmp_path / "f.safetensors")
+    assert load(tmp_path / "f.safetensors").network.formats == formats_of(integers)

@@ -1,9 +1,12 @@
 """Float layers and networks against plain matrix arithmetic."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from bfthw import Chain, Factor, Layer, Network, chain, compile
+from bfthw.act import RELU, RELU6
 from bfthw.network import equalise
 
 CASES = [(r, s, b, u) for r in (False, True) for s in (False, True) for b in (False, True) for u in (False, True)]
@@ -39,6 +42,25 @@ def test_layer_is_its_formula(residual, scale, bias, relu):
     taps = layer.taps(x)
     np.testing.assert_allclose(taps[0], layer.chain.factors[0](x), atol=1e-12)
     assert len(taps) == 2 and np.array_equal(taps[-1], layer(x))
+
+
+def test_words_of_rows_are_those_of_graphs():
+    """residual and relu say what inputs, add_scale and act say; changed, they change those alone."""
+    layer = random_layer(1, residual=True, scale=True, relu=True)
+    assert layer.inputs == (None, None) and layer.act == RELU and layer.residual and layer.relu
+    assert np.array_equal(layer.add_scale, layer.scale) and layer.parts == ["residual", "relu", "scale"]
+    bare = replace(layer, relu=False, residual=False)
+    assert bare.act is None and bare.inputs == (None,) and bare.add_scale is None and bare.parts == ["scale"]
+    six = replace(layer, act="relu6", name="b")
+    assert not six.relu and six.residual and six.act == RELU6 and six.parts == ["residual", "relu6", "scale"]
+    added = replace(layer, add="a")
+    assert added.inputs == (None, "a") and not added.residual and added.parts == ["add", "relu", "scale"]
+    assert replace(bare, residual=True, scale=np.ones(16)).add_scale.tolist() == [1.0] * 16
+    with pytest.raises(TypeError, match="a Network needs nodes and a shape, or layers"):
+        Network(shape=3)
+    network = Network(layers=[bare], formats="some")
+    assert network.shape == (1, 1, 16) and replace(network, layers=[six]).nodes == (six,)
+    assert replace(network, formats=None).formats is None and network.layers == network.nodes == (bare,)
 
 
 def test_batch_norm_is_scale_and_bias():

@@ -115,3 +115,34 @@ def test_check_says_what_does_not_fit():
 def test_refused(width, frac, kind, text):
     with pytest.raises(kind, match=text):
         QFormat(width, frac)
+
+
+# without a sign
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.integers(-70, 70), st.sampled_from([1, 2, 9, 53, 54, 62]))
+def test_unsigned_is_the_exact_rule_from_zero_on(x, frac, width):
+    q = floor(Fraction(x) * Fraction(2) ** frac + Fraction(1, 2))
+    assert QFormat(width, frac, signed=False).quantise(x) == min(max(q, 0), 2**width - 1)
+
+
+def test_unsigned_nine_bits_hold_what_ten_signed_did():
+    nine, ten = QFormat(9, 5, signed=False), QFormat(10, 5)
+    assert (nine.lo, nine.hi, nine.operand, ten.operand) == (0, ten.hi, 10, 10)
+    assert str(nine) == "9 bits unsigned, 2^-5" and QFormat(*nine.to_list()) == nine != QFormat(9, 5)
+    assert ten.to_list() == [10, 5] and nine.to_list() == [9, 5, False] and QFormat(*ten.to_list()) == ten
+    for hi in (1.0, 0.999, 15.98, 15.99, 1e-30, 7.0):
+        covering = QFormat.covering(10, 0.0, hi)
+        assert QFormat.covering(9, 0.0, hi, signed=False) == QFormat(9, covering.frac, signed=False)
+    assert QFormat.covering(8, -3.0, 1.0, signed=False) == QFormat(8, 7, signed=False)
+    assert QFormat.covering(8, -3.0, -1.0, signed=False) == QFormat(8, 8, signed=False)
+    assert QFormat.covering(8, 0, 0, signed=False) == QFormat(8, 8, signed=False)
+
+
+def test_unsigned_is_refused_where_it_does_not_fit():
+    with pytest.raises(ValueError, match=r"w must fit 4 bits unsigned \(0 to 15\), got -1"):
+        QFormat(4, 0, signed=False).check([3, -1], "w")
+    with pytest.raises(ValueError, match=r"w must fit 4 bits unsigned \(0 to 15\), got 16"):
+        QFormat(4, 0, signed=False).check([3, 16], "w")
+    with pytest.raises(TypeError, match="QFormat.signed must be a bool, got 1"):
+        QFormat(4, 0, 1)

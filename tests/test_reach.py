@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from bfthw import Chain, Factor, Layer, Network, QFormat, Settings, chain, compile, load_integers, save
 from bfthw.check import dropped
+from bfthw.choose import GUARD, _Stage, choose_formats, weight_format
 from bfthw.cli.main import app
-from bfthw.quantize import GUARD, _Stage, checked, choose_formats, prepare, quantise, weight_format
+from bfthw.quantize import checked, prepare, quantise
 
 seeds = pytest.mark.parametrize("seed", range(12), ids="seed-{}".format)
 
