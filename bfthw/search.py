@@ -125,7 +125,8 @@ class _Trial:
 
     def _most(self, name):
         """Bits of the weights of the layer that came last, at most: an engine that is paired pairs all products."""
-        if not self.settings.paired or self.settings.layer(name).engine != "folded":
+        own = self.settings.layer(name)
+        if not own.paired or own.engine != "folded":
             return WIDTHS[-1]
         if self.narrow[-1] < WIDTHS[0]:
             raise ValueError(

@@ -86,6 +86,8 @@ class Engine:
         for factor in self.factors:
             if not isinstance(factor, IntFactor):
                 raise TypeError(f"an engine's factors must be IntFactors, got {type(factor).__name__}")
+            if unknown := _unknown(factor):
+                raise ValueError(f"engines have no {unknown} so far")
         if self.vectors < 1:
             raise ValueError(f"vectors must be 1 or more, got {self.vectors}")
         for field in fields(self):
@@ -120,6 +122,15 @@ class Engine:
     @classmethod
     def menu(cls, **fields):
         yield cls(**fields)
+
+
+def _unknown(factor):
+    """What of an IntFactor no engine computes, in words; empty where they compute all of it."""
+    formats = factor.input, factor.weights, factor.output, factor.skip_input, factor.skip_weights
+    without = [q for q in formats if q is not None and not q.signed]
+    if without:
+        return f"numbers without a sign, here {without[0]}; `unsigned = false` in settings chooses formats with one"
+    return "table of an activation" if factor.table is not None else "clamp (ReLU6)" * (factor.top is not None)
 
 
 def engine_class(kind):
