@@ -23,16 +23,21 @@ def behind(layer, gain, shift):
 
 
 def before(layer, gain, shift):
-    """The layer of x * gain + shift, both (inputs,); ValueError where it has a residual, whose x has no weights.
+    """The layer of x * gain + shift, both a number for each channel of x; ValueError where it has a residual, whose x
+    has no weights, or zeros around its window, which a shift would miss.
 
     B (g x + s) = (B diag g) x + B s: the first factor's columns are scaled, the rest goes into the bias. That is exact
     for padded and indexed chains too: a chain is linear in the inputs that it has.
     """
-    if layer.adds or layer.window is not None:
-        what = "a residual" if layer.adds else "a window"
+    window, shift = layer.window, np.asarray(shift)
+    padded = window is not None and any(window.padding) and (shift.any() or window.outside)
+    if layer.adds or padded:
+        what = "a residual" if layer.adds else "zeros around its map"
         raise ValueError(f"cannot be folded into layer {layer.name!r} behind it, which has {what}")
+    if window is not None:
+        gain, shift = window.spread(np.asarray(gain)), window.spread(shift)
     first, *rest = layer.chain.factors
-    moved = layer.chain(np.asarray(shift)[None])[0]
+    moved = layer.chain(shift[None])[0]
     if layer.scale is not None:
         moved = moved * layer.scale
     chain = Chain([replace(first, values=scale_columns(first.values, gain, first.support)), *rest])

@@ -9,7 +9,7 @@ with blocks of q channels and taps t = ky*kw + kx (order "ky") or kx*kh + ky ("k
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -99,6 +99,12 @@ class Window:
     def whole(cls, shape, **rest):
         """The window that is the whole map."""
         return cls(size=(shape[0], shape[1]), **rest)
+
+    def turned(self):
+        """The window over a map whose rows are columns, that makes the same vectors."""
+        (top, left, bottom, right), order = self.padding, {"ky": "kx", "kx": "ky"}[self.order]
+        padding = left, top, right, bottom
+        return replace(self, size=self.size[::-1], stride=self.stride[::-1], padding=padding, order=order)
 
     @property
     def taps(self):

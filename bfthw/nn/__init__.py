@@ -9,13 +9,14 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(text, name="torch") from None
 
 from .butterfly import Butterfly, ButterflyPointwise, Structured, parameter_groups
-from .convert import fold, to_layer, to_network
+from .convert import fold, to_layer
 from .extract import Extracted, extract
 from .multiply import apply
 from .released import ReleasedBFT
 from .replace import Replaced, replace
 from .structures import Circulant, CyclicSupport, Deformable, FixedButterfly, Grouped, Invertible, LowRank
 from .structures import Monarch, Pointwise
+from .trace import to_network
 
 __all__ = [
     "Butterfly", "ButterflyPointwise", "Circulant", "CyclicSupport", "Deformable", "Extracted", "FixedButterfly",

@@ -132,7 +132,7 @@ def to_layer(butterfly, name):
     )
 
 
-def to_network(model):
+def row(model):
     """A torch model to the `Network` that it computes in eval mode, on vectors (channels of a pixel for a convolution).
 
     Takes Butterfly, ButterflyPointwise, nn.Linear, nn.Conv1d and nn.Conv2d of kernel 1 (grouped too), layers of other
