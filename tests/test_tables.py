@@ -49,7 +49,6 @@ def every_table():
         clocks={"core clock": Clock(used=25.0, routed=80.123, limit=None, maximum=80.123, reason="nextpnr")},
         seed=1, seeds={1: 80.1}, tools={}, notes=(), netlist="",
     )
-    from bfthw import doctor
     from boards.fit import fit
     from boards.table import BOARDS
 
