@@ -51,6 +51,18 @@ class Act:
         """An Act, or None for none: by name, or as it is."""
         return given if given is None or isinstance(given, cls) else cls(given)
 
+    PLAIN = str  # as bfthw.fields takes it
+
+    def plain(self):
+        """The name; TypeError for a function of its own."""
+        if self.function is not None:
+            raise TypeError(
+                f"the activation {self.name!r} is a function, which no file holds; what bfthw.act.KNOWN has under its "
+                "name, (function, whether it gives nothing below zero), is saved by that name, and read where it is "
+                "known; the integers' tables are saved as they are"
+            )
+        return self.name
+
     def __call__(self, x):
         return (self.function or KNOWN[self.name][0])(x)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from .network import Layer
 from .qformat import QFormat
+from .window import turned
 
 OCTAVES = 24  # how far below the largest magnitude a format is looked for
 VALUES = 1 << 26  # of all stages together that are kept, at most
@@ -18,7 +19,8 @@ def check_vectors(x, size, name):
         raise TypeError(f"{name} must be real numbers, got dtype {x.dtype}")
     dims = (size,) if isinstance(size, int) else size
     if x.ndim < 2 or x.shape[1:] != dims or not len(x):
-        raise ValueError(f"{name} must have shape (N, {', '.join(map(str, dims))}), got {x.shape}")
+        wanted = f"(N, {', '.join(map(str, dims))})"
+        raise ValueError(f"{name} must have shape {wanted}, got {x.shape}{turned(x.shape, dims)}")
     if not np.isfinite(x).all():
         row, *at = np.argwhere(~np.isfinite(x))[0].tolist()
         place = f"column {at[0]}" if len(at) == 1 else f"place {tuple(at)}"

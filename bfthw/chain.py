@@ -51,6 +51,8 @@ class Indexed(Pattern):
     Raises ValueError where the index does not fit.
     """
 
+    FIELDS = {"index": np.ndarray, "inputs": int}
+
     def __new__(cls, index, inputs):
         index = np.array(index)
         if index.ndim != 2 or 0 in index.shape or index.dtype.kind not in "iu":
@@ -196,7 +198,7 @@ class Factor:
 class Chain:
     """Factors, first applied first. Raises ValueError where the sizes do not chain."""
 
-    factors: tuple
+    factors: tuple[Factor, ...]
 
     def __post_init__(self):
         object.__setattr__(self, "factors", tuple(self.factors))

@@ -5,7 +5,7 @@ Keys are `<layer>.factors.<m>` of shape (a, b, c, d), first applied first; `<lay
 may have `<layer>.index.<m>`, integers (outputs, c) that name its inputs; then the flags have version 2 and, as a fourth
 number, the layer's inputs. A single layer may go without `<layer>.` and is then named "0". Under `bfthw` (metadata of
 safetensors, a uint8 array of npz) there may be a JSON description, {"version": 1, "layers": [names in order],
-"formats": {...}}.
+"formats": {...}}. All this says rows of layers over vectors; of other graphs there is version 2, in bfthw.graphfile.
 """
 
 import re
@@ -14,12 +14,12 @@ from typing import Literal
 
 import numpy as np
 
-from . import importers, state_dicts, storage
+from . import graphfile, importers, state_dicts, storage
 from .chain import Chain, Factor, Indexed, check_name
+from .formats import Formats, integer_nodes
 from .importers import real
 from .integers import MOST_INPUTS, load_integers, save_integers
 from .network import Layer, Network
-from .quantize import Formats, quantise
 from .reading import LIMIT, NOT_TAKEN, CheckpointError, nearest, owned, reader, some
 from .storage import is_integers
 
@@ -88,6 +88,13 @@ class File:
             return self._of_onnx(order, options)
         contents = self.contents
         notes, description, arrays = list(contents.notes), None, contents.arrays
+        if contents.description is not None and storage.version(path, contents.description) == graphfile.VERSION:
+            if order or options or self.shapes is not None or self.format not in (None, "native"):
+                raise CheckpointError(
+                    f"{path}: a graph says its wiring itself; no order, format, shapes or options go with it"
+                )
+            nodes, shape, description = graphfile.read(path, contents)
+            return _checkpoint(path, nodes, notes, description.formats, shape)
         if contents.description is not None:
             description = storage.parse(path, _Description, contents.description)
         else:
@@ -124,8 +131,10 @@ class File:
         """
         if self.contents is None:
             raise CheckpointError(f"{self.path}: an .onnx file is a line of layers, and read as a whole")
-        arrays, prefix = self.contents.arrays, ""
-        if self.contents.description is None:
+        arrays, prefix, text = self.contents.arrays, "", self.contents.description
+        if text is not None and storage.version(self.path, text) == graphfile.VERSION:
+            raise CheckpointError(f"{self.path}: a graph is read as a whole, without --each")
+        if text is None:
             arrays, prefix = state_dicts.plain(arrays, [])
         return importers.names(self.path, arrays), prefix
 
@@ -148,14 +157,17 @@ class File:
         return _checkpoint(self.path, layers, [*notes, *more])
 
 
-def _checkpoint(path, layers, notes, formats=None):
-    """Layers in order, and the formats that the file describes, as a Checkpoint."""
+def _checkpoint(path, nodes, notes, formats=None, shape=None):
+    """Nodes over a shape, or layers in a row, and the formats that the file describes, as a Checkpoint."""
     try:
-        network = Network(layers=tuple(layers))
+        network = Network(nodes, shape)
+        if shape is not None:
+            graphfile.check_sizes(network)
         if formats is not None:
             formats = Formats.from_dict(formats)
-            quantise(network, formats)  # raises where they do not fit the network
-            network = Network(layers=tuple(layers), formats=formats)
+            for _ in integer_nodes(network, formats):  # raises where they do not fit the network
+                pass
+            network = Network(nodes, shape, formats=formats)
     except (ValueError, TypeError) as error:
         hint = "; --each takes every layer on its own" if "do not chain" in str(error) else ""
         raise CheckpointError(f"{path}: {error}{hint}") from None
@@ -320,10 +332,13 @@ def _flags(path, key, array):
 def save(network, path):
     """Write a float Network as .safetensors or .npz, self-describing: `load` gives exactly the same numbers.
 
-    float32 where that is exact, float64 elsewhere. The file appears whole or not at all.
+    float32 where that is exact, float64 elsewhere. The file appears whole or not at all. Rows of layers over vectors
+    are written as before, with keys as above, which older readers take; all other graphs as bfthw.graphfile says.
     """
+    if network.beyond_row is not None:
+        return storage.write(path, *graphfile.described(path, network), storage.FLOAT)
     arrays = {}
-    for layer in network.row(f"{path}: a checkpoint"):
+    for layer in network.nodes:
         for m, factor in enumerate(layer.chain.factors):
             arrays[f"{layer.name}.factors.{m}"] = _narrow(factor.values)
             if factor.support is not None:

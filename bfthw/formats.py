@@ -196,20 +196,25 @@ def quantise(network, formats, layer=quantise_layer):
 
     layer: what makes an IntLayer, `quantise_layer` or `apply_formats`.
     """
+    return IntNetwork(integer_nodes(network, formats, layer), network.shape, input=formats.input)
+
+
+def integer_nodes(network, formats, layer=quantise_layer):
+    """Yield the nodes of `quantise`, one after the other."""
     if len(formats.layers) != len(network.layers):
         raise ValueError(f"formats for {len(formats.layers)} layers, the network has {len(network.layers)}")
-    nodes, own = [], iter(formats.layers)
+    made, own = None, iter(formats.layers)
 
     def step(node, *given):
+        nonlocal made
         if isinstance(node, Layer):
-            nodes.append(layer(node, given, next(own)))
+            made = layer(node, given, next(own))
         else:
-            nodes.append(IntNode(node=node, formats=given, output=_joined(node, given, formats)))
-        return nodes[-1].output
+            made = IntNode(node=node, formats=given, output=_joined(node, given, formats))
+        return made.output
 
     for _ in network.walk(formats.input, step):
-        pass
-    return IntNetwork(nodes, network.shape, input=formats.input)
+        yield made
 
 
 def _joined(node, given, formats):

@@ -1,12 +1,12 @@
 """The golden model: the integers every other level has to equal, in int64 numpy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from .chain import patterns
 from .graph import BEFORE, Graph, Node
 from .intfactor import IntFactor
-from .network import layer_shape, sized
+from .network import Layer, layer_shape, sized
 from .qformat import QFormat, product_bits, rescale
 from .window import Shape, Window, to_map, to_value
 
@@ -20,10 +20,11 @@ class IntLayer(Node):
     inputs: those of a `Layer`; None: the node before, twice where the last factor has a skip_input (a residual).
     """
 
-    factors: tuple
+    factors: tuple[IntFactor, ...]
     inputs: tuple | None = None
     window: Window | None = None
 
+    kind = "integer layer"
     takes = 1, 2
 
     def __post_init__(self):
@@ -51,6 +52,21 @@ class IntLayer(Node):
 
     def __repr__(self):
         return f"<IntLayer {self.name}: {' '.join(str(factor.pattern) for factor in self.factors)}>"
+
+    @property
+    def weights(self):
+        return sum(factor.values.size for factor in self.factors)
+
+    def products(self, shape, add=None):
+        return self.weights * self.shape(shape, add).positions
+
+    @property
+    def parts(self):
+        last, kind = self.factors[-1], "residual" if self.residual else "add"
+        flags = [f"window {self.window}"] * (self.window is not None) + [kind] * (last.skip_input is not None)
+        flags += ["table"] * (last.table is not None) + ["relu"] * last.relu
+        flags[-1:] = [f"relu to {last.output.dequantise(last.top):g}"] if last.top is not None else flags[-1:]
+        return flags + ["bias"] * (last.bias is not None)
 
     @property
     def residual(self):
@@ -113,15 +129,18 @@ class IntNode(Node):
     """
 
     node: Node
-    formats: tuple
+    formats: tuple[QFormat, ...]
     output: QFormat
-    name: str = None
-    inputs: tuple = None
+    name: str = field(init=False, default=None)
+    inputs: tuple = field(init=False, default=None)
 
+    kind = "rounded"
     takes = 1, 1000
     relu, skip, bias, table = False, None, None, None  # as of an IntFactor
 
     def __post_init__(self):
+        if isinstance(self.node, Layer | IntLayer | IntNode):
+            raise ValueError(f"node {self.node.name!r}: a node without weights is rounded, not a {self.node.kind}")
         for key in ("name", "inputs"):
             object.__setattr__(self, key, getattr(self.node, key))
         object.__setattr__(self, "formats", tuple(self.formats))
@@ -158,6 +177,13 @@ class IntNode(Node):
     @property
     def shift(self):
         return self.acc_frac - self.output.frac
+
+    @property
+    def parts(self):
+        return self.node.parts
+
+    def products(self, *shapes):
+        return self.node.products(*shapes)
 
     def beyond_row(self):
         return self.node.beyond_row()
@@ -232,7 +258,7 @@ class IntNetwork(Graph):
     @property
     def layers(self):
         """Of a row of layers over vectors; ValueError names the node that is none."""
-        return self.row("what lists layers")
+        return self.row("the hardware")
 
     @property
     def weighted(self):
@@ -247,10 +273,7 @@ class IntNetwork(Graph):
     @property
     def work(self):
         """Multiplications by weights, for one input."""
-        pairs = zip(self.nodes, self.shapes)
-        return sum(
-            f.values.size * shape.positions for node, shape in pairs if isinstance(node, IntLayer) for f in node.factors
-        )
+        return sum(node.weights * shape.positions for node, shape in zip(self.nodes, self.shapes))
 
     @cached_property
     def stages(self):

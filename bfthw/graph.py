@@ -11,7 +11,7 @@ import numpy as np
 
 from .chain import check_name
 from .reading import nearest
-from .window import Shape
+from .window import Shape, turned
 
 BEFORE = None  # among a node's inputs: the node before it, for the first one the network's input
 INPUT = "input"  # the network's input by name, where no node has that one
@@ -25,10 +25,19 @@ class Node:
     name: str = "0"
     inputs: tuple = (BEFORE,)
 
+    KINDS = {}  # kind -> class, of every class that says one
+    kind = None  # the word for the class in files and tables; of a base, which is no node itself, None
     takes = 1, 1  # inputs, at least and at most
     computes = False  # whether its numbers are other ones than those of its inputs
     multiplies = False  # whether they are products of those
     carries = 0  # bits that its sums have more than their terms
+
+    def __init_subclass__(cls):
+        if (kind := cls.__dict__.get("kind")) is not None:
+            other = Node.KINDS.setdefault(kind, cls)
+            if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise TypeError(f"{cls.__qualname__}: {other.__qualname__} is of the kind {kind!r} already")
+            Node.KINDS[kind] = cls  # also where its module is read again
 
     def __post_init__(self):
         check_name(self.name)
@@ -47,6 +56,17 @@ class Node:
     def shape(self, *shapes):
         """The Shape of what it gives, of those of its inputs; ValueError, with the axis and what would fit."""
         raise NotImplementedError
+
+    @property
+    def parts(self):
+        """What it does, in order, in words for tables."""
+        return [self.kind]
+
+    weights = 0  # numbers that it multiplies by
+
+    def products(self, *shapes):
+        """Multiplications for one map."""
+        return self.shape(*shapes).size * self.multiplies
 
     def beyond_row(self):
         """Why it is no layer over vectors, or None."""
@@ -131,8 +151,9 @@ class Graph:
     def outputs(self):
         return self.shapes[-1].size
 
-    def row(self, what):
-        """The nodes of a row of layers over vectors; ValueError, `what` takes no others, names what is none."""
+    @cached_property
+    def beyond_row(self):
+        """(node, why) of the first that makes it no row of layers over vectors; None where it is one."""
         for k, node in enumerate(self.nodes):
             reason = node.beyond_row()
             if self.shapes[k].positions > 1 or self.shape.positions > 1:
@@ -140,7 +161,20 @@ class Graph:
             if set(self.sources[k]) != {k}:
                 reason = reason or "takes more than the node before it"
             if reason:
-                raise ValueError(f"{what} takes rows of layers over vectors; node {node.name!r} {reason}")
+                return node, reason
+        return None
+
+    def row(self, what):
+        """The nodes, which the hardware takes as a row of layers over vectors alone; ValueError names what is none.
+
+        what: takes no others.
+        """
+        if self.beyond_row is not None:
+            node, reason = self.beyond_row
+            raise ValueError(
+                f"{what} takes rows of layers over vectors; node {node.name!r} {reason}, which the chip can't do yet; "
+                "the vector layers of a torch model come out by bfthw.nn.extract, as files of their own"
+            )
         return self.nodes
 
     def check_input(self, x):
@@ -148,7 +182,9 @@ class Graph:
         if x.ndim < 2 or x.shape[1:] not in (self.shape.dims, tuple(self.shape)):
             dims = ", ".join(map(str, self.shape.dims))
             what = "vectors" if self.shape.positions == 1 else "maps"
-            raise ValueError(f"input {what} must have shape (N, {dims}), got {x.shape}")
+            raise ValueError(
+                f"input {what} must have shape (N, {dims}), got {x.shape}{turned(x.shape, self.shape.dims)}"
+            )
         return x.reshape(len(x), *self.shape.dims)
 
     @cached_property

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from . import storage
+from . import graphfile, storage
 from .archive import ARRAYS
 from .chain import Indexed
 from .golden import IntFactor, IntLayer, IntNetwork
@@ -47,10 +47,13 @@ def save_integers(network, path):
     """Write an IntNetwork as .npz, whole or not at all, the same bytes for the same network.
 
     Arrays `<layer>.factors.<m>`, `<layer>.factors.<m>.exponents` and `.index`, `<layer>.skip`, `<layer>.bias` in the
-    smallest signed integers that hold their formats; the formats as JSON in the uint8 array `bfthw`.
+    smallest signed integers that hold their formats; the formats as JSON in the uint8 array `bfthw`. Graphs that are no
+    row of layers over vectors as bfthw.graphfile says.
     """
+    if network.beyond_row is not None:
+        return storage.write(path, *graphfile.described(path, network), (".npz",))
     arrays, layers = {}, []
-    for layer in network.row(f"{path}: a file of integers"):
+    for layer in network.nodes:
         last = layer.factors[-1]
         for m, factor in enumerate(layer.factors):
             arrays[f"{layer.name}.factors.{m}"] = _smallest(factor.values, factor.weights.operand)
@@ -89,6 +92,8 @@ def load_integers(path, limit=LIMIT):
     contents = storage.read(path, limit)
     if storage.kind(contents.description) != "integers":
         raise CheckpointError(f"{path}: not marked as an integer network; float weights have to be quantised first")
+    if storage.version(path, contents.description) == graphfile.VERSION:
+        return graphfile.read_integers(path, contents)
     description = storage.parse(path, _Description, contents.description)
     _check_keys(path, description, contents.arrays)
     with owned(path, (ValueError, TypeError)):

@@ -27,6 +27,7 @@ class Layer(Node):
     bias: np.ndarray | None = None
     act: Act | None = None
 
+    kind = "layer"
     takes = 1, 2
 
     def __init__(
@@ -86,6 +87,13 @@ class Layer(Node):
         flags = [f"window {self.window}"] * (self.window is not None) + [kind] * self.adds
         flags += [self.act.name] if self.act else []
         return flags + [key for key in ("scale", "bias") if getattr(self, key) is not None]
+
+    @property
+    def weights(self):
+        return self.chain.weights
+
+    def products(self, shape, add=None):
+        return self.weights * self.shape(shape, add).positions
 
     def beyond_row(self):
         if self.window is not None:

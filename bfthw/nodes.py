@@ -23,6 +23,10 @@ class Pool(Node):
                 f"its size {w.size}, got {w.padding}; nothing stands outside, and channels need no blocks"
             )
 
+    @property
+    def parts(self):
+        return [f"{self.kind} of {self.window}"]
+
     def shape(self, shape):
         return self.window.shape(shape)._replace(channels=shape.channels)
 
@@ -39,6 +43,8 @@ class Pool(Node):
 class Max(Pool):
     """The largest number of each channel in each window; places outside do not count."""
 
+    kind = "max"
+
     def bounds(self, ends):
         return ends
 
@@ -52,6 +58,7 @@ class Max(Pool):
 class Sum(Pool):
     """The sum of each channel in each window, outside zeros; a mean is that and 1 / K in the weights behind it."""
 
+    kind = "sum"
     computes = True
 
     @property
@@ -77,6 +84,7 @@ class Pick(Node):
 
     index: np.ndarray | None = None
 
+    kind = "pick"
     takes = 1, 1000
 
     def __post_init__(self):
@@ -111,6 +119,7 @@ class Gate(Node):
 
     inputs: tuple
 
+    kind = "gate"
     takes = 2, 2
     computes = multiplies = True
 
@@ -133,6 +142,7 @@ class Product(Node):
 
     inputs: tuple
 
+    kind = "product"
     takes = 2, 2
     computes = multiplies = True
     carries = 16  # for up to 65,536 channels
@@ -146,6 +156,9 @@ class Product(Node):
                 f"multiple of {shape.channels} would fit"
             )
         return shape._replace(channels=matrix.channels // shape.channels)
+
+    def products(self, shape, matrix):
+        return shape.positions * matrix.channels
 
     def bounds(self, x, matrix):
         found = [a[:, :, None] * b.reshape(1, a.shape[1], -1) for a in x for b in matrix]

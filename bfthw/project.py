@@ -217,18 +217,30 @@ def is_dense(layer):
 
 
 def project_layer(layer, shape, *, residual=False, inputs=None, **how):
-    """(Layer, error): a layer, its chain projected; scale, bias and ReLU stay. The rest goes to `project`.
+    """(Layer, error): a layer, its chain projected; all else that it does stays. The rest goes to `project`.
 
     residual: the new layer has a first-to-last residual, the chain is near W - I; one that the layer has stays.
-    inputs: what the layer gets, (N, inputs). error: relative, of the whole matrix, I included.
+    inputs: what the layer's chain gets, (N, inputs). error: relative, of the whole matrix, I included.
     """
-    full = _whole(layer)
-    if residual and not layer.residual and full.shape[0] != full.shape[1]:
-        raise ValueError(f"a residual needs as many outputs as inputs, got {full.shape[1]} -> {full.shape[0]}")
-    residual = residual or layer.residual
-    chain, _ = project(full - np.eye(*full.shape) * residual, shape, inputs=inputs, **how)
-    found = replace(layer, chain=chain, residual=residual)
+    full, had = _whole(layer), _own(layer)
+    if residual and not had and not may_have_residual(layer):
+        raise ValueError(
+            "a residual needs as many outputs as inputs, no window and nothing else that is added, got "
+            f"{' + '.join([f'{full.shape[1]} -> {full.shape[0]}', *layer.parts])}"
+        )
+    chain, _ = project(full - np.eye(*full.shape) * (had or residual), shape, inputs=inputs, **how)
+    found = replace(layer, chain=chain, **{"residual": True} if residual and not had else {})
     return found, layer_error(layer, found, inputs)
+
+
+def _own(layer):
+    """Whether what the chain gets is added to what it gives, with the same scale."""
+    return layer.residual and layer.window is None
+
+
+def may_have_residual(layer):
+    """Whether a residual may be put around the layer's chain."""
+    return layer.window is None and not layer.adds and layer.chain.inputs == layer.chain.outputs
 
 
 def layer_error(layer, other, inputs=None):
@@ -238,7 +250,7 @@ def layer_error(layer, other, inputs=None):
 
 def _whole(layer):
     full = layer.chain.dense()
-    return full + np.eye(*full.shape) * layer.residual
+    return full + np.eye(*full.shape) * _own(layer)
 
 
 KINDS = "bft<k>, monarch:<blocks>, debut, lowrank:<rank>, or patterns a,b,c,d a,b,c,d ... (first applied first)"

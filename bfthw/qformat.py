@@ -47,6 +47,15 @@ class QFormat:
         """[width, frac], and False where there is no sign: `QFormat(*list)` is this format again."""
         return [self.width, self.frac] + [False] * (not self.signed)
 
+    PLAIN, plain = list, to_list  # as bfthw.fields takes it
+
+    @classmethod
+    def of(cls, given):
+        """The inverse of `to_list`."""
+        if len(given) not in (2, 3):
+            raise ValueError(f"a format is [width, frac], or [width, frac, false] without a sign, got {given!r}")
+        return cls(*given)
+
     def __str__(self):
         return f"{self.width} bits{'' if self.signed else ' unsigned'}, 2^{-self.frac}"
 

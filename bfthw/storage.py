@@ -20,6 +20,7 @@ from .torch_files import TorchFile, widened
 
 NAME_LIMIT = 300  # characters of an array's name
 FLOAT = ".safetensors", ".npz"  # of float networks that are written
+VERSIONS = 2  # of descriptions: 1, rows of layers; 2, any graph (bfthw.graphfile)
 DESCRIPTION = "bfthw"  # metadata key (safetensors) or array (npz) that holds the JSON description
 
 # little-endian, as the safetensors format has it; BF16 has no numpy dtype and is widened by hand
@@ -226,6 +227,21 @@ def kind(text):
     return table.get("kind") if isinstance(table, dict) else None
 
 
+def version(path, text):
+    """The `version` of a JSON description, 1 or 2; CheckpointError for others. What is no JSON may be of any."""
+    try:
+        table = parse_json(text)
+    except (ValueError, RecursionError):
+        return 1
+    found = table.get("version") if isinstance(table, dict) else None
+    if type(found) is int and found > VERSIONS:
+        raise CheckpointError(
+            f"{path}: {DESCRIPTION}.version: versions 1 to {VERSIONS} are read here, got {short(found)}, which a newer "
+            "bfthw wrote"
+        )
+    return found
+
+
 def is_integers(path, limit=LIMIT):
     """Whether a file is marked as an integer network; False for whatever cannot be read."""
     path = Path(path)
@@ -252,6 +268,12 @@ def write(path, arrays, description, suffixes):
     path = Path(path)
     check_suffix(path, suffixes)
     text = json.dumps(description, separators=(",", ":"))
+    try:
+        if len(text) > TEXT:
+            raise ValueError(f"more than {TEXT} bytes, the limit")
+        check_shape(text)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {DESCRIPTION}: what the description would say is too much: {error}") from None
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     if path.suffix == ".npz":
         data = _npz_bytes({DESCRIPTION: np.frombuffer(text.encode(), np.uint8)} | arrays)

@@ -30,6 +30,11 @@ class Shape(NamedTuple):
             raise ValueError(f"a shape is (height, width, channels), positive integers, got {given!r}")
         return cls(*found)
 
+    PLAIN = list  # as bfthw.fields takes it
+
+    def plain(self):
+        return list(self)
+
     @property
     def positions(self):
         return self.height * self.width
@@ -45,6 +50,12 @@ class Shape(NamedTuple):
 
     def __str__(self):
         return "x".join(map(str, self)) if self.positions > 1 else f"{self.channels} values"
+
+
+def turned(given, dims):
+    """A hint, or nothing, where an array of maps (N, H, W, C) has come with the channels first."""
+    first = len(dims) == 3 and tuple(given[1:]) == (dims[2], *dims[:2])
+    return "; channels come last: numpy.moveaxis(x, 1, -1)" if first else ""
 
 
 def library(x):
@@ -105,6 +116,19 @@ class Window:
         (top, left, bottom, right), order = self.padding, {"ky": "kx", "kx": "ky"}[self.order]
         padding = left, top, right, bottom
         return replace(self, size=self.size[::-1], stride=self.stride[::-1], padding=padding, order=order)
+
+    def __str__(self):
+        """3x3 / 2 padded 1, blocks of 4, kx first, outside given: what is not as usual."""
+        height, width, (top, left, bottom, right) = *self.size, self.padding
+        text = f"{height}x{width}"
+        if self.stride != (1, 1):
+            text += f" / {self.stride[0]}" + f"x{self.stride[1]}" * (self.stride[0] != self.stride[1])
+        if any(self.padding):
+            both = [top] if top == left else [top, left]
+            sides = both if (top, left) == (bottom, right) else self.padding
+            text += " padded " + ",".join(map(str, sides))
+        text += f" in blocks of {self.block}" if self.block else ""
+        return text + ", kx first" * (self.order == "kx") + ", outside given" * bool(self.outside)
 
     @property
     def taps(self):

@@ -177,6 +177,34 @@ def safetensors_files():
     )
 
 
+def graph_files():
+    """Graphs: small files that would compute with much."""
+
+    def graph(nodes, arrays=0, **more):
+        entry = {"dtype": "F32", "shape": [1, 1, 1, 1], "data_offsets": [0, 4]}
+        text = json.dumps({"version": 2, "shape": [1, 1, 1], "nodes": list(nodes)} | more, separators=(",", ":"))
+        keys = {f"n{n}/chain.factors.0.values": entry | {"data_offsets": [4 * n, 4 * n + 4]} for n in range(arrays)}
+        return safetensors({"__metadata__": {"bfthw": text}} | keys, bytes(4 * arrays))
+
+    def pick(n, *inputs):
+        return {"kind": "pick", "name": f"n{n}", "inputs": inputs or [None]}
+
+    def layer(n):
+        return {"kind": "layer", "name": f"n{n}", "chain": {"factors": [{"values": [1] * 4}]}, "act": "tanh"}
+
+    factor = {"weights": [8, 7], "output": [12, 7], "rows": 0, "table": [12, 7]}
+    own, count = {"factors": [factor], "skip": None, "bias_width": None}, 8000
+    formats = {"input": [8, 7], "layers": [own] * count}
+    yield "doubled.safetensors", graph(pick(n, None, None) for n in range(16_000))
+    yield "thousandfold.safetensors", graph(pick(n, *[None] * 900) for n in range(250))
+    yield "nodes.safetensors", graph(pick(n) for n in range(MANY))
+    window = {"size": [9999] * 2, "padding": [9998] * 4}
+    yield "padding.safetensors", graph([{"kind": "sum", "name": "a", "window": window}])
+    shared = [layer(0) | {"name": f"m{n}"} for n in range(9000)]
+    yield "shared.safetensors", graph(shared, 1)
+    yield "tables.safetensors", graph(map(layer, range(count)), count, formats=formats)
+
+
 def varint(n):
     out = b""
     while n > 127:
@@ -249,5 +277,6 @@ def text_files():
 
 # kind: makes (name, bytes) of every file
 KINDS = {
-    "torch": torch_files, "npz": npz_files, "safetensors": safetensors_files, "onnx": onnx_files, "text": text_files,
+    "torch": torch_files, "npz": npz_files, "safetensors": safetensors_files, "graph": graph_files, "onnx": onnx_files,
+    "text": text_files,
 }

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from graphs import dense, made_integers
 
-import bfthw
 from bfthw import Act, Gate, IntNetwork, Max, Network, Pick, Product, QFormat, Sum, Window
 from bfthw.act import Table
 from bfthw.formats import formats_of
@@ -151,14 +150,6 @@ def test_formats_that_do_not_fit_a_graph_are_refused():
         IntNetwork(nodes, made.shape)
     with pytest.raises(ValueError, match="node 'gated': integer overflow: its sums need 10[0-9] bits and a shift of -"):
         replace(next(node for node in nodes if node.name == "gated"), formats=(QFormat(50, 0),) * 2)
-
-
-def test_files_refuse_graphs_for_now(tmp_path):
-    made, _, integers = made_integers(0)
-    for write, what in ((bfthw.save, made.network), (bfthw.save_integers, integers)):
-        with pytest.raises(ValueError, match=r"x.npz: a .* takes rows of layers over vectors; node 'a' has a window"):
-            write(what, tmp_path / "x.npz")
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

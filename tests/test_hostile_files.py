@@ -83,7 +83,7 @@ def found(folder, files):
     return {name: (*rest, (folder / name).stat().st_size) for name, *rest in rows}
 
 
-READ = ("adds.onnx", "shapes.txt")
+READ = ("adds.onnx", "shapes.txt", "tables.safetensors")
 # what some are told
 SAID = {
     "bytearray.pt": "'factors.0' cannot be read as an array: it is made by __builtin__.bytearray",
@@ -98,6 +98,10 @@ SAID = {
     "many.pt": "has more than 16384 arrays",
     "many.npz": "has more than 16384 arrays",
     "many.safetensors": "has more than 16384 arrays",
+    "doubled.safetensors": "'n24' gives more than 16777216 numbers",
+    "thousandfold.safetensors": "'n2' gives more than 16777216 numbers",
+    "nodes.safetensors": "at most 16384 items",
+    "padding.safetensors": "'a' gives more than 16777216 numbers",
     "deep.pt": "'factors.0' cannot be read as an array: it is made by tuple",
     "deep.toml": "nested without an end",
     "empty.onnx": "has more than 524288 fields",

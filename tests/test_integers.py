@@ -67,7 +67,7 @@ INTEGERS = {
         lambda a, t: a.update({"0.biass": np.ones(3, int)}),
         ["unexpected key '0.biass'", "did you mean '0.bias'"],
     ),
-    "version": (lambda a, t: t.update(version=2), ["bfthw.version", "Input should be 1, got 2"]),
+    "version": (lambda a, t: t.update(version=3), ["bfthw.version", "versions 1 to 2 are read here, got 3"]),
     "unknown": (lambda a, t: t.update(more=2), ["bfthw.more"]),
     "no-layers": (lambda a, t: (t.update(layers=[]), a.clear()), ["at least one layer"]),
     "no-factors": (

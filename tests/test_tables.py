@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from graphs import made_integers
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -66,6 +67,8 @@ def every_table():
             "nearest", [(layers[1], "bft4", shapes[0], (0.5,)), (layers[1], "x", shapes[1], (0,))]
         ),
         "models": model_table(model("mobilenetv1")),
+        "graph": tables.graph("net", made_integers(0)[2]),
+        "formats of a graph": tables.formats(made_integers(0)[2]),
     }
 
 

@@ -7,8 +7,10 @@ from time import monotonic
 import numpy as np
 
 from ..chain import apply
+from ..network import Layer
 from ..reading import CheckpointError
 from ..storage import read_vectors
+from ..window import turned
 
 TRIES, SECONDS = 3000, 60  # other readings tried, whichever ends first
 ROWS = 64  # records or pixels that a try is judged by first
@@ -39,6 +41,13 @@ def load(path):
     return array
 
 
+def maps(array, shape):
+    """Values of a Shape: of one position as `vectors`; maps (N, H, W, C) as they are, (N, C, H, W) turned."""
+    if shape.positions == 1:
+        return vectors(array, shape.channels)
+    return np.moveaxis(array, 1, -1) if turned(array.shape, shape.dims) else array
+
+
 def vectors(array, size):
     """(N, values) as it is; images (N, C, H, W) as the vectors of their pixels where C is `size`, else one each."""
     if array.ndim > 2 and array.shape[1] == size:
@@ -48,21 +57,24 @@ def vectors(array, size):
 
 def difference(network, x, y):
     """The Difference between the float network's outputs and recorded ones; ValueError where they do not fit."""
-    x, y = vectors(x, network.inputs), vectors(y, network.outputs)
-    if (len(x), x.shape[1], y.shape[1]) != (len(y), network.inputs, network.outputs):
+    shapes = network.shape, network.shapes[-1]
+    x, y = map(maps, (x, y), shapes)
+    if len(x) != len(y) or any(one.shape[1:] != shape.dims for one, shape in zip((x, y), shapes)):
+        kind = "vectors" if shapes[0].positions == 1 else "maps"
         raise ValueError(
-            f"it takes {network.inputs} values and gives {network.outputs}, recorded are {len(x)} vectors of "
-            f"{x.shape[1]} values and {len(y)} of {y.shape[1]}"
+            f"it takes {_size(shapes[0].dims)} and gives {_size(shapes[1].dims, '')}, recorded are {len(x)} {kind} of "
+            f"{_size(x.shape[1:])} and {len(y)} of {_size(y.shape[1:], '')}"
         )
     if not y.any() or len(y) > 1 and not np.ptp(y, axis=0).any():
         raise ValueError(f"the {len(y)} recorded outputs are all the same, which tells no reading from another")
-    errors, noise = [], np.zeros(network.outputs)
-    for start in range(0, len(x), 1024):
-        rows = x[start : start + 1024].astype(np.float64)
-        given = network(rows)
+    errors, noise, y = [], np.zeros(network.outputs), y.reshape(len(y), -1)
+    size = min(1024, network.batch)
+    for start in range(0, len(x), size):
+        rows = x[start : start + size].astype(np.float64)
+        given = network(rows).reshape(len(rows), -1)
         with np.errstate(all="ignore"):
-            noise = np.maximum(noise, np.abs(_single(network, rows) - given).max(axis=0))
-        errors.append(np.abs(given - y[start : start + 1024]))
+            noise = np.maximum(noise, np.abs(_single(network, rows).reshape(given.shape) - given).max(axis=0))
+        errors.append(np.abs(given - y[start : start + size]))
     errors, peak = np.concatenate(errors), np.abs(y).max(axis=0).astype(np.float64)
     step = np.finfo(np.float32 if y.dtype.kind != "f" or y.dtype.itemsize > 4 else y.dtype).eps
     allowed = 30 * noise + 16 * step * peak + step * peak.max()
@@ -74,14 +86,24 @@ def difference(network, x, y):
     )
 
 
+def _size(dims, what=" values"):
+    return " x ".join(map(str, dims)) + (what if len(dims) == 1 else "")
+
+
 def _single(network, x):
     """The outputs in float32, as the original most likely computed them."""
-    for layer in network.layers:
-        y = x = x.astype(np.float32)
-        for factor in layer.folded:
+
+    def step(node, *xs):
+        if not isinstance(node, Layer):
+            return node(*xs).astype(np.float32)
+        y = node.vectors(xs[0])
+        for factor in node.folded:
             y = apply(factor.values.astype(np.float32), y, factor.support)
-        x = layer.finish(y, x)
-    return x.astype(np.float32)
+        return node.finish(y, xs[-1]).astype(np.float32)
+
+    for _, y in network.walk(x.astype(np.float32), step):
+        pass
+    return y
 
 
 def search(file, x, y, *, order=None, options=None):

@@ -2,12 +2,14 @@
 
 from rich.text import Text
 
-from ..golden import short_stage
+from ..golden import IntFactor, short_stage
+from ..graph import INPUT
+from ..network import Layer
 from ..table import Table
 
 
 def _format(q):
-    return "" if q is None else f"{q.width}.{q.frac}"
+    return "" if q is None else f"{'' if q.signed else 'u'}{q.width}.{q.frac}"
 
 
 def doctor(tools):
@@ -43,9 +45,25 @@ def float_layers(network):
 
 def integer_layers(network):
     for layer in network.layers:
-        last = layer.factors[-1]
-        parts = ["residual"] * layer.residual + ["relu"] * last.relu + ["bias"] * (last.bias is not None)
-        yield layer.name, [f.pattern for f in layer.factors], parts
+        yield layer.name, [f.pattern for f in layer.factors], layer.parts
+
+
+def graph(title, network):
+    """The nodes of a graph, float or integer: what they take and give, their weights and multiplications a map."""
+    table = Table(title, "node", "does", "takes", ">gives", ">weights", ">products")
+    shapes, weights, products = (network.shape, *network.shapes), 0, 0
+    names = (INPUT, *(node.name for node in network.nodes))
+    table.add_row(INPUT, "", "", str(network.shape), "", "")
+    for place, (node, shape, own) in enumerate(zip(network.nodes, network.shapes, network.sources)):
+        factors = node.chain.factors if isinstance(node, Layer) else getattr(node, "factors", ())
+        does = ", ".join([*node.parts, *(str(factor.pattern) for factor in factors)])
+        takes = "" if set(own) == {place} else ", ".join(names[k] for k in dict.fromkeys(own))
+        count = node.products(*(shapes[k] for k in own))
+        table.add_row(node.name, does, takes, str(shape), *(str(n) if n else "" for n in (node.weights, count)))
+        weights, products = weights + node.weights, products + count
+    table.add_section()
+    table.add_row("all", "", "", "", str(weights), str(products), total=True)
+    return table
 
 
 def projections(title, rows):
@@ -65,19 +83,22 @@ def projections(title, rows):
 
 
 def formats(network, reports=()):
-    """Formats of an IntNetwork, width.fraction bits; SQNR and saturation where there are reports of its stages."""
+    """Formats of an IntNetwork's stages, width.fraction bits; SQNR and saturation where there are reports of them."""
     by_name = {row.name: row for row in reports}
     extra = (">SQNR dB", ">own dB", ">saturated") if reports else ()
     columns = "stage", ">weights", ">output", ">shift", *extra
-    table = Table("Formats (bits.fraction bits)", *columns)
-    for name, f in [("input", None), *zip(network.names, network.factors)]:
+    stages = [("input", None), *network.stages]
+    unsigned = not all((f.output if f else network.input).signed for _, f in stages)
+    table = Table(f"Formats (bits.fraction bits{', u: unsigned' * unsigned})", *columns)
+    for name, f in stages:
+        factor = isinstance(f, IntFactor)
         row = [
             short_stage(name),
-            _format(f.weights) if f else "",
+            _format(f.weights) if factor else "",
             _format(f.output if f else network.input),
             str(f.shift) if f else "",
         ]
-        if f and f.max_exponent:
+        if factor and f.max_exponent:
             row[1] += f" +{f.max_exponent}"
         if reports:
             r = by_name[name]

@@ -53,7 +53,7 @@ def generate(
         from boards.fit import on_board
 
         settings, room = on_board(fit, settings)
-    integers = to_integers(ckpt, settings, calibration, file, allow_constant, output=output / f"{name}.npz")
+    integers = to_integers(ckpt, settings, calibration, file, allow_constant, output=output / f"{name}.npz", chip=True)
     with progress("choosing and writing Verilog"):
         if (interval, multipliers, fit) == (None, None, None):
             plan = rtl_gen.make_plan(integers, settings)

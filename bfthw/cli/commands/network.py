@@ -72,9 +72,12 @@ def inspect(
         raise ValueError(f"{ckpt}: holds integers; --check and `bfthw report` take the float checkpoint they are from")
     if failed is not None:
         return _checked(ckpt, network, failed, check, **file)  # never returns: it says what reads the file
-    layers = tables.float_layers(network) if integers is None else tables.integer_layers(integers)
-    kind = "float" if integers is None else "integers"
-    console.print(tables.network(f"{ckpt.name}, {kind}; a weight is a multiplication a vector", layers))
+    title = f"{ckpt.name}, {'float' if integers is None else 'integers'}"
+    if (found := network or integers).beyond_row is not None:
+        console.print(tables.graph(f"{title}; products: multiplications for one input", found))
+    else:
+        layers = tables.float_layers(found) if integers is None else tables.integer_layers(found)
+        console.print(tables.network(f"{title}; a weight is a multiplication a vector", layers))
     if integers is not None:
         console.print(tables.formats(integers))
     elif network.formats:
@@ -110,4 +113,8 @@ def quantize(
     check_place(output)
     integers = to_integers(ckpt, make_settings(**bits), calibration, file, allow_constant, output=output)
     save_integers(integers, output)
-    console.print(f"wrote {output}; next: bfthw generate {output} -o DIR --name NAME", markup=False, soft_wrap=True)
+    todo = f"bfthw generate {output} -o DIR --name NAME"
+    if integers.beyond_row is not None:
+        node, reason = integers.beyond_row
+        todo = f"bfthw inspect {output}; the chip can't do all of it yet: node {node.name!r} {reason}"
+    console.print(f"wrote {output}; next: {todo}", markup=False, soft_wrap=True)

@@ -1,21 +1,35 @@
 """The command that replaces dense layers by chains."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from ... import save
 from ...calibrate import check_vectors, unusual
 from ...files import check_place
-from ...project import FEW, HELD, LOSSY, is_dense, layer_error, named, project_layer, split, suggestions
+from ...network import Layer, Network
+from ...project import (
+    FEW,
+    HELD,
+    LOSSY,
+    is_dense,
+    layer_error,
+    may_have_residual,
+    named,
+    project_layer,
+    split,
+    suggestions,
+)
 from ...reading import owned
 from ...storage import FLOAT, check_suffix, read_vectors
 from .. import options as given
 from .. import tables
 from ..console import console, progress, say
 from ..networks import read
+
+MOST = 1 << 16  # vectors of a layer that are kept of calibration maps
 
 
 @given.takes(file=given.FOREIGN)
@@ -101,13 +115,30 @@ def _dense(ckpt, network, wanted):
 
 def _vectors(network, path, seed):
     """{layer: (its inputs to fit to, those held out)} for the network's inputs in a file."""
-    x, vectors = check_vectors(read_vectors(path), network.inputs, f"{path}: inputs"), {}
-    warnings, notes = unusual(x)
+    x = check_vectors(read_vectors(path), network.shape.dims, f"{path}: inputs")
+    warnings, notes = unusual(x.reshape(len(x), -1))
     say(notes, warnings)
-    for layer in network.layers:
-        vectors[layer.name] = split(x, seed)
-        x = layer(x)
-    return vectors
+    fitted, held = (_seen(network, part, seed) for part in split(x, seed))
+    return {name: (vectors, held.get(name, ())) for name, vectors in fitted.items()}
+
+
+def _seen(network, x, seed):
+    """{layer: the vectors that its chain sees of inputs x}, in slices: of maps, each position's, MOST or so at most."""
+    found, rng, most = {}, np.random.default_rng(seed), max(MOST, len(x))
+
+    def step(node, *xs):
+        if isinstance(node, Layer):
+            vectors = node.vectors(xs[0])
+            vectors, count = vectors.reshape(-1, vectors.shape[-1]), max(1, most * len(xs[0]) // len(x))
+            if len(vectors) > count:
+                vectors = vectors[np.sort(rng.choice(len(vectors), count, replace=False))]
+            found.setdefault(node.name, []).append(vectors)
+        return node(*xs)
+
+    for start in range(0, len(x), network.batch):
+        for _ in network.walk(x[start : start + network.batch], step):
+            pass
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def _run(tasks, vectors, how):
@@ -119,7 +150,7 @@ def _run(tasks, vectors, how):
     with progress("projecting") as bar:
         for n, (layer, name, shape) in enumerate(tasks):
             fitted, held = vectors.get(layer.name, (None, ()))
-            settings = how | {"residual": how["residual"] and layer.chain.inputs == layer.chain.outputs}
+            settings = how | {"residual": how["residual"] and may_have_residual(layer)}
             settings |= {"inputs": fitted, "progress": lambda f, n=n: bar((n + f) / len(tasks))}
             with owned(f"layer {layer.name!r}, {name}", error=ValueError):
                 found, error = project_layer(layer, shape, **settings)
@@ -179,8 +210,7 @@ def _projected(network, dense, wanted, vectors, how):
             "examples/digits/distill.py)",
             soft_wrap=True,
         )
-    layers = tuple(new.get(layer.name, layer) for layer in network.layers)
-    return replace(network, layers=layers, formats=None)
+    return Network((new.get(node.name, node) for node in network.nodes), network.shape)
 
 
 def _compare(ckpt, dense, vectors, how):
