@@ -41,8 +41,8 @@ def search(
     network: float. calibration: floats (N, inputs). rom_bits: of all factors' weights together, at most; multipliers:
     by `shares`, at most; min_sqnr: in dB, reached with the fewest ROM bits. settings: all but the weights' bits.
     pairs: bits of an input -> the most bits of weights with which two products share a multiplier, as the hardware has
-    it (rtl_gen.engines.pairs.pair_bits for a target); needed for `multipliers`, without it nothing is shared. Where settings
-    have `paired`, folded layers get no more bits than that, whatever the budget, as they could not be built.
+    it (rtl_gen.engines.pairs.pair_bits for a target); needed for `multipliers`, without it nothing is shared. Where
+    settings have `paired`, folded layers get no more bits than that, whatever the budget, as they could not be built.
     progress: called with the fraction done.
 
     The noise of factor m at b bits is measured with all others at the most bits. Noises of different factors are taken

@@ -34,10 +34,10 @@ def by_factor(network, choices):
     return chosen
 
 
-def by_layer(owners, chosen):
-    """The table of a dict for each factor; owners: the layer of each."""
+def by_layer(names, chosen):
+    """The table of a dict for each factor; names: of their stages, `<layer>.factors.<m>`."""
     table = {}
-    for name, run in groupby(zip(owners, chosen), key=lambda pair: pair[0]):
+    for name, run in groupby(zip(names, chosen), key=lambda pair: pair[0].rpartition(".factors.")[0]):
         own = [one for _, one in run]
         lists = {key: [one.get(key) for one in own] for key in dict.fromkeys(key for one in own for key in one)}
         table[name] = {key: v[0] if all(x == v[0] for x in v) else v for key, v in lists.items()}

@@ -14,7 +14,7 @@ from .cost import Tally
 from .emit import OPTIONS, check_products, hardware
 from .engines import ENGINES
 from .pipeline import engine_cost
-from .plan import Plan, behind, queue_between
+from .plan import Plan, behind, parts_of, queue_between
 from .size import too_large, too_large_engines
 from .stream import ENTRY, QUEUE, FromStream
 from .tech import technology
@@ -103,8 +103,9 @@ def choose(network, *, interval=None, multipliers=None, room=None, vectors=None,
     if room is not None and kept.get("target", "plain") == "plain":
         raise ValueError("room is counted in primitives; the target 'plain' has none, name ecp5, ice40 or gowin")
     wish = {"multipliers": inf if multipliers is None else multipliers, "room": room}
+    usual = _menus(network, vectors, kept, False)
     for last_resort in (False, True):
-        menus = _menus(network, vectors, kept, last_resort)
+        menus = _menus(network, vectors, kept, True) if last_resort else usual
         best = _fastest(menus, **wish) if interval is None else _cheapest(menus, interval, **wish)
         if best:
             kind = "the fastest" if interval is None else "the cheapest"
@@ -112,7 +113,7 @@ def choose(network, *, interval=None, multipliers=None, room=None, vectors=None,
             count = sum(len(found) for menu in menus for found in menu.segments.values())
             why = f"{best}{needs and f'; estimated {needs}'}; {kind} that can be made of {count} engines"
             return replace(best, why=why)
-    raise _impossible(_menus(network, vectors, kept, False), interval, **wish)
+    raise _impossible(usual, interval, **wish)
 
 
 class Menu:
@@ -132,7 +133,7 @@ class Menu:
             after = first + len(layer.factors)
             for start, stop in combinations(range(first, after + 1), 2):
                 fields = {"whole": (start, stop) == (first, after), "vectors": vectors, "prompt": False}
-                fields["target"] = "cases" if roms == "case" else kept.get("target", "plain")
+                fields["target"] = parts_of(kept.get("target", "plain"), roms)
                 for cls in kinds:
                     if cls.shares or stop == start + 1:
                         own = options_of(cls, given[start:stop])
@@ -198,7 +199,7 @@ class Menu:
         last one, of what it leaves by; None where the target has no such memories.
         """
         lanes, flight, burst = end
-        key = draft, end, time > burst
+        key = start, draft, end, time > burst  # a factor may stand in several places
         if key not in self._costs:
             relu = bool(start) and self.network.factors[start - 1].relu
             engine, tally = behind(draft, lanes, flight, relu=relu, prompt=draft.prompt), Tally(self.tech)
@@ -221,11 +222,12 @@ class Menu:
 
     def choice(self, way):
         """The Choice of a way; None where it is too large to be built, or the target has no such memories."""
-        chosen, owners = [], [layer.name for layer in self.network.layers for _ in layer.factors]
+        chosen = []
         while way:
             engine, way = way
             chosen = [engine.chosen] * len(engine.factors) + chosen
-        plan = Plan(network=self.network, vectors=self.vectors, **{**self.kept, "choices": by_layer(owners, chosen)})
+        choices = by_layer(self.network.names, chosen)
+        plan = Plan(network=self.network, vectors=self.vectors, **{**self.kept, "choices": choices})
         choice = Choice(plan=plan)
         try:
             return None if too_large(plan) or not choice.needs else choice

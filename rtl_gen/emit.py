@@ -1,4 +1,4 @@
-"""From a specification to files: Verilog, manifest, integers, and RTLIL on request."""
+"""From a plan to files: Verilog, manifest, integers, and RTLIL on request."""
 
 from dataclasses import dataclass
 from importlib.metadata import version

@@ -212,7 +212,7 @@ def lifted(text):
         table = json.loads(text)
         if table["version"] != 1:
             return text
-        stages, names = table["stages"], [stage["name"].rpartition(".factors.")[0] for stage in table["stages"]]
+        stages, names = table["stages"], [stage["name"] for stage in table["stages"]]
         paired, chosen = table.pop("paired"), []
         for stage in stages:
             own = {key: stage.pop(key) for key in ("engine", "lanes", "simd", "products")} | {"paired": paired}
@@ -220,9 +220,9 @@ def lifted(text):
             chosen.append({key: own[key] for key in options})
         if "choices" in table or paired and not any("paired" in own for own in chosen):
             return text
+        table |= {"version": 2, "choices": by_layer(names, chosen), "roms": table.get("roms", "initial")}
     except (ValueError, KeyError, TypeError, AttributeError):
         return text  # what is wrong with it is said of the text itself
-    table |= {"version": 2, "choices": by_layer(names, chosen), "roms": table.get("roms", "initial")}
     return json.dumps({"count_beats": False} | table)
 
 

@@ -39,8 +39,8 @@ class Plan:
     Members
     -------
     drafts, engines, queues
-        the Engines, in order, each as it would be alone, which takes no time, and as it is behind the one before it; for
-        each None, or the beats that a FIFO in front of it holds beyond those on their way.
+        the Engines, in order, each as it would be alone, which takes no time, and as it is behind the one before it;
+        for each None, or the beats that a FIFO in front of it holds beyond those on their way.
     spans, layers
         (start, stop) of each engine's factors; the engines of each layer, a tuple of tuples.
     lanes_in, lanes_out, beats_in, beats_out, interval, latency, pipeline_latency, skip_depths, exit_depth,
@@ -71,8 +71,7 @@ class Plan:
         object.__setattr__(self, "spans", tuple(span for span, _ in drafts))
         object.__setattr__(self, "drafts", tuple(engine for _, engine in drafts))
         chosen = [engine.chosen for (start, stop), engine in drafts for _ in range(start, stop)]
-        owners = [layer.name for layer in self.network.layers for _ in layer.factors]
-        object.__setattr__(self, "choices", by_layer(owners, chosen))
+        object.__setattr__(self, "choices", by_layer(self.network.names, chosen))
 
     def _drafts(self):
         """[((start, stop), Engine)] of the factors that share an engine, as it would be alone."""
@@ -84,9 +83,10 @@ class Plan:
         )
         drafts = []
         for start, stop, cls, fields in groups:
-            fast = [engine for engine in cls.menu(**fields) if engine.interval <= best]
+            engines = list(cls.menu(**fields))
+            fast = [engine for engine in engines if engine.interval <= best]
             # one that was asked for may be slower
-            engine = min(fast, key=lambda e: e.multipliers) if fast else min(cls.menu(**fields), key=lambda e: e.interval)
+            engine = min(fast, key=lambda e: e.multipliers) if fast else min(engines, key=lambda e: e.interval)
             drafts.append(((start, stop), engine))
         return drafts
 
@@ -108,9 +108,9 @@ class Plan:
     def _fields(self, start, stop, whole, own):
         """The class of an engine and its fields, as far as they are given; ValueError where it cannot be."""
         cls = self._class(start, own[0])
-        target = "cases" if self.roms == "case" else self.target
         given = {
-            "factors": self.network.factors[start:stop], "vectors": self.vectors, "target": target, "whole": whole
+            "factors": self.network.factors[start:stop], "vectors": self.vectors, "whole": whole,
+            "target": parts_of(self.target, self.roms),
         }
         given |= {f.name: f.default for f in fields_of(cls) if f.name in set(cls.options) - set(cls.left_open)}
         with self._naming(start):
@@ -200,8 +200,9 @@ class Plan:
         """Beats, of the wider side, of a residual's FIFO: enough for the interval and for a first frame that runs
         ahead.
 
-        The interval is kept, as in `readers.Buffered.slots`, if the FIFO holds what enters the layer in the slowest schedule
-        before its last engine takes the first of it. entered, taken: cycles of a beat into the FIFO and out of it.
+        The interval is kept, as in `readers.Buffered.slots`, if the FIFO holds what enters the layer in the slowest
+        schedule before its last engine takes the first of it. entered, taken: cycles of a beat into the FIFO and out
+        of it.
         """
         cycles = sum(engine.keeps(self.interval) for engine in layer)
         steady = ceil(cycles * len(entered) / self.interval)
@@ -243,6 +244,11 @@ class Plan:
             if depth
         )
         return sum(engine.buffer_bits for engine in self.engines) + sum(skips)
+
+
+def parts_of(target, roms):
+    """The name of the Technology that engines are made of."""
+    return "cases" if roms == "case" else target
 
 
 def behind(draft, lanes, flight, *, relu, prompt):

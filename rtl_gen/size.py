@@ -1,4 +1,4 @@
-"""How large a core would be, by the sizes in its specification alone; what is too large is refused before it is made.
+"""How large a core would be, by the sizes in its plan alone; what is too large is refused before it is made.
 
 Measured (2 cores, Python 3.11): Verilog of 8,000 parts, multipliers and elements of beats, is 8 MB and takes half a
 minute and 1 GB, of 12,000 more than four minutes. A spatial block of 1,500 signed digits is solved in most of a

@@ -39,7 +39,6 @@ def runs(start, stop):
 def every_plan(network, **kept):
     """Plans of every menu of every engine but those of adders, for runs within a layer."""
     bounds = np.cumsum([0, *(len(layer.factors) for layer in network.layers)])
-    owners = [layer.name for layer in network.layers for _ in layer.factors]
     found = []
     for cuts in product(*(tuple(runs(a, b)) for a, b in zip(bounds, bounds[1:]))):
         spans = [span for cut in cuts for span in cut]
@@ -58,7 +57,7 @@ def every_plan(network, **kept):
         ]
         for chosen in product(*menus):
             each = [one for one, (start, stop) in zip(chosen, spans) for _ in range(start, stop)]
-            plan = Plan(network=network, choices=by_layer(owners, each), **kept)
+            plan = Plan(network=network, choices=by_layer(network.names, each), **kept)
             # neighbours that share an engine by kind are one run
             if plan.spans == tuple(spans):
                 found.append(plan)

@@ -55,8 +55,8 @@ class Engine:
     cost(tally)
         adds what it takes to a cost.Tally.
     component()
-        the wiring.Component: links `i`, in, and `o`, out; with `takes_skip` a stream `skip`; `saturated`, out: values of
-        a beat that were clipped, some cycles later. It never stalls but by `i.ready`, and frames do not mix.
+        the wiring.Component: links `i`, in, and `o`, out; with `takes_skip` a stream `skip`; `saturated`, out: values
+        of a beat that were clipped, some cycles later. It never stalls but by `i.ready`, and frames do not mix.
     menu(**fields) (of the class)
         engines worth a thought that have these fields, each faster or smaller than the others; may be empty.
     """
@@ -87,7 +87,7 @@ class Engine:
             if not isinstance(factor, IntFactor):
                 raise TypeError(f"an engine's factors must be IntFactors, got {type(factor).__name__}")
             if unknown := _unknown(factor):
-                raise ValueError(f"engines have no {unknown} so far")
+                raise ValueError(f"engines have no {unknown}")
         if self.vectors < 1:
             raise ValueError(f"vectors must be 1 or more, got {self.vectors}")
         for field in fields(self):
@@ -129,8 +129,8 @@ def _unknown(factor):
     formats = factor.input, factor.weights, factor.output, factor.skip_input, factor.skip_weights
     without = [q for q in formats if q is not None and not q.signed]
     if without:
-        return f"numbers without a sign, here {without[0]}; `unsigned = false` in settings chooses formats with one"
-    return "table of an activation" if factor.table is not None else "clamp (ReLU6)" * (factor.top is not None)
+        return f"numbers without a sign so far, here {without[0]}; `unsigned = false` in settings gives them one"
+    return "table of activations so far" if factor.table is not None else "clamp so far" * (factor.top is not None)
 
 
 def engine_class(kind):
