@@ -8,6 +8,8 @@ from .act import Table
 from .chain import Indexed, apply, interval, pattern_of
 from .qformat import QFormat, product_bits, rescale
 
+LONG = 8  # products of an output from which a matrix product of floats is faster than a sum of integers
+
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class IntFactor:
@@ -136,9 +138,18 @@ class IntFactor:
             parts.append(self.shift + 1)
         return max(max(parts) + (len(parts) - 1).bit_length(), self.rounded.operand) + max(0, -self.shift)
 
+    def dots(self, x):
+        """The exact dot products, int64 (..., outputs); long ones in float64, whose 53 bits hold every partial sum."""
+        a, b, c, d = self.values.shape
+        if self.support is not None or d > 1 or c < LONG or self.dot_width > 53:
+            return apply(self.values, x, self.support)
+        rows = x.reshape(-1, a, c).swapaxes(0, 1).astype(np.float64)
+        y = rows @ self.values[..., 0].swapaxes(1, 2).astype(np.float64)  # (a, N, b)
+        return y.swapaxes(0, 1).reshape(*x.shape[:-1], a * b).astype(np.int64)
+
     def accumulate(self, x, x0=None):
         """x (..., inputs), x0 (..., outputs) -> the aligned sum, int64 (..., outputs)."""
-        acc = apply(self.values, x, self.support) << self.dot_shift
+        acc = self.dots(x) << self.dot_shift
         if self.skip_input:
             acc = acc + ((x0 if self.skip is None else x0 * self.skip) << self.skip_shift)
         return acc if self.bias is None else acc + self.bias

@@ -12,7 +12,6 @@ import csv
 import io
 import math
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,14 +20,13 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import Progress, track
-from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from train_data import LAYOUTS, load
 
 from bfthw import files, models
 from bfthw.checkpoint import save as save_network
-from bfthw.nn import Butterfly, Structured, parameter_groups, to_network
+from bfthw.nn import GraphModule, parameter_groups
 from bfthw.storage import write_array
 
 # epochs, rate and decay of images: Alizadeh et al., CVPR 2020, section 4 and appendix; of points, with the batch: the
@@ -42,6 +40,7 @@ DEFAULTS = {
 }
 MOMENTUM = 0.9
 PENALTY = 0.001  # of feature transforms that are not orthogonal (PointNet, section 4.2 and supplement C)
+DROPOUT = {"pointnet": {"head2": 0.3}}
 VECTORS = 1024  # inputs of a layer that --export keeps for calibration
 console = Console(highlight=False)
 
@@ -63,6 +62,11 @@ def batches(data, epoch, size, workers, *, order, first=0):
     keys = [key for key in keys if len(key) == size or not data.train]
     # a generator of its own, or the loader would draw from the one that dropout uses
     return DataLoader(data, batch_sampler=keys, num_workers=workers, generator=torch.Generator())
+
+
+def channels_last(x):
+    """Images (N, 3, H, W), or points (N, 3, P), to (N, H, W, 3) or (N, P, 1, 3)."""
+    return x.permute(0, 2, 3, 1) if x.ndim == 4 else x.mT[:, :, None]
 
 
 class Run:
@@ -105,7 +109,7 @@ class Run:
 
     def forward(self, x):
         with torch.autocast(self.device, dtype=self.precision, enabled=self.precision != torch.float32):
-            return self.module(x.to(self.device, non_blocking=True)).float()
+            return self.module(channels_last(x.to(self.device, non_blocking=True))).float()
 
     def train(self, x, y, rate):
         """One step of SGD."""
@@ -164,32 +168,32 @@ def fit(run, train, held, *, out, every, workers):
         console.print(f"epoch {number:3d}  loss {loss:.4f}  training {right:6.2f} %  held out {score:6.2f} %")
 
 
-@torch.no_grad()
+def build(name, **how):
+    """The module to train: a network of the papers, as training starts."""
+    network = models.model(name, **how)
+    return GraphModule(network, norm=True, dropout=DROPOUT.get(name)).reset_parameters().float()
+
+
 def export(module, x, folder):
     """Every butterfly with its batch norm, and ReLU, as folder/<layer>.safetensors, its inputs for x as .npy."""
-    module, inputs, handles = module.cpu().float().eval(), {}, []
-    units = [unit for unit in module.units() if isinstance(unit.layer, (Butterfly, Structured))]
-    if not units:
+    network, inputs = module.cpu().eval().to_network(), {}
+    layers = [layer for layer in network.layers if len(layer.chain.factors) > 1]
+    if not layers:
         raise ValueError("--export: the network has no butterflies; its fusion is dense")
-    for unit in units:
 
-        def keep(_, given, name=unit.node.name):
-            vectors = given[0].movedim(1, -1).flatten(0, -2)
-            inputs[name] = vectors[:: max(1, len(vectors) // VECTORS)][:VECTORS].double().numpy()
+    def keep(node, *given):
+        vectors = given[0].reshape(-1, given[0].shape[-1])
+        inputs[node.name] = vectors[:: max(1, len(vectors) // VECTORS)][:VECTORS]
+        return node(*given)
 
-        handles.append(unit.layer.register_forward_pre_hook(keep))
-    module(x)
-    for handle in handles:
-        handle.remove()
+    for _ in network.walk(channels_last(x).double().numpy().reshape(-1, *network.shape.dims), keep):
+        pass
     folder.mkdir(parents=True, exist_ok=True)
-    for unit in progress(units, "exporting"):
-        name, parts = unit.node.name, [m for m in unit if not isinstance(m, (nn.Hardswish, nn.Hardsigmoid))]
-        network = to_network(nn.Sequential(*parts))
-        network = replace(network, layers=tuple(replace(layer, name=name) for layer in network.layers))
-        save_network(network, folder / f"{name}.safetensors")
-        write_array(folder / f"{name}.npy", inputs[name])
-    console.print(f"wrote {len(units)} butterflies and their inputs to {folder}", markup=False)
-    if any(unit.node.act == "hswish" for unit in units):
+    for layer in progress(layers, "exporting"):
+        save_network(models.alone(network, layer), folder / f"{layer.name}.safetensors")
+        write_array(folder / f"{layer.name}.npy", inputs[layer.name])
+    console.print(f"wrote {len(layers)} butterflies and their inputs to {folder}", markup=False)
+    if any(layer.act is not None and layer.act.name == "hswish" for layer in layers):
         console.print("note: h-swish is none of a layer's parts; it has to follow where a layer is used")
 
 
@@ -235,7 +239,7 @@ def main(
         track=lambda items: progress(items, "drawing points"),
     )
     least = 40 if "debut" in fusion else 2  # the published chains have 40 outputs
-    plan = models.model(model, classes=max(least, len(train.classes)), **how)
+    classes = max(least, len(train.classes))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if precision is None:
         half = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float16"
@@ -245,7 +249,8 @@ def main(
     kept = {"dataset": dataset, "model": model, **how, **chosen, "seed": seed, "precision": precision}
     kept |= {"epochs": epochs or EPOCHS[model], "classes": train.classes, "items": [len(train), len(held)]}
     torch.manual_seed(seed)
-    run = Run(plan.build(), kept, device=device, precision=getattr(torch, precision))
+    module = build(model, classes=classes, seed=seed, **how)
+    run = Run(module, kept, device=device, precision=getattr(torch, precision))
     out.mkdir(parents=True, exist_ok=True)
     weights = sum(p.numel() for p in run.module.parameters())
     about = f"{model}, {len(train)} to train on, {len(held)} held out, {weights} parameters, {device}, {precision}"

@@ -3,6 +3,7 @@
 import foreign_modules as theirs
 import torch
 from corpus_cases import Does, classified, conv, conv1, taken
+from plain_networks import Plain
 from torch import nn
 from torch.nn import functional as F
 
@@ -155,33 +156,31 @@ def butterflies_of_sequences():
     return nn.Sequential(Butterfly(8, bias=True), nn.ReLU(), Monarch(8, 8, 2), nn.Hardswish()), (6, 8)
 
 
-def of_models(name, **how):
-    shape = (3, 32) if name == "pointnet" else (3, 32, 32)
-    resolution = 32
-    return models.model(name, resolution=resolution, classes=4, **how).build(), shape
+def of_models(name, method=None, **how):
+    return Plain(models.model(name, resolution=32, classes=4, **how), method or name), (3, 32, 32)
 
 
 @taken("butterflies")
 def models_mobilenetv1():
-    """bfthw.models: MobileNetV1 with BFT"""
+    """MobileNetV1 with BFT"""
     return of_models("mobilenetv1", width=0.25)
 
 
 @taken("butterflies")
 def models_mobilenetv1_released():
-    """bfthw.models: MobileNetV1 with the released code's BFT"""
+    """MobileNetV1 with the chains of the released code's BFT"""
     return of_models("mobilenetv1", width=0.25, fusion="released")
 
 
 @taken("butterflies")
 def models_mobilenetv3():
-    """bfthw.models: MobileNetV3-Small with Monarch"""
-    return of_models("mobilenetv3-small", width=0.25, fusion="monarch")
+    """MobileNetV3-Small with Monarch"""
+    return of_models("mobilenetv3-small", "mobilenetv3", width=0.25, fusion="monarch")
 
 
 @taken("butterflies")
 def models_shufflenetv2():
-    """bfthw.models: ShuffleNetV2 with BFT"""
+    """ShuffleNetV2 with BFT"""
     return of_models("shufflenetv2", width=0.5)
 
 
@@ -198,6 +197,17 @@ def written_in_place():
         return x + self.two(y)
 
     return Does(forward, one=conv(2, 4, act=None), two=conv(4, 4)), (2, 5, 5)
+
+
+@taken("mixed")
+def joined_then_padded():
+    """Channels of two convolutions, mixed, with zeros put around them in front of the next"""
+
+    def forward(self, x):
+        y = torch.stack([self.left(x), self.right(x)], 2).flatten(1, 2)
+        return self.last(F.pad(y, (1, 2, 0, 1)))
+
+    return Does(forward, left=conv(2, 4), right=conv(2, 4), last=nn.Conv2d(8, 3, 3, stride=2)), (2, 6, 6)
 
 
 @taken("mixed")

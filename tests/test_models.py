@@ -1,23 +1,23 @@
-"""The networks of the papers: their modules do what their plans say, and cost what the papers print."""
+"""The networks of the papers: made of what they should be, at the cost that the papers print."""
 
 import re
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from typer.testing import CliRunner
 
-from bfthw import chain, models
+from bfthw import Network, chain, models
 from bfthw.cli.main import app
 from bfthw.models import costs, pointnet
-from bfthw.models.modules import Blocks, Transform, Unit
-from bfthw.models.nodes import square_blocks
-from bfthw.nn import Butterfly, ReleasedBFT, fold, to_network
+from bfthw.models.build import Build, square_blocks
+from bfthw.nn import GraphModule
+from bfthw.structures import padded
 
 ROOT = Path(__file__).resolve().parents[1]
 NETWORKS = [
@@ -42,6 +42,10 @@ def count(name, width, resolution, fusion, convention):
     return costs.total(models.model(name, width=width, resolution=resolution, fusion=fusion), convention).operations
 
 
+def butterflies(network):
+    return [layer for layer in network.layers if len(layer.chain.factors) > 1]
+
+
 # --- against the figures ---
 
 
@@ -64,10 +68,10 @@ def test_mobilenetv1_with_butterflies(convention, resolution, operations):
 
 
 def test_mobilenetv1_fusions_have_the_weights_of_the_paper():
-    layers = [layer for layer in models.model("mobilenetv1").layers if layer.chain]
+    layers = butterflies(models.model("mobilenetv1"))
     assert sum(costs.cost(layer).weights for layer in layers) == 104_832
-    assert sum(costs.cost(layer, "stored").weights for layer in layers) == 112_896
-    assert len(layers) == 13 and sum(layer.dense_weights for layer in layers) == 3_139_584
+    assert sum(costs.cost(layer, convention="stored").weights for layer in layers) == 112_896
+    assert len(layers) == 13 and sum(map(costs.dense, layers)) == 3_139_584
 
 
 @pytest.mark.parametrize("resolution, operations", [(128, 13_805_568), (160, 20_995_200), (224, 40_167_552)])
@@ -131,91 +135,43 @@ def test_tables_of_the_document_are_current():
 
 
 def test_example_of_the_document(capsys):
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "models.md").read_text(encoding="utf-8"), re.DOTALL)
+    block, *_ = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "models.md").read_text(encoding="utf-8"), re.DOTALL)
     exec(compile(block, "docs/models.md", "exec"), {})
     assert "Cost(weights=1174336, operations=23216128)" in capsys.readouterr().out
 
 
-# --- plans and modules ---
+# --- what they are made of ---
 
 
 @pytest.mark.parametrize("name, width, fusion", NETWORKS)
-def test_module_is_what_the_plan_says(name, width, fusion):
-    """Sizes, weights and multiplications that really take place, counted by hooks on every convolution and factor."""
-    points = name == "pointnet"
-    model = models.model(name, width=width, resolution=64, classes=40, fusion=fusion)
-    module, found = model.build().eval(), {}
-    for unit in module.units():
-
-        def see(layer, given, y, unit=unit):
-            n = unit.node
-            if isinstance(layer, nn.Conv2d):
-                weights = [layer.weight]
-            elif isinstance(layer, ReleasedBFT):
-                weights = [w for key, w in layer.named_parameters() if "weight1" in key]
-            else:
-                weights = list((layer.blocks if isinstance(layer, Blocks) else layer).factors)
-                assert all(tuple(p) == tuple(v.shape) for p, v in zip(n.patterns, weights))
-            assert (given[0].shape[1], y.shape[1]) == (n.inputs, n.outputs), n.name
-            positions = y.shape[2] * y.shape[3]
-            used = sum(w.numel() for w in weights)
-            assert n.name not in found, "used twice"
-            found[n.name] = used, used * positions
-
-        unit.layer.register_forward_hook(see)
-    x = torch.randn(2, 3, 64) if points else torch.randn(2, 3, 64, 64)
-    assert module(x).shape == (2, 40)
-    planned = {layer.name: costs.cost(layer) for layer in model.layers}
-    assert found == {name: (cost.weights, cost.operations) for name, cost in planned.items()}
-    matrices = sum(p.numel() for key, p in module.named_parameters() if p.ndim > 1 or "weight1" in key)
-    assert matrices == costs.total(model).weights
-
-
-@pytest.mark.parametrize("name, width, fusion", [n for n in NETWORKS if n[2] != "monarch"])
-def test_everything_learns(name, width, fusion):
-    torch.manual_seed(0)
-    module = models.model(name, width=width, resolution=32, classes=40, fusion=fusion).build()
-    y = module(torch.randn(4, 3, 32) if name == "pointnet" else torch.randn(4, 3, 32, 32))
-    (y.square().mean() + module.penalty()).backward()
-    for key, parameter in module.named_parameters():
-        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), key
+def test_counts_are_those_of_weights_that_learn(name, width, fusion):
+    """And of what is multiplied; sums of blocks are additions."""
+    network = models.model(name, width=width, resolution=64, classes=40, fusion=fusion)
+    assert network.outputs == 40 and network.shape == ((64, 1, 3) if name == "pointnet" else (64, 64, 3))
+    parameters = GraphModule(network, norm=True).named_parameters()
+    total = costs.total(network)
+    assert sum(p.numel() for key, p in parameters if "factors" in key and p.requires_grad) == total.weights
+    places = {node: shape.positions for node, shape in zip(network.nodes, network.shapes)}
+    products = {node: places[node] * sum(p.weights for p in node.chain.patterns) for node in network.layers}
+    sums = set(network.layers) - {layer for layer, _ in costs.placed(network)}
+    assert all(node.name.endswith((".blocks", ".joined")) for node in sums)
+    assert sum(count for node, count in products.items() if node not in sums) == total.operations
 
 
 def test_norm_and_activation_only_after_a_fusion():
-    module = models.model("mobilenetv1").build()
-    unit = module.body.pointwise7
-    assert [type(part) for part in unit.children()][1:] == [nn.BatchNorm2d, nn.ReLU]
-    assert unit.layer.residual and not unit.layer.relu and unit.layer.bias is None and unit.layer.scale is None
-    assert all(unit.layer.residual for unit in module.units() if isinstance(unit.layer, (Blocks, Butterfly)))
-
-
-def test_shuffle_mixes_both_halves():
-    module = models.model("shufflenetv2", width=0.5, resolution=32, classes=4).build()
-    shuffle = module.body.shuffle3
-    assert shuffle.left is None
-    x = torch.randn(1, 48, 4, 4)
-    shuffle.right = nn.Identity()
-    assert torch.equal(shuffle(x), x.reshape(1, 2, 24, 4, 4).transpose(1, 2).reshape(1, 48, 4, 4))
+    layers = butterflies(models.model("mobilenetv1"))
+    assert layers[6].residual and layers[6].relu and len(layers[6].chain.factors) == 5
+    assert all(layer.adds and layer.scale is not None for layer in layers)
 
 
 def test_points_in_any_order_are_the_same():
-    torch.manual_seed(0)
-    module = models.model("pointnet", resolution=50, classes=40, fusion="debut").build().double().eval()
-    x = torch.randn(2, 3, 50, dtype=torch.float64)
-    assert torch.allclose(module(x), module(x[:, :, torch.randperm(50)]), rtol=1e-12, atol=0)
-    turn = module.body.features.matrix
-    assert turn.shape == (2, 64, 64)
-    eye = torch.eye(64)
-    assert torch.isclose(module.penalty(), torch.stack([(a @ a.T - eye).norm() for a in turn.float()]).mean())
-
-
-def test_points_are_rows_times_the_matrix():
-    """A point is a row, as in the original: x (A + I)."""
-    matrix = torch.randn(2, 3, 3)
-    turn = Transform(3, lambda x: matrix.reshape(2, 9, 1, 1))
-    x = torch.randn(2, 5, 3)
-    y = turn(x.mT[..., None])
-    assert torch.allclose(y[..., 0].mT, x @ (matrix + torch.eye(3)), atol=1e-6)
+    network = models.model("pointnet", resolution=50, classes=40, fusion="debut")
+    x = np.random.default_rng(0).normal(size=(2, 50, 1, 3))
+    assert np.allclose(network(x), network(x[:, np.random.default_rng(1).permutation(50)]), rtol=1e-12, atol=0)
+    module = GraphModule(network)
+    module(torch.from_numpy(x))
+    turns, eye = module.matrices[1].float().reshape(2, 64, 64), torch.eye(64)
+    assert torch.isclose(module.penalty(), torch.stack([(a @ a.T - eye).norm() for a in turns]).mean())
 
 
 # --- fusions ---
@@ -223,55 +179,45 @@ def test_points_are_rows_times_the_matrix():
 SIZES = [(32, 64), (64, 32), (24, 58), (58, 24), (3, 64), (64, 3), (2, 9), (9, 2), (1, 5), (5, 1), (20, 48)]
 
 
-def blockwise(module, x):
+def blockwise(whole, n, m, residual, x):
     """What the blocks mean, spelled out: square butterflies on slices, joined and cut, or filled up and summed."""
-    n, m = module.inputs, module.outputs
     joined, small = n <= m, min(n, m)
     q = -(-max(n, m) // small)
     x, outputs = np.pad(x, ((0, 0), (0, 0 if joined else q * m - n))), []
     for block in range(q):
         part = x if joined else x[:, block * m : block * m + m]
         y = part
-        for p, values in zip(module.blocks.patterns, module.blocks.factors):
-            v = values.detach().numpy()
-            a, b, c, d = p
+        for factor in whole.factors:
+            v, (a, b, c, _) = factor.values, factor.pattern
             # the slice of a factor that belongs to this block
             if joined:
                 v = v[:, block * (b // q) : (block + 1) * (b // q)] if a == 1 else np.split(v, q)[block]
             else:
                 v = v[:, :, block * (c // q) : (block + 1) * (c // q)] if a == 1 else np.split(v, q)[block]
             y = chain.apply(v, y)
-        outputs.append(y + part if module.residual else y)
+        outputs.append(y + part if residual else y)
     return np.concatenate(outputs, 1)[:, :m] if joined else sum(outputs)
 
 
-@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("residual", ["blocks", None])
 @pytest.mark.parametrize("n, m", SIZES)
 def test_blocks_are_square_butterflies(n, m, residual):
-    torch.manual_seed(0)
-    module = Blocks(n, m, residual=residual).double()
-    x = torch.randn(3, n, dtype=torch.float64)
-    y = module(x[..., None, None])[..., 0, 0].detach().numpy()
-    if min(n, m) > 1:
-        assert np.allclose(y, blockwise(module, x.numpy()), rtol=0, atol=1e-12)
+    """In a graph, and alone, as one chain that carries its inputs along."""
+    build = Build(n, fusion="bft", residual=residual)
+    build.conv("a", "input", m, fuse=True, act=None)
+    *before, layer = build.network().nodes
+    x = np.random.default_rng(0).normal(size=(3, n))
+    small, large = sorted((n, m))
+    if small > 1:
+        sizes = (n, -(-m // n) * n) if n <= m else (-(-n // m) * m, m)
+        whole = chain.Chain.random(square_blocks(*sizes), 0)
+        layer = replace(layer, chain=whole if sizes == (n, m) else padded(whole, n, m))
+        wanted = blockwise(whole, n, m, residual, x) * layer.scale + layer.bias
+        assert np.allclose(Network([*before, layer], n)(x), wanted, rtol=0, atol=1e-12)
     # every output sees every input, as far as both are there
-    assert (chain.Chain.random(module.blocks.patterns, 0).dense() != 0).all()
-
-
-@pytest.mark.parametrize("residual", [True, False])
-@pytest.mark.parametrize("n, m", SIZES)
-def test_blocks_as_one_chain(n, m, residual):
-    torch.manual_seed(0)
-    module = Blocks(n, m, residual=residual, bias=True).double()
-    nn.init.normal_(module.bias)
-    x = torch.randn(3, n, 2, 2, dtype=torch.float64)
-    y = module.to_butterfly()(x.movedim(1, -1)).movedim(-1, 1)
-    assert torch.allclose(y, module(x), rtol=0, atol=1e-12)
-    norm = nn.BatchNorm2d(m).double()
-    norm(torch.randn(8, m, 3, 3, dtype=torch.float64) * 3 + 1)
-    network = to_network(nn.Sequential(module, norm, nn.ReLU()).eval())
-    want = torch.relu(norm.eval()(module(x))).movedim(1, -1).reshape(-1, m).detach().numpy()
-    assert np.allclose(network(x.movedim(1, -1).reshape(-1, n).numpy()), want, rtol=0, atol=1e-10)
+    assert (chain.Chain.random(layer.chain.patterns, 0).dense() != 0).all()
+    network = Network([*before, layer], n)
+    assert np.allclose(models.alone(network, layer)(x), network(x), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("n, m, base", [(32, 64, 4), (64, 32, 2), (24, 72, 4), (128, 512, 4), (16, 16, 4)])
@@ -299,15 +245,14 @@ def test_a_rule_of_ones_own():
         return chain.low_rank(m, n, max(1, min(n, m) // 3))
 
     model = models.model("mobilenetv1", width=0.25, resolution=32, fusion=thirds, residual=None)
-    assert model.build()(torch.randn(2, 3, 32, 32)).shape == (2, 1000)
-    assert sum(p.weights for p in model.layers[2].patterns) == 8 * 2 + 2 * 16
+    assert sum(p.weights for p in model.layers[2].chain.patterns) == 8 * 2 + 2 * 16
 
 
 def test_residual_only_where_square():
     model = models.model("mobilenetv1", residual="square")
-    assert all(layer.skip == (layer.chain is not None and layer.inputs == layer.outputs) for layer in model.layers)
+    assert all(layer.adds == (layer.chain.inputs == layer.chain.outputs) for layer in butterflies(model))
     none = models.model("mobilenetv1", residual=None)
-    assert not any(layer.skip for layer in none.layers)
+    assert not any(layer.adds for layer in none.layers)
     assert costs.total(none, "exact + adds") == costs.total(none)
 
 
@@ -348,9 +293,6 @@ def test_unknown_convention():
 def test_costs_need_no_torch():
     code = "import sys; sys.modules['torch'] = None\nfrom bfthw.models import model\nmodel('mobilenetv1').layers\n"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
-    code += "model('mobilenetv1').build()"
-    failing = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60)
-    assert b"pip install 'bfthw[torch]'" in failing.stderr
 
 
 def test_at_the_command_line():
@@ -359,12 +301,3 @@ def test_at_the_command_line():
         assert part in text
     for wrong in (["inspect"], ["inspect", "a.npz", "--model", "mobilenetv1"], ["inspect", "a.npz", "--width", "2"]):
         assert "inspect takes a checkpoint, or --model NAME" in str(CliRunner().invoke(app, wrong).exception)
-
-
-def test_fold_takes_what_blocks_become():
-    module, norm = Blocks(8, 16).double(), nn.BatchNorm2d(16).double().eval()
-    nn.init.uniform_(norm.weight)
-    x = torch.randn(5, 8, 1, 1, dtype=torch.float64)
-    folded = fold(module.to_butterfly(), norm)
-    assert torch.allclose(folded(x[..., 0, 0]), norm(module(x))[..., 0, 0])
-    assert isinstance(models.model("mobilenetv1").build().body.pointwise1, Unit)

@@ -66,7 +66,7 @@ def every_table():
         "projections": tables.projections(
             "nearest", [(layers[1], "bft4", shapes[0], (0.5,)), (layers[1], "x", shapes[1], (0,))]
         ),
-        "models": model_table(model("mobilenetv1")),
+        "models": model_table(model("mobilenetv1"), "mobilenetv1"),
         "graph": tables.graph("net", made_integers(0)[2]),
         "formats of a graph": tables.formats(made_integers(0)[2]),
     }

@@ -7,6 +7,7 @@ import graph_corpus as corpus
 import numpy as np
 import pytest
 import torch
+from plain_networks import Plain
 from torch import nn
 from torch.nn import functional as F
 
@@ -73,7 +74,7 @@ def test_the_models():
         ("mobilenetv1", {"fusion": "dense", "width": 0.25, "resolution": 32, "classes": 4}, (3, 32, 32)),
     ):
         torch.manual_seed(0)
-        taken(bfthw.models.model(name, **how).build(), shape)
+        taken(Plain(bfthw.models.model(name, **how), name), shape)
 
 
 class Relative(nn.Module):

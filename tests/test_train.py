@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -16,7 +17,6 @@ import torch
 import train_files
 
 import bfthw
-from bfthw import models
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -254,22 +254,25 @@ def test_rate(trainer):
 
 def test_learns_and_hands_over(tmp_path, trainer):
     """Three shades of grey are learnt; each exported butterfly does what its part of the network does."""
-    data, out, folder = train_files.imagenet(tmp_path / "data"), tmp_path / "out", tmp_path / "butterflies"
-    how = {"resolution": 32, "width": 0.25, "epochs": 8, "batch": 8, "rate": 0.05, "warmup": 1}
+    data, out, folder = train_files.imagenet(tmp_path / "data", count=32), tmp_path / "out", tmp_path / "butterflies"
+    how = {"resolution": 32, "width": 0.25, "epochs": 6, "batch": 16, "rate": 0.02, "warmup": 1}
     trainer.main(data=data, out=out, export_to=folder, **how)
     rows = list(csv.reader((out / "log.csv").open()))
-    assert rows[0] == ["epoch", "loss", "training %", "held out %"] and len(rows) == 9
+    assert rows[0] == ["epoch", "loss", "training %", "held out %"] and len(rows) == 7
     assert float(rows[-1][1]) < 0.8 * float(rows[1][1]) and float(rows[-1][2]) > 60
     state = torch.load(out / "last.pt", weights_only=True)
-    module = models.model("mobilenetv1", width=0.25, resolution=32, classes=3).build().eval()
+    module = trainer.build("mobilenetv1", width=0.25, resolution=32, classes=3)
     module.load_state_dict(state["module"])
+    trained = module.eval().to_network()
     for number in (1, 2, 3, 13):
         name = f"pointwise{number}"
         network, x = bfthw.load(folder / f"{name}.safetensors").network, np.load(folder / f"{name}.npy")
         (layer,) = network.layers
         assert layer.name == name and layer.relu and x.shape[1] == network.inputs
-        want = getattr(module.body, name)(torch.from_numpy(x).float()[..., None, None])[..., 0, 0]
-        assert np.allclose(network(x), want.detach().numpy(), rtol=1e-4, atol=1e-4)
+        own = [node for node in trained.nodes if node.name.startswith(name + ".") or node.name == name]
+        names = {own[0].inputs[0]: "input"}
+        own = [replace(node, inputs=tuple(names.get(i, i) for i in node.inputs)) for node in own]
+        assert np.allclose(network(x), bfthw.Network(own, x.shape[1])(x), rtol=1e-4, atol=1e-4)
         assert np.abs(network(x)).max() > 0
     integers = bfthw.compile(bfthw.load(folder / "pointwise2.safetensors").network, calibration=x[:, :16])
     assert integers.inputs == 16
@@ -278,7 +281,7 @@ def test_learns_and_hands_over(tmp_path, trainer):
 
 def test_half_precision(tmp_path, trainer):
     out = tmp_path / "out"
-    how = {"width": 0.25, "epochs": 1, "batch": 8, "rate": 0.01, "limit": 16}
+    how = {"width": 0.25, "epochs": 1, "batch": 48, "rate": 0.01}  # of fewer, batch norms enlarge the roundings
     data = train_files.cifar(tmp_path / "data")
     for precision in ("bfloat16", "float32"):
         trainer.main(data=data, dataset="cifar10", out=out / precision, precision=precision, **how)

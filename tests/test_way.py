@@ -17,7 +17,8 @@ torch = pytest.importorskip("torch")
 from bfthw.nn import Butterfly, ButterflyPointwise, to_network  # noqa: E402
 
 LIMIT = 1.5  # times the cost of the next larger power, at most
-MOBILENET = [(c.inputs, c.outputs) for c in model("mobilenetv1").layers if c.chain]
+FUSED = [layer.chain for layer in model("mobilenetv1").layers if len(layer.chain.factors) > 1]
+MOBILENET = [(one.inputs, one.outputs) for one in FUSED]
 
 
 def cost(shape):

@@ -1,11 +1,8 @@
-"""The networks of the papers: what they are made of, what they cost, and (with torch) the modules to train."""
+"""The networks of the papers, and small ones, as functions that return graphs with random weights; and their costs."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from ..reading import owned
-from . import mobilenetv1, mobilenetv3, nodes, pointnet, shufflenetv2
-from .nodes import FUSIONS, layers
+from . import mobilenetv1, mobilenetv3, pointnet, shufflenetv2
+from .build import FUSIONS, Build, alone
+from .small import csc1d, dscnn, net_c, net_h, resnet8, separable28
 
 NETWORKS = {"mobilenetv1": mobilenetv1, "shufflenetv2": shufflenetv2, "mobilenetv3-small": mobilenetv3}
 NETWORKS |= {"pointnet": pointnet}
@@ -16,39 +13,16 @@ def fusions(name):
     """The fusions by name that a network comes in."""
     if name == "pointnet":
         return "dense", "bft", "monarch", "debut", "debut-big"  # released ones have no bias, its last layers need one
-    return "dense", *FUSIONS
+    return "dense", *(name for name in FUSIONS if name != "csc")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """A network as plain data. resolution: pixels a side, or points of PointNet; the rest as in `model`."""
-
-    name: str
-    width: float
-    resolution: int
-    classes: int
-    fusion: str | Callable
-    nodes: tuple
-
-    @property
-    def layers(self):
-        return tuple(layers(self.nodes))
-
-    def build(self):
-        """The torch module, (N, 3, resolution, resolution) or (N, 3, points) -> (N, classes)."""
-        from .. import nn  # noqa: F401, first: it says what to install where torch is missing
-        from .modules import build
-
-        return build(self)
-
-
-def model(name, *, width=1.0, resolution=None, classes=None, fusion="bft", base=4, residual="blocks"):
-    """A network of the papers as a `Model`.
+def model(name, *, width=1.0, resolution=None, classes=None, fusion="bft", base=4, residual="blocks", seed=0):
+    """A network of the papers, a `Network` with random weights: over (resolution, resolution, 3), or (points, 1, 3).
 
     fusion: what the pointwise convolutions are: "dense", "bft" (square Butterfly Transforms of radix `base`, joined or
-    summed where channels differ), "released" (as the CVPR paper's code has them), "monarch" (`base` blocks), for
-    PointNet "debut" or "debut-big" (the published chains), or a function (inputs, outputs, base) -> patterns.
-    residual: "blocks", "square" or None, see `Conv`.
+    summed where channels differ), "released" (as the CVPR paper's code has them, without what it ties), "monarch"
+    (`base` blocks), for PointNet "debut" or "debut-big" (the published chains), or a function (inputs, outputs, base)
+    -> patterns. residual: "blocks", "square" or None, see `Build`.
     Raises ValueError for an unknown name, and for a width, resolution or fusion that the network does not come in.
     """
     if name not in NETWORKS:
@@ -69,11 +43,11 @@ def model(name, *, width=1.0, resolution=None, classes=None, fusion="bft", base=
     if residual not in ("blocks", "square", None) or fusion == "released" and residual != "blocks":
         rule = "'blocks' with the fusion released" if fusion == "released" else "'blocks', 'square' or None"
         raise ValueError(f"{name}: residual must be {rule}, got {residual!r}")
-    how = {} if fusion == "dense" else {"chain": fusion, "base": base, "residual": residual}
-    made = tuple(NETWORKS[name].nodes(width, resolution, classes, **how))
-    for layer in layers(made):
-        _check_chain(name, layer)
-    return Model(name=name, width=width, resolution=resolution, classes=classes, fusion=fusion, nodes=made)
+    try:
+        how = {"fusion": fusion, "base": base, "residual": residual}
+        return NETWORKS[name].network(width, resolution, classes, seed, **how)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _check_width(name, width):
@@ -87,16 +61,7 @@ def _check_width(name, width):
         raise ValueError(f"{name}: the width must be 0.05 to 8, got {width!r}")
 
 
-def _check_chain(name, layer):
-    where = f"{name}: {layer.name}, {layer.inputs} -> {layer.outputs} channels"
-    with owned(where, (ValueError, TypeError), ValueError):
-        found = layer.patterns
-        sizes = (layer.inputs, layer.outputs) if found is None else (found[0].inputs, found[-1].outputs)
-    # a "bft" of sizes that do not divide is cut or padded; any other chain has to fit
-    if layer.chain != "bft" and sizes != (layer.inputs, layer.outputs):
-        raise ValueError(
-            f"{name}: {layer.name} has {layer.inputs} -> {layer.outputs} channels, its chain {sizes[0]} -> {sizes[1]}"
-        )
-
-
-__all__ = ["FUSIONS", "NETWORKS", "Model", "model", "nodes"]
+__all__ = [
+    "FUSIONS", "NETWORKS", "Build", "alone", "csc1d", "dscnn", "fusions", "model", "net_c", "net_h", "resnet8",
+    "separable28",
+]

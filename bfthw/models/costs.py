@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from ..network import Layer
 from . import model
 
 ADDS = " + adds"
@@ -24,26 +27,34 @@ class Cost:
         return Cost(weights=self.weights + other.weights, operations=self.operations + other.operations)
 
 
-def cost(layer, convention="exact"):
-    """The Cost of a `Conv`; "v1" and "stored" are for square blocks, other chains count as they are.
+def cost(layer, positions=1, convention="exact", base=4):
+    """The Cost of a `Layer` at so many positions; what only adds up costs nothing.
 
-    Of the fusion "released", "exact" are the stored weights, those that it ties once.
+    Chains of several factors are butterflies, of radix `base` by the conventions "v1" and "stored".
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"unknown convention {convention!r}; there are {', '.join(CONVENTIONS)}")
-    rule = convention.removesuffix(ADDS)
-    if layer.chain is None:
-        weights = layer.dense_weights
-    elif layer.chain == "released" or layer.chain == "bft" and rule != "exact":
-        n, number = (max(layer.inputs, layer.outputs), 1) if rule == "v1" else layer.blocks
-        weights = number * layer.base * n * stages(n, layer.base)
+    rule, chain = convention.removesuffix(ADDS), layer.chain
+    small, large = sorted((chain.inputs, chain.outputs))
+    n, number = small, -(-large // small)  # the square blocks, and how many
+    if len(chain.factors) == 1 or rule == "exact":
+        weights = sum(f.values.size for f in chain.factors if multiplies(f))
     else:
-        weights = sum(p.weights for p in layer.patterns)
-    adds = 0
-    if convention.endswith(ADDS) and layer.skip:
-        n, number = layer.blocks
-        adds = n * number
-    return Cost(weights=weights, operations=(weights + adds) * layer.positions)
+        n, number = (large, 1) if rule == "v1" else (n, number)
+        weights = number * base * n * stages(n, base)
+    adds = n * number if convention.endswith(ADDS) and layer.adds and len(chain.factors) > 1 else 0
+    return Cost(weights=weights, operations=(weights + adds) * positions)
+
+
+def multiplies(factor):
+    """Whether its weights are any other than 0 and 1."""
+    return not np.isin(factor.values, (0, 1)).all()
+
+
+def dense(layer):
+    """Weights of a dense matrix in the place of a chain; of one factor, its own."""
+    chain = layer.chain
+    return cost(layer).weights if len(chain.factors) == 1 else chain.inputs * chain.outputs
 
 
 def stages(n, base):
@@ -54,9 +65,16 @@ def stages(n, base):
     return count
 
 
-def total(model, convention="exact"):
-    """The Cost of a Model: convolutions, butterflies and fully connected layers, whose share of pooling is nothing."""
-    return sum((cost(layer, convention) for layer in model.layers), Cost(weights=0, operations=0))
+def total(network, convention="exact", base=4):
+    """The Cost of a Network: convolutions, butterflies and fully connected layers; other nodes cost nothing."""
+    found = (cost(layer, shape.positions, convention, base) for layer, shape in placed(network))
+    return sum(found, Cost(weights=0, operations=0))
+
+
+def placed(network):
+    """(layer, the Shape that it gives) of each layer that multiplies."""
+    pairs = [pair for pair in zip(network.nodes, network.shapes) if isinstance(pair[0], Layer)]
+    return [(layer, shape) for layer, shape in pairs if any(map(multiplies, layer.chain.factors))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +91,11 @@ class Row:
     convention: str = "exact"
 
     def model(self):
-        return model(self.name, width=self.width, resolution=self.resolution, fusion=self.fusion)
+        return model(self.name, **self.how())
 
-    def of(self, model):
-        """Whether the figure is of this Model, up to the number of classes."""
-        same = ("name", "width", "resolution", "fusion")
-        return all(getattr(self, key) == getattr(model, key) for key in same)
+    def how(self):
+        """What `model` takes, up to the number of classes."""
+        return {key: getattr(self, key) for key in ("width", "resolution", "fusion")}
 
     def agrees(self, operations):
         """Whether a count is less than one off in the last printed digit, so the same cut or rounded."""

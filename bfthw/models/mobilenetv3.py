@@ -1,6 +1,8 @@
 """MobileNetV3-Small (Howard et al., ICCV 2019, table 2): inverted residuals with squeeze and excite and h-swish."""
 
-from .nodes import Conv, Excite, Pool, Residual, divisible
+from ..graph import INPUT
+from ..nodes import Gate
+from .build import Build, divisible
 
 # kernel, expanded channels, outputs, squeeze and excite, activation, stride
 BODY = (
@@ -18,27 +20,21 @@ BODY = (
 )
 
 
-def nodes(width, resolution, classes, **fusion):
-    size, n = -(-resolution // 2), divisible(16 * width)
-    yield Conv(name="conv1", inputs=3, outputs=n, kernel=3, stride=2, size=size, act="hswish")
+def network(width, resolution, classes, seed, **fusion):
+    b, last = Build((resolution, resolution, 3), seed, **fusion), divisible(1024 * width)
+    x = b.conv("conv1", INPUT, divisible(16 * width), 3, stride=2, act="hswish")
     for i, (kernel, expanded, outputs, excite, act, stride) in enumerate(BODY, 1):
-        e, m, name = divisible(expanded * width), divisible(outputs * width), f"block{i}"
-        body = []
+        e, m, name, y = divisible(expanded * width), divisible(outputs * width), f"block{i}", x
         if expanded != 16:  # the first block does not expand
-            body.append(Conv(name=f"{name}.expand", inputs=n, outputs=e, size=size, act=act, **fusion))
-        size = -(-size // stride)
-        depthwise = {"kernel": kernel, "stride": stride, "groups": e, "size": size, "act": act}
-        body.append(Conv(name=f"{name}.depthwise", inputs=e, outputs=e, **depthwise))
+            y = b.conv(f"{name}.expand", y, e, act=act, fuse=True)
+        y = b.conv(f"{name}.depthwise", y, e, kernel, stride=stride, depthwise=True, act=act)
         if excite:
-            q = divisible(e / 4)
-            reduce = Conv(name=f"{name}.reduce", inputs=e, outputs=q, norm=False, bias=True)
-            gate = Conv(name=f"{name}.gate", inputs=q, outputs=e, norm=False, bias=True, act="hsigmoid")
-            body.append(Excite((reduce, gate)))
-        body.append(Conv(name=f"{name}.project", inputs=e, outputs=m, size=size, act=None, **fusion))
-        yield from [Residual(tuple(body))] if stride == 1 and n == m else body
-        n = m
-    m, last = divisible(576 * width), divisible(1024 * width)
-    yield Conv(name="conv2", inputs=n, outputs=m, size=size, act="hswish", **fusion)
-    yield Pool("average")
-    yield Conv(name="head", inputs=m, outputs=last, norm=False, bias=True, act="hswish")
-    yield Conv(name="classes", inputs=last, outputs=classes, norm=False, bias=True, act=None)
+            gate = b.conv(f"{name}.reduce", b.mean(f"{name}.mean", y), divisible(e / 4), norm=False)
+            gate = b.conv(f"{name}.gate", gate, e, norm=False, act="hsigmoid")
+            y = b.add(Gate(name=f"{name}.excite", inputs=(y, gate)))
+        add = x if stride == 1 and b.channels(x) == m else None
+        x = b.conv(f"{name}.project", y, m, act=None, fuse=True, add=add)
+    x = b.conv("conv2", x, divisible(576 * width), act="hswish", fuse=True)
+    x = b.conv("head", b.mean("average", x), last, norm=False, act="hswish")
+    b.conv("classes", x, classes, norm=False, act=None)
+    return b.network()

@@ -6,10 +6,13 @@ first. Two are not fully connected, in the files already: in "big" 128 -> 1024 a
 product of all r before it, and some outputs do not see some inputs.
 """
 
-from dataclasses import replace
+import numpy as np
 
 from .. import chain as chains
-from .nodes import Conv, Dropout, Pool, Transform
+from ..graph import INPUT
+from ..nodes import Max, Product
+from ..window import Window
+from .build import Build
 
 # by (inputs, outputs): what both files share
 _BOTH = {
@@ -46,31 +49,29 @@ def chain(name, inputs, outputs):
     return chains.debut(*found, inputs=inputs)
 
 
-def nodes(width, resolution, classes, **fusion):
-    """resolution: the number of points."""
-    if (which := {"debut": "small", "debut-big": "big"}.get(fusion.get("chain"))) is not None:
-        fusion |= {"chain": lambda n, m, base: chain(which, n, m), "residual": None}
+def network(width, resolution, classes, seed, fusion=None, **how):
+    """resolution: the number of points, a column (points, 1, 3)."""
+    if (which := {"debut": "small", "debut-big": "big"}.get(fusion)) is not None:
+        fusion, how = (lambda n, m, base: chain(which, n, m)), how | {"residual": None}
+    b = Build((resolution, 1, 3), seed, fusion=fusion, **how)
 
-    def layer(name, n, m, *, points=1, last=False):
-        act = {"norm": False, "bias": True, "act": None} if last else {}
-        return Conv(name=name, inputs=n, outputs=m, points=points, **(fusion | act))
+    def over_points(name, x):
+        return b.add(Max(name=name, inputs=(x,), window=Window.whole(b.shapes[x])))
 
-    def body(name, n):
-        """Of a T-net: points of n channels to the n * n numbers of a matrix."""
-        widths = n, 64, 128, 1024
-        yield from (layer(f"{name}.{i}", *w, points=resolution) for i, w in enumerate(zip(widths, widths[1:]), 1))
-        yield Pool("points")
-        yield layer(f"{name}.4", 1024, 512)
-        yield layer(f"{name}.5", 512, 256)
-        yield layer(f"{name}.6", 256, n * n, last=True)
+    def turned(name, x):
+        """Points turned by a matrix that a T-net makes of them, near the identity: rows times (A + I)."""
+        n, y = b.channels(x), x
+        for i, m in enumerate((64, 128, 1024), 1):
+            y = b.conv(f"{name}.{i}", y, m, fuse=True)
+        y = b.conv(f"{name}.4", over_points(f"{name}.max", y), 512, fuse=True)
+        y = b.conv(f"{name}.5", y, 256, fuse=True)
+        matrix = b.conv(f"{name}.6", y, n * n, fuse=True, norm=False, act=None, bias=np.eye(n).reshape(-1))
+        return b.add(Product(name=f"{name}.turned", inputs=(x, matrix)))
 
-    yield Transform("input", 3, tuple(body("input", 3)))
-    yield layer("points1", 3, 64, points=resolution)
-    yield Transform("features", 64, tuple(body("features", 64)))
-    yield layer("points2", 64, 128, points=resolution)
-    yield replace(layer("points3", 128, 1024, points=resolution), act=None)
-    yield Pool("points")
-    yield layer("head1", 1024, 512)
-    yield layer("head2", 512, 256)
-    yield Dropout(0.3)
-    yield layer("classes", 256, classes, last=True)
+    x = b.conv("points1", turned("input", INPUT), 64, fuse=True)
+    x = b.conv("points2", turned("features", x), 128, fuse=True)
+    x = b.conv("points3", x, 1024, fuse=True, act=None)
+    x = b.conv("head1", over_points("max", x), 512, fuse=True)
+    x = b.conv("head2", x, 256, fuse=True)
+    b.conv("classes", x, classes, fuse=True, norm=False, act=None)
+    return b.network()

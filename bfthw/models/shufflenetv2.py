@@ -4,7 +4,12 @@ That one has the channels 24 / 128 / 256 / 1024 and 1024 in conv5, so that all b
 pointwise convolution on 24 channels stays dense (Alizadeh et al., CVPR 2020, section 4.1).
 """
 
-from .nodes import Conv, Pool, Shuffle
+import numpy as np
+
+from ..graph import INPUT
+from ..nodes import Max
+from ..window import Window
+from .build import Build
 
 # outputs of stages 2, 3 and 4, then of conv5
 WIDTHS = {
@@ -17,32 +22,26 @@ WIDTHS = {
 REPEATS = 4, 8, 4
 
 
-def nodes(width, resolution, classes, **fusion):
+def network(width, resolution, classes, seed, **fusion):
     *stages, last = WIDTHS[width]
-    size, n = -(-resolution // 4), 24
-    yield Conv(name="conv1", inputs=3, outputs=n, kernel=3, stride=2, size=-(-resolution // 2))
-    yield Pool("max")
+    b = Build((resolution, resolution, 3), seed, **fusion)
+    x = b.conv("conv1", INPUT, 24, 3, stride=2)
+    x = b.add(Max(name="pool", inputs=(x,), window=Window(3, 2, 1)))
     for s, (m, count) in enumerate(zip(stages, REPEATS), 2):
+        h = m // 2
         for i in range(count):
-            stride, h, before = 1 if i else 2, m // 2, size
-            size = -(-size // stride)
-            name, x = f"stage{s}.{i}", n if i == 0 else h
-            first = {} if (s, i) == (2, 0) else fusion  # on the 24 channels
-            left = (
-                depthwise(f"{name}.left.depthwise", x, 2, size),
-                Conv(name=f"{name}.left.pointwise", inputs=x, outputs=h, size=size, **first),
-            )
-            right = (
-                Conv(name=f"{name}.right.pointwise1", inputs=x, outputs=h, size=before, **first),
-                depthwise(f"{name}.right.depthwise", h, stride, size),
-                Conv(name=f"{name}.right.pointwise2", inputs=h, outputs=h, size=size, **fusion),
-            )
-            yield Shuffle(None if i else left, right)
-        n = m
-    yield Conv(name="conv5", inputs=n, outputs=last, size=size, **fusion)
-    yield Pool("average")
-    yield Conv(name="classes", inputs=last, outputs=classes, norm=False, bias=True, act=None)
-
-
-def depthwise(name, n, stride, size):
-    return Conv(name=name, inputs=n, outputs=n, kernel=3, stride=stride, groups=n, size=size, act=None)
+            name, stride, fuse = f"stage{s}.{i}", 1 if i else 2, (s, i) != (2, 0)  # not on the 24 channels
+            if i:
+                left, right = b.pick(f"{name}.left", (x,), range(h)), b.pick(f"{name}.right", (x,), range(h, m))
+            else:
+                left, right = x, x
+                left = b.conv(f"{name}.left.depthwise", left, b.channels(x), 3, stride=2, depthwise=True, act=None)
+                left = b.conv(f"{name}.left.pointwise", left, h, fuse=fuse)
+            right = b.conv(f"{name}.right.pointwise1", right, h, fuse=fuse)
+            right = b.conv(f"{name}.right.depthwise", right, h, 3, stride=stride, depthwise=True, act=None)
+            right = b.conv(f"{name}.right.pointwise2", right, h, fuse=True)
+            # channel 0 of the one, of the other, channel 1 of the one, ...
+            x = b.pick(f"{name}.shuffle", (left, right), np.arange(m).reshape(2, h).T.reshape(-1))
+    x = b.conv("conv5", x, last, fuse=True)
+    b.conv("classes", b.mean("average", x), classes, norm=False, act=None)
+    return b.network()

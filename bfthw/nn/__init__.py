@@ -11,6 +11,7 @@ except ModuleNotFoundError as error:
 from .butterfly import Butterfly, ButterflyPointwise, Structured, parameter_groups
 from .convert import fold, to_layer
 from .extract import Extracted, extract
+from .module import GraphModule
 from .multiply import apply
 from .released import ReleasedBFT
 from .replace import Replaced, replace
@@ -20,6 +21,6 @@ from .trace import to_network
 
 __all__ = [
     "Butterfly", "ButterflyPointwise", "Circulant", "CyclicSupport", "Deformable", "Extracted", "FixedButterfly",
-    "Grouped", "Invertible", "LowRank", "Monarch", "Pointwise", "ReleasedBFT", "Replaced", "Structured", "apply",
-    "extract", "fold", "parameter_groups", "replace", "to_layer", "to_network",
+    "GraphModule", "Grouped", "Invertible", "LowRank", "Monarch", "Pointwise", "ReleasedBFT", "Replaced", "Structured",
+    "apply", "extract", "fold", "parameter_groups", "replace", "to_layer", "to_network",
 ]

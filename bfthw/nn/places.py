@@ -198,6 +198,15 @@ class Table:
                 return Found((source,), Window.whole(shape, block=block))
         return Found((source,), Window.whole(shape), index, known.astype(float))
 
+    def around(self, at, name):
+        """(source, zeros around it: top, left, bottom, right) where places (H, W, C) are a padded map; else None."""
+        found = self.find(at) or self._filled(at, name)
+        if found is None or found.window is None or found.window != Window(1, padding=found.window.padding):
+            return None
+        channels = np.arange(self.shapes[found.sources[0]].channels)
+        whole = np.array_equal(found.index, channels) and found.values.all()
+        return (self.names[found.sources[0]], found.window.padding) if whole else None
+
     def take(self, at, name):
         """The name of the node that gives places (H, W, C), a new one where that has to be; None where none can.
 
@@ -243,16 +252,17 @@ class Table:
             moved[mine] = self.begins[self.names.index(own)] + np.arange(mine.sum())
         return self.find(moved[None, None]) if (moved != ZERO).all() else None
 
-
     def _filled(self, at, name):
-        """Of channels of several sources with channels of zeros among them, the others side by side first."""
-        there = (at != ZERO).all(axis=(0, 1))
-        if there.all() or not there.any() or (at[..., ~there] != ZERO).any():
+        """Of channels of several sources with zeros around them or among them, the others side by side first."""
+        known = at != ZERO
+        inside = np.ix_(*(known.any(axis=axes) for axes in ((1, 2), (0, 2), (0, 1))))
+        part = at[inside]
+        if part.size in (0, at.size) or not known[inside].all():
             return None
-        own, moved = self.take(at[..., there], name), np.full(at.shape, ZERO)
+        own, moved = self.take(part, name), np.full(at.shape, ZERO)
         if own is None:
             return None
-        moved[..., there] = self.begins[self.names.index(own)] + np.arange(moved[..., there].size).reshape(*at.shape[:2], -1)
+        moved[inside] = self.begins[self.names.index(own)] + np.arange(part.size).reshape(part.shape)
         return self.find(moved)
 
 

@@ -159,7 +159,7 @@ def spread(x, shape):
 def normed(seen, x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     if training or mean is None:
         raise ValueError("has no running statistics (track_running_stats=False); with them it would be taken")
-    gain, shift = affine(mean, var, weight, bias, eps)
+    gain, shift = affine(*(v if v is None else v.detach().numpy() for v in (mean, var, weight, bias)), eps)
     axes = [-1] + [1] * (x.ndim - 2)
     return scaled(seen, x, gain.reshape(axes), shift.reshape(axes))
 

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from ..fuse import alone, fused
 from ..graph import INPUT, Node
 from ..network import Network
+from ..nodes import Max
 from . import foreign, places
 from .places import Places, absorbed
 
@@ -162,9 +163,15 @@ class Seen(TorchFunctionMode):
         if number.ndim not in (2, 3):
             raise ValueError(f"it takes sequences (N, C, L) or images (N, C, H, W), got {number.ndim + 1} axes")
         at, name = number.ravel()[places.first(number.shape)], self.name()
-        source = self.take(at) or self.take(at.transpose(1, 0, 2))
-        made = node(name, source or self.taken(at))
-        lies = self.take(at) is None  # rows are columns there
+        made, around, lies = node(name, "0"), self.table.around(at, lambda: self.name("pick")), False
+        if around is not None and made.window is not None and not isinstance(made, Max):  # that has no zeros there
+            source, more = around
+            padding = tuple(own + other for own, other in zip(made.window.padding, more))
+            made = replace(made, inputs=source, window=replace(made.window, padding=padding))
+        else:
+            source = self.take(at) or self.take(at.transpose(1, 0, 2))
+            made = replace(made, inputs=source or self.taken(at))
+            lies = self.take(at) is None  # rows are columns there
         if lies and made.window is not None:
             made = replace(made, window=made.window.turned())
         out = self.table.add(made)
