@@ -264,3 +264,12 @@ def test_training_follows_the_same_graph():
     trained = QuantisedNetwork(network, formats)
     golden = quantise(trained.to_network(), formats)
     assert np.array_equal(trained.integers(torch.from_numpy(x)).numpy(), golden(golden.input.quantise(x)))
+
+
+@pytest.mark.parametrize("kind, windows", [("conv", [Layer]), ("average", [Layer]), ("max", [Layer, Max])])
+def test_zeros_in_front_of_windows(kind, windows):
+    """They are the window's own padding, but of a maximum, which takes all around a map for the least value."""
+    behind = {"conv": nn.Conv2d(2, 3, 3), "average": nn.AvgPool2d(3), "max": nn.MaxPool2d(3)}[kind]
+    forward = corpus.Does(lambda self, x: self.behind(F.pad(-x.abs(), (1, 2, 0, 1))), behind=behind)
+    network, _, _ = taken(forward, (2, 6, 6))
+    assert [type(node) for node in network.nodes if node.window is not None] == windows

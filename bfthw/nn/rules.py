@@ -37,6 +37,8 @@ INSTEAD = {
     "maximum": "a maximum over positions, or relu(a - b) + b",
     "where": "an activation",
     "glu": "a gate with a number for each channel",
+    "fft_fft": "a fixed transform as a FixedButterfly, a circulant matrix as a Circulant of bfthw.nn",
+    "fft_rfft": "a fixed transform as a FixedButterfly, a circulant matrix as a Circulant of bfthw.nn",
     "bilinear": "Linear of both side by side",
     "addmm": "F.linear",
     "baddbmm": "torch.bmm, and an addition",

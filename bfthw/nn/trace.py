@@ -70,6 +70,11 @@ def _ready(model):
     model = copied(unwrapped(model))
     for path, module in model.named_modules():
         where = f"to_network: module {path or '0'!r}"
+        if type(module).__module__.partition(".")[0] == "brevitas":
+            raise TypeError(
+                f"{where} is Brevitas's {type(module).__name__}, whose forward rounds; the .onnx file that "
+                "brevitas.export.export_qonnx writes would be read, formats and all"
+            )
         if isinstance(module, torch.jit.ScriptModule):
             raise TypeError(f"{where} is a {type(module).__name__}, a closed one; give the module that it was made of")
         for name, child in module.named_children():
