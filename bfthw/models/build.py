@@ -13,7 +13,6 @@ from ..nodes import Pick, Sum
 from ..structures import csc, index, padded, places
 from ..window import Shape, Window
 
-
 BLOCKS = "blocks", "bft"  # the residual and the fusion that have one of each block
 
 
