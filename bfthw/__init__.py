@@ -15,6 +15,7 @@ from .nodes import Gate, Max, Pick, Product, Sum
 from .qformat import QFormat
 from .quantize import compile, report
 from .settings import Settings, make_settings
+from .to_onnx import save_onnx
 from .window import Shape, Window
 
 __version__ = "0.1.0"
@@ -33,5 +34,5 @@ def __getattr__(name):
 __all__ = [
     "Act", "Chain", "Factor", "Gate", "IntFactor", "IntLayer", "IntNetwork", "IntNode", "Layer", "Max", "Network",
     "Pattern", "Pick", "Product", "QFormat", "Settings", "Shape", "Sum", "Window", "chain", "compile", "load",
-    "load_integers", "make_settings", "report", "save", "save_integers",
+    "load_integers", "make_settings", "report", "save", "save_integers", "save_onnx",
 ]

@@ -98,7 +98,7 @@ def check(network, integers, *, calibration=None, again=None, settings=None):
     again: (Settings, calibration) -> IntNetwork, tries what may help; None where formats were given or trained for.
     Those are asked for constant outputs alone: training counts on the integers, not on the floats.
     """
-    work = integers.work
+    work = max(1, integers.work)  # nodes without weights have none
     random = random_vectors(integers.input, network.inputs, int(np.clip(WORK // work, 16, VECTORS)))
     wide, smaller = (x.reshape(len(x), *network.shape.dims) for x in random)
     blind, lines, notes = compare(network, integers, np.concatenate([wide, smaller])), [], []
@@ -179,7 +179,10 @@ def _remedy(network, integers, again, settings, calibration, x, seen):
     """What helps, as options, and how much: tried on x, the first that lifts all above the limit, or the best."""
     if again is None:
         return "its formats were given or trained for: take wider ones, or have them chosen anew by naming bits"
-    weights, outputs = (max(getattr(f, key).width for f in integers.factors) for key in ("weights", "output"))
+    most = integers.output.width  # where nothing has weights
+    weights, outputs = (
+        max((getattr(f, key).width for f in integers.factors), default=most) for key in ("weights", "output")
+    )
     rows, wider = {"row_exponents": 8}, [{"activation_bits": min(24, outputs + more)} for more in (4, 8, 14)]
     finer = {"weight_bits": min(24, weights + 4)}
     trials = [(own, calibration is not None) for own in (rows, wider[0], finer, *(rows | own for own in wider))]

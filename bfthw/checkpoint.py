@@ -130,7 +130,7 @@ class File:
         prefix: what all keys of the file begin with, left out of the names.
         """
         if self.contents is None:
-            raise CheckpointError(f"{self.path}: an .onnx file is a line of layers, and read as a whole")
+            raise CheckpointError(f"{self.path}: an .onnx file is read as a whole, without --each")
         arrays, prefix, text = self.contents.arrays, "", self.contents.description
         if text is not None and storage.version(self.path, text) == graphfile.VERSION:
             raise CheckpointError(f"{self.path}: a graph is read as a whole, without --each")
@@ -145,7 +145,8 @@ class File:
             raise CheckpointError(
                 f"{self.path}: an .onnx file says it all; no order, format, shapes or options go with it"
             )
-        return _checkpoint(self.path, *onnx.read(self.path, self.limit))
+        network, notes = onnx.read(self.path, self.limit)
+        return Checkpoint(network=network, notes=tuple(notes))
 
     def _foreign(self, arrays, notes, order, options, asked):
         def arranged(names, wanted, notes):

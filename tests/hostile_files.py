@@ -225,8 +225,9 @@ def node(kind, inputs, output):
 
 
 def onnx_model(nodes, tensors=b"", size=4):
-    """From x to y, both float (1, size)."""
-    floats = field(2, field(1, field(1, 1) + field(2, field(1, field(1, 1)) + field(1, field(1, size)))))
+    """From x to y, both float (1, size), or (1, *size)."""
+    dims = b"".join(field(1, field(1, n)) for n in (1, *(size if isinstance(size, tuple) else (size,))))
+    floats = field(2, field(1, field(1, 1) + field(2, dims)))
     ends = field(11, field(1, "x") + floats) + field(12, field(1, "y") + floats)
     return field(1, 8) + field(7, nodes + field(2, "g") + tensors + ends) + field(8, field(2, 17))
 
@@ -254,6 +255,12 @@ def onnx_files():
     yield "dims.onnx", onnx_model(node("MatMul", ["x", "w"], "y"), initializer("w", [1 << 31, 1 << 31], bytes(64)))
     yield "minus.onnx", onnx_model(node("MatMul", ["x", "w"], "y"), initializer("w", [(1 << 64) - 1, 4], bytes(64)))
     yield "integers.onnx", onnx_model(b"", field(5, field(7, b"\1" * (12 << 20))))
+    yield "large_input.onnx", onnx_model(line("Relu", 300), size=500_000)
+    yield "scaled_input.onnx", onnx_model(line("Mul", 300, "b"), bias, size=500_000)
+    yield "larger_input.onnx", onnx_model(line("Relu", 3), size=1_000_000)
+    live = line("Conv", 60, "k") + node("Sum", ["x", *(f"t{k}" for k in range(59))], "z")
+    yield "many_live.onnx", onnx_model(live, initializer("k", [1, 1, 1, 1], bytes(4)), (1, 700, 700))
+    yield "relus.onnx", onnx_model(line("Relu", 20_000))
     yield "one_tensor.onnx", onnx_model(line("MatMul", 400, "w"), initializer("w", [512, 512], bytes(1 << 20)), 512)
 
 

@@ -15,11 +15,11 @@ import torch
 from ..chain import Chain, Factor, Indexed
 from ..network import Layer
 from ..nodes import Pick
+from ..sampled import ZERO, sampled
 from ..structures import index as inputs_of
 from ..window import Shape, Window
 
 SAMPLE = 1 << 45  # between the places of a sample and those of the next one: two of them tell where samples mix
-ZERO = -1  # the place of a zero
 
 
 class Places(torch.Tensor):
@@ -156,33 +156,8 @@ class Table:
 
     def _sampled(self, at, source):
         """Every so many positions of one source, cut or with zeros around, some channels perhaps zero."""
-        shape, known = self.shapes[source], at != ZERO
-        y, x, c = np.unravel_index(np.where(known, at - self.begins[source], 0), shape)
-        axes = []
-        for axis, value, size in ((0, y, shape.height), (1, x, shape.width)):
-            rest = tuple(a for a in range(3) if a != axis)
-            there = known.any(axis=rest)
-            rows = np.where(known, value, -1).max(axis=rest)
-            steps = np.diff(rows[there])
-            step = int(steps[0]) if len(steps) else 1
-            begin = int(rows[there][0]) - step * int(np.flatnonzero(there)[0])
-            wanted = begin + step * np.arange(len(rows))
-            inside = (wanted >= 0) & (wanted < size)
-            if step < 1 or not np.array_equal(inside, there) or not np.array_equal(wanted[there], rows[there]):
-                return None
-            before, behind = max(0, -begin), max(0, int(wanted[-1]) - size + 1)
-            axes.append((rows, step, begin + before, before, behind, size + before + behind - step * (len(rows) - 1)))
-        channels = known.any(axis=(0, 1))
-        (rows, sy, ty, top, bottom, kh), (columns, sx, tx, left, right, kw) = axes
-        index = np.where(known, c, -1).max(axis=(0, 1))
-        wanted = (rows[:, None, None] * shape.width + columns[None, :, None]) * shape.channels + index
-        there = (rows >= 0)[:, None, None] & (columns >= 0)[None, :, None] & channels
-        if not np.array_equal(np.where(there, self.begins[source] + wanted, ZERO), at):
-            return None
-        window = Window((kh, kw), (sy, sx), (top, left, bottom, right))
-        plain = window == Window(1)
-        index = np.where(channels, (ty * kw + tx) * shape.channels + index, 0)
-        return Found((source,), None if plain else window, index, channels.astype(float))
+        found = sampled(np.where(at != ZERO, at - self.begins[source], ZERO), self.shapes[source])
+        return found and Found((source,), *found)
 
     def _whole(self, at, source):
         """A vector of any numbers of one source."""

@@ -2,10 +2,10 @@
 
 from math import prod
 
-import numpy as np
 import torch
 
-from ..chain import Chain, Factor, Indexed
+from ..chain import Chain, Factor
+from ..conv import convolution, spans
 from ..network import Layer
 from ..nodes import Max, Product, Sum
 from ..window import Window
@@ -30,43 +30,18 @@ def convolved(seen, x, weight, bias=None, stride=1, padding=0, dilation=1, group
         raise ValueError(f"takes samples (N, C, {'H, W' if rank == 2 else 'L'}), and weights that are no data")
     weight = weight.numpy() if rank == 2 else weight.numpy()[..., None]
     dilation = pair(dilation, rank, 1)
-    size = tuple((k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilation))
     if padding == "same":  # the odd one behind
+        size = spans(weight.shape[2:], dilation)
         around = [(k - 1) // 2 for k in size] + [k // 2 for k in size]
     else:
         around = pair(0 if padding == "valid" else padding, rank, 0) * 2
-    window, factor = convolution(weight, size, pair(stride, rank, 1), around, dilation, groups)
+    factor, window = convolution(weight, groups, pair(stride, rank, 1), around, dilation)
 
     def node(name, source):
         shift = None if bias is None else bias.numpy()
         return Layer(name=name, inputs=source, chain=Chain([factor]), window=window, bias=shift)
 
     return seen.windowed(x, node)
-
-
-def convolution(weight, size, stride, around, dilation, groups):
-    """(Window or None, Factor) of weights (m, C / groups, kh, kw) over windows of `size`, which dilation makes larger.
-    """
-    m, q, kh, kw = weight.shape
-    depthwise, taps = groups > 1 and q == 1 and m == groups, kh * kw
-    window = Window(size, stride, around, None if depthwise or groups == 1 else q)
-    if window == Window(1, block=window.block):
-        window = None
-    rows = weight.transpose(0, 2, 3, 1)
-    if depthwise:
-        factor = Factor(rows.reshape(m, taps).T[None, None])
-    else:
-        factor = Factor(rows.reshape(groups, m // groups, taps * q, 1))
-    if dilation == (1, 1):
-        return window, factor
-    # of the window's numbers those that the weights stand on
-    tap = (np.arange(kh)[:, None] * dilation[0] * size[1] + np.arange(kw) * dilation[1]).reshape(-1, 1)
-    group = np.arange(m)[:, None] // (m // groups)
-    if depthwise:
-        index = np.arange(m)[:, None] + m * tap.T
-    else:
-        index = group * prod(size) * q + (tap * q + np.arange(q)).reshape(1, -1)
-    return window, Factor(rows.reshape(m, 1, -1, 1), Indexed(index, prod(size) * q * groups))
 
 
 @rule("linear")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ... import checkpoint, make_settings, save_integers, system
+from ... import checkpoint, make_settings, save_integers, save_onnx, system
 from ...files import check_place
 from .. import doctor as checks
 from .. import options as given
@@ -101,7 +101,9 @@ def quantize(
     ckpt: given.Checkpoint,
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", metavar="OUT.npz", help="Where to write the integers; with --each a folder"),
+        typer.Option(
+            "-o", "--output", metavar="OUT.npz", help="Where to write the integers, .npz or .onnx; with --each a folder"
+        ),
     ],
     calibration: given.Calibration = None,
     allow_constant: given.AllowConstant = False,
@@ -109,9 +111,15 @@ def quantize(
     file,
     bits,
 ):
-    """Turn float weights into integers and write them as .npz, which `generate` takes as well."""
+    """Turn float weights into integers and write them as .npz, which `generate` takes as well.
+
+    With -o OUT.onnx: as operators of ONNX on integers, which onnxruntime computes to the same numbers.
+    """
     check_place(output)
     integers = to_integers(ckpt, make_settings(**bits), calibration, file, allow_constant, output=output)
+    if output.suffix == ".onnx":
+        save_onnx(integers, output)
+        return console.print(f"wrote {output}, integers to integers", markup=False, soft_wrap=True)
     save_integers(integers, output)
     todo = f"bfthw generate {output} -o DIR --name NAME"
     if integers.beyond_row is not None:
