@@ -38,8 +38,10 @@ class DenseSpec:
         f, (a, b, n, d) = self.factor, self.factor.pattern
         if (a, d) != (1, 1) or b != n or n & (n - 1):
             raise ValueError(f"DenseSpec.factor must be of a pattern (1, n, n, 1), n a power of two, got {f.pattern}")
-        if f.bias is not None or f.skip_input or f.relu or f.shift <= 0 or f.dot_shift:
-            raise ValueError("DenseSpec.factor must have neither bias, residual nor ReLU, and drop bits")
+        if f.bias is not None or f.skip_input or f.relu or f.table or f.shift <= 0 or f.dot_shift:
+            raise ValueError("DenseSpec.factor must have neither bias, residual nor activation, and drop bits")
+        if not all(q.signed for q in (f.input, f.weights, f.output)):
+            raise ValueError("DenseSpec.factor must have formats with a sign")
         if not 1 <= self.multipliers or 2 * self.multipliers + PIPELINE > n:
             raise ValueError(f"DenseSpec.multipliers must be 1 to {(n - PIPELINE) // 2}, got {self.multipliers}")
 

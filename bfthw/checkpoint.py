@@ -5,7 +5,8 @@ Keys are `<layer>.factors.<m>` of shape (a, b, c, d), first applied first; `<lay
 may have `<layer>.index.<m>`, integers (outputs, c) that name its inputs; then the flags have version 2 and, as a fourth
 number, the layer's inputs. A single layer may go without `<layer>.` and is then named "0". Under `bfthw` (metadata of
 safetensors, a uint8 array of npz) there may be a JSON description, {"version": 1, "layers": [names in order],
-"formats": {...}}. All this says rows of layers over vectors; of other graphs there is version 2, in bfthw.graphfile.
+"formats": {...}}. All this says rows of layers over vectors with ReLUs; of other graphs there is version 2, in
+bfthw.graphfile.
 """
 
 import re
@@ -336,7 +337,7 @@ def save(network, path):
     float32 where that is exact, float64 elsewhere. The file appears whole or not at all. Rows of layers over vectors
     are written as before, with keys as above, which older readers take; all other graphs as bfthw.graphfile says.
     """
-    if network.beyond_row is not None:
+    if not network.in_version_1:
         return storage.write(path, *graphfile.described(path, network), storage.FLOAT)
     arrays = {}
     for layer in network.nodes:

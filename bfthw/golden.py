@@ -69,6 +69,11 @@ class IntLayer(Node):
         return flags + ["bias"] * (last.bias is not None)
 
     @property
+    def plain(self):
+        """Whether it has no activation but ReLU."""
+        return self.factors[-1].top is None and self.factors[-1].table is None
+
+    @property
     def residual(self):
         """Whether its own input is added."""
         return len(self.inputs) == 2 and self.inputs[0] == self.inputs[1]
@@ -89,12 +94,9 @@ class IntLayer(Node):
         return tuple((f"{self.name}.factors.{m}", factor) for m, factor in enumerate(self.factors))
 
     def beyond_row(self):
-        last = self.factors[-1]
         if self.window is not None:
             return "has a window"
-        if len(self.inputs) == 2 and not self.residual:
-            return "adds another node"
-        return None if last.top is None and last.table is None else "has an activation other than ReLU"
+        return "adds another node" if len(self.inputs) == 2 and not self.residual else None
 
     def shape(self, shape, add=None):
         return layer_shape(self, self.factors[0].pattern.inputs, self.factors[-1].pattern.outputs, shape, add)

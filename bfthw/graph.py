@@ -164,6 +164,11 @@ class Graph:
                 return node, reason
         return None
 
+    @property
+    def in_version_1(self):
+        """Whether files of version 1 hold it: a row of layers over vectors with no activation but ReLU."""
+        return self.beyond_row is None and all(node.plain for node in self.nodes)
+
     def row(self, what):
         """The nodes, which the hardware takes as a row of layers over vectors alone; ValueError names what is none.
 

@@ -1,7 +1,8 @@
 """Version 2 of a description in a file: any graph, float or integer, node by node as `bfthw.fields` takes them apart.
 
 {"version": 2, "shape": [height, width, channels], "nodes": [...]}, of floats with "formats" where they were trained for
-some, of integers with "kind": "integers" and "input", a format. Rows of layers over vectors are of version 1 still.
+some, of integers with "kind": "integers" and "input", a format. Rows of layers over vectors with no activation
+but ReLU are of version 1 still.
 """
 
 from typing import Annotated, Literal

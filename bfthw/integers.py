@@ -48,9 +48,9 @@ def save_integers(network, path):
 
     Arrays `<layer>.factors.<m>`, `<layer>.factors.<m>.exponents` and `.index`, `<layer>.skip`, `<layer>.bias` in the
     smallest signed integers that hold their formats; the formats as JSON in the uint8 array `bfthw`. Graphs that are no
-    row of layers over vectors as bfthw.graphfile says.
+    row of layers over vectors, or have other activations than ReLU, as bfthw.graphfile says.
     """
-    if network.beyond_row is not None:
+    if not network.in_version_1:
         return storage.write(path, *graphfile.described(path, network), (".npz",))
     arrays, layers = {}, []
     for layer in network.nodes:

@@ -81,6 +81,11 @@ class Layer(Node):
         return self.act == RELU
 
     @property
+    def plain(self):
+        """Whether it has no activation but ReLU."""
+        return self.act in (None, RELU)
+
+    @property
     def parts(self):
         """Names of what it does beside its chain, in order."""
         kind = "residual" if self.residual else "add"
@@ -98,9 +103,7 @@ class Layer(Node):
     def beyond_row(self):
         if self.window is not None:
             return "has a window"
-        if self.adds and not self.residual:
-            return "adds another node, or with a scale of its own"
-        return None if self.act in (None, RELU) else f"has the activation {self.act.name}"
+        return "adds another node, or with a scale of its own" if self.adds and not self.residual else None
 
     def shape(self, shape, add=None):
         return layer_shape(self, self.chain.inputs, self.chain.outputs, shape, add)

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 from cobs import cobs
 
+from bfthw import QFormat
 from bfthw.reading import owned
 from rtl_gen import vectors
 
@@ -19,6 +20,7 @@ VERSION = 2
 # requests
 INFO, RUN, COUNTERS, RESET = 0x01, 0x02, 0x03, 0x04
 REPLY = 0x80  # bit of a reply's type
+UNSIGNED = 0x80  # bit beside a width: there is no sign
 DAMAGED = 0xFF  # type of the reply to a damaged request
 # its payload, the reason
 WRONG_CRC, WRONG_LENGTH, UNKNOWN_TYPE, TOO_LONG, FRAMING, WRONG_OFFSET = 1, 2, 3, 4, 5, 6
@@ -143,12 +145,16 @@ def _decoded(data):
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """Vectors on one side: elements, bytes of an element, its format; ValueError out of the link's range."""
+    """Vectors on one side: elements, bytes of an element, its format; ValueError out of the link's range.
+
+    On the line it is four numbers, UNSIGNED beside the width where there is no sign.
+    """
 
     elements: int
     lane_bytes: int
     width: int
     frac: int
+    signed: bool = True
 
     _LIMITS: ClassVar = {"elements": (1, 0xFFFF), "lane_bytes": (1, 8), "width": (1, 62), "frac": (-128, 127)}
 
@@ -160,22 +166,31 @@ class Side:
     @classmethod
     def of(cls, port):
         """The side that a manifest's Port describes."""
-        return cls(elements=port.elements, lane_bytes=port.lane_bytes, width=port.format.width, frac=port.format.frac)
+        form = {key: getattr(port.format, key) for key in ("width", "frac", "signed")}
+        return cls(elements=port.elements, lane_bytes=port.lane_bytes, **form)
+
+    def to_numbers(self):
+        return self.elements, self.lane_bytes, self.width | UNSIGNED * (not self.signed), self.frac
+
+    @classmethod
+    def of_numbers(cls, elements, lane_bytes, width, frac):
+        signed = not width & UNSIGNED
+        return cls(elements=elements, lane_bytes=lane_bytes, width=width & ~UNSIGNED, frac=frac, signed=signed)
 
     @property
     def vector_bytes(self):
         return self.elements * self.lane_bytes
 
     def pack(self, q):
-        """Integers (N, elements) that fit the format to bytes: each little-endian, sign-extended."""
+        """Integers (N, elements) that fit the format to bytes: each little-endian, extended with its sign or zeros."""
         return vectors.pack(q, self.lane_bytes).tobytes()
 
     def unpack(self, data):
         """Bytes of whole vectors to int64 (N, elements); ValueError for a number that the format does not hold."""
-        q = vectors.unpack(np.frombuffer(data, np.uint8), self.lane_bytes).astype(np.int64)
-        limit = 1 << (self.width - 1)
-        if q.size and not -limit <= q.min() <= q.max() < limit:
-            raise ValueError(f"numbers of {self.width} bits are {-limit} to {limit - 1}, got {q.min()} to {q.max()}")
+        q = vectors.unpack(np.frombuffer(data, np.uint8), self.lane_bytes, self.signed).astype(np.int64)
+        form = QFormat(self.width, self.frac, self.signed)
+        if q.size and not form.lo <= q.min() <= q.max() <= form.hi:
+            raise ValueError(f"numbers of {self.width} bits are {form.lo} to {form.hi}, got {q.min()} to {q.max()}")
         return q.reshape(-1, self.elements)
 
 
@@ -237,7 +252,7 @@ class Info:
         """The payload of the reply to an info request."""
         name = self.name.encode("ascii")
         head = VERSION, bytes.fromhex(self.configuration), self.clock_hz, self.baud, self.buffer
-        sides = *astuple(self.input), *astuple(self.output)
+        sides = *self.input.to_numbers(), *self.output.to_numbers()
         return self._LAYOUT.pack(*head, *sides, self.interval, len(name)) + name
 
     @classmethod
@@ -252,11 +267,11 @@ class Info:
             wanted = f"{size} bytes and a name" if len(payload) < size else f"{size + payload[size - 1]} bytes"
             raise ValueError(f"info: must have {wanted}, got {len(payload)} bytes")
         _, configuration, clock_hz, baud, buffer, *numbers, interval, _ = cls._LAYOUT.unpack_from(payload)
-        sides = [dict(zip((field.name for field in fields(Side)), part)) for part in (numbers[:4], numbers[4:])]
         with owned("info", error=ValueError):
             return cls(
-                configuration=configuration.hex(), clock_hz=clock_hz, baud=baud, buffer=buffer, input=Side(**sides[0]),
-                output=Side(**sides[1]), interval=interval, name=payload[size:].decode("latin-1"),
+                configuration=configuration.hex(), clock_hz=clock_hz, baud=baud, buffer=buffer,
+                input=Side.of_numbers(*numbers[:4]), output=Side.of_numbers(*numbers[4:]), interval=interval,
+                name=payload[size:].decode("latin-1"),
             )
 
 

@@ -25,7 +25,8 @@ FRAMES = 20
 
 
 def to_bytes(values, port):
-    return b"".join(int(value).to_bytes(port.lane_bytes, "little", signed=True) for value in values.ravel())
+    size, signed = port.lane_bytes, port.format.signed
+    return b"".join(int(value).to_bytes(size, "little", signed=signed) for value in values.ravel())
 
 
 def pauses(seed):

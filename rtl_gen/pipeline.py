@@ -18,8 +18,8 @@ class Pipeline(wiring.Component):
         q = plan.network
         super().__init__(
             {
-                "i": In(stream.Signature(beat(q.input.width, plan.lanes_in * plan.vectors))),
-                "o": Out(Link(beat(q.output.width, plan.lanes_out * plan.vectors))),
+                "i": In(stream.Signature(beat(q.input, plan.lanes_in * plan.vectors))),
+                "o": Out(Link(beat(q.output, plan.lanes_out * plan.vectors))),
                 "saturated": Out(range(sum(engine.lanes_out for engine in plan.engines) * plan.vectors + 1)),
             }
         )

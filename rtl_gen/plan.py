@@ -257,7 +257,8 @@ def behind(draft, lanes, flight, *, relu, prompt):
     """
     if lanes not in (None, draft.lanes_in) or flight > LONG or draft.known_flight:
         flight = ENTRY  # behind a FIFO, beats arrive as they are granted
-    return replace(draft, flight=flight, positive=relu and draft.factors[0].input.width > 1, prompt=prompt)
+    q = draft.factors[0].input
+    return replace(draft, flight=flight, positive=relu and q.signed and q.width > 1, prompt=prompt)
 
 
 def queue_between(burst, flight, after, time):

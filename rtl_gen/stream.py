@@ -15,9 +15,22 @@ QUEUE = 2  # places of a `LinkFifo` beyond those on their way, so that beats com
 FIFO_LATENCY = 2  # cycles from a write into an empty `LinkFifo` to valid at its output
 
 
-def beat(width, lanes):
-    """Shape of a beat: `lanes` signed elements, lane 0 in the low bits."""
-    return data.ArrayLayout(signed(width), lanes)
+def element(*formats):
+    """The narrowest Shape that holds numbers of each of some QFormats."""
+    if any(q.signed for q in formats):
+        return signed(max(q.operand for q in formats))
+    return unsigned(max(q.width for q in formats))
+
+
+def beat(number, lanes):
+    """Shape of a beat: `lanes` elements, lane 0 in the low bits. number: their format; bits, where they only pass."""
+    return data.ArrayLayout(signed(number) if isinstance(number, int) else element(number), lanes)
+
+
+def numbers(bits, shape, count):
+    """`count` values of a shape, the first in the low bits."""
+    parts = (bits[n * shape.width :][: shape.width] for n in range(count))
+    return [part.as_signed() if shape.signed else part for part in parts]
 
 
 def delay(m, value, cycles, name, reset=False):

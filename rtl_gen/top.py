@@ -81,11 +81,11 @@ class AxiStream(wiring.Component):
     """A network between `s_axis_*` and `m_axis_*` on `aclk`, with a synchronous active-low `aresetn`.
 
     Lane 0, the lowest index, is in the low bytes; each lane has whole bytes, its upper input bits ignored and its
-    output sign-extended. TLAST ends a vector. An output frame whose input frame had the wrong length carries TUSER on
-    its last beat. `frame_error` stays set after a wrong frame until reset, `frame_errors` counts them and stays at its
-    largest value. `saturated` says in each cycle how many values some stage clipped; unused, it costs nothing.
-    (AMBA AXI-Stream Protocol Specification, IHI 0051B, chapter 2.) Where the plan counts beats, TLAST on the way in is
-    ignored, a vector ends after its beats, and no frame can be wrong.
+    output extended, with its sign or, in a format without, with zeros. TLAST ends a vector. An output frame whose input
+    frame had the wrong length carries TUSER on its last beat. `frame_error` stays set after a wrong frame until reset,
+    `frame_errors` counts them and stays at its largest value. `saturated` says in each cycle how many values some stage
+    clipped; unused, it costs nothing. (AMBA AXI-Stream Protocol Specification, IHI 0051B, chapter 2.) Where the plan
+    counts beats, TLAST on the way in is ignored, a vector ends after its beats, and no frame can be wrong.
 
     clock=False: without `aclk` and `aresetn`, in the "sync" domain of the design around it.
     """
@@ -103,7 +103,7 @@ class AxiStream(wiring.Component):
             m.d.comb += domain.rst.eq(~self.aresetn)
         q, plan = self.plan.network, self.plan
 
-        shape = beat(q.input.width, plan.lanes_in * plan.vectors)
+        shape = beat(q.input, plan.lanes_in * plan.vectors)
         entry_shape = data.StructLayout({"beat": shape} | ({} if plan.count_beats else {"last": 1}))
         m.submodules.entry = entry = Pad(entry_shape)
         m.submodules.network = network = Pipeline(plan)
@@ -137,9 +137,9 @@ class AxiStream(wiring.Component):
             leave.i.payload.last.eq(last),
             leave.i.payload.user.eq(user),
         ]
-        lanes_out = [leave.o.payload.beat[n].as_signed() for n in range(plan.lanes_out * plan.vectors)]
-        for n, lane in enumerate(lanes_out):
-            m.d.comb += self.m_axis_tdata.word_select(n, 8 * self.bytes_out).eq(lane)
+        for n in range(plan.lanes_out * plan.vectors):
+            # as it is extended: with its sign, or with zeros
+            m.d.comb += self.m_axis_tdata.word_select(n, 8 * self.bytes_out).eq(leave.o.payload.beat[n])
         m.d.comb += [
             self.m_axis_tvalid.eq(leave.o.valid),
             self.m_axis_tlast.eq(leave.o.payload.last),

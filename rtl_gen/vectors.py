@@ -33,9 +33,10 @@ def pack(values, lane_bytes):
     return np.ascontiguousarray(values, "<i8").view(np.uint8).reshape(-1, 8)[:, :lane_bytes]
 
 
-def unpack(raw, lane_bytes):
-    """The inverse of `pack`, of bytes in one dimension: sign-extended to int64."""
+def unpack(raw, lane_bytes, signed=True):
+    """The inverse of `pack`, of bytes in one dimension: extended to int64, with the sign, or zeros where there is none.
+    """
     wide = np.zeros((len(raw) // lane_bytes, 8), np.uint8)
     wide[:, :lane_bytes] = raw.reshape(-1, lane_bytes)
     shift = 64 - 8 * lane_bytes
-    return wide.view("<i8").ravel() << shift >> shift
+    return wide.view("<i8").ravel() << shift >> shift if signed else wide.view("<i8").ravel()

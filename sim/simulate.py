@@ -206,7 +206,7 @@ class _Bench:
     def _check(self, scenario, n, result):
         """Compare a scenario's outputs; returns them as integers, as far as they came."""
         m, where, beats, count = self.manifest, scenario.name, self.manifest.output.beats, len(scenario.frames)
-        got = unpack(result[f"bytes_{n}"], m.output.lane_bytes)
+        got = unpack(result[f"bytes_{n}"], m.output.lane_bytes, m.output.format.signed)
         last, user = result[f"flags_{n}"].T
         size = self.network.outputs * m.vectors
         frames = got[: len(got) // size * size].reshape(-1, size)
@@ -242,21 +242,21 @@ class _Bench:
         if absent := system.missing("verilator" if self.simulator == "compiled" else self.simulator):
             return f"cocotb would name the first stage that differs: {system.install(absent)}"
         cocotb = replace(self, simulator={"compiled": "verilator"}.get(self.simulator, self.simulator), waves=False)
-        widths = {stage.name: stage.output.width for stage in m.stages}
-        widths = [widths[engine.stages[-1]] for engine in m.engines]
-        bits = [m.vectors * engine.lanes * width for engine, width in zip(m.engines, widths)]
+        formats = {stage.name: stage.output for stage in m.stages}
+        formats = [formats[engine.stages[-1]] for engine in m.engines]
+        bits = [m.vectors * engine.lanes * form.width for engine, form in zip(m.engines, formats)]
         # an engine is an instance, or the beginning of names in flat Verilog
         stems = [f"{e.instance}." if m.target == "plain" else f"{e.instance.replace('.', '_')}_" for e in m.engines]
         watched = [(stem, (n + 7) // 8) for stem, n in zip(stems, bits)]
         with cache.scratch() as job:
             result = cocotb._play(cocotb._build(), job, [scenario], watched)
         taps = dict(zip(network.names, network.taps(scenario.vectors)))
-        for n, (engine, used, width) in enumerate(zip(m.engines, bits, widths)):
+        for n, (engine, used, form) in enumerate(zip(m.engines, bits, formats)):
             tap = taps[engine.stages[-1]]
             wanted, got = interleave(tap, m.vectors), np.unpackbits(result[f"watch_0_{n}"], axis=1, bitorder="little")
-            weights = 1 << np.arange(width, dtype=np.int64)
-            weights[-1] = -weights[-1]
-            got = (got[:, :used].reshape(-1, width).astype(np.int64) @ weights)[: wanted.size]
+            weights = 1 << np.arange(form.width, dtype=np.int64)
+            weights[-1] *= -1 if form.signed else 1
+            got = (got[:, :used].reshape(-1, form.width).astype(np.int64) @ weights)[: wanted.size]
             different = np.flatnonzero(got != wanted.ravel()[: len(got)])
             if len(different):
                 frame, place = divmod(int(different[0]), wanted.shape[1])

@@ -4,7 +4,7 @@ A beat is one int, lane 0 in the low bits. All cycle numbers are of the same clo
 """
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from amaranth.hdl import ClockDomain, Module
@@ -13,6 +13,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
 from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
+from bfthw.act import Table
 from bfthw.chain import Indexed, divisors, patterns, support
 from rtl_gen import Plan, fitting_lanes
 from rtl_gen.stream import FromStream, LinkFifo
@@ -24,10 +25,11 @@ def pack(rows, width):
     return [sum((int(v) & mask) << (n * width) for n, v in enumerate(row)) for row in np.asarray(rows)]
 
 
-def unpack(words, width, lanes):
-    """The inverse of `pack`: int64 (beats, lanes)."""
-    half, mask = 1 << (width - 1), (1 << width) - 1
-    return np.array([[((w >> n * width & mask) ^ half) - half for n in range(lanes)] for w in words], np.int64)
+def unpack(words, number, lanes):
+    """The inverse of `pack`: int64 (beats, lanes). number: bits of a lane, or its QFormat."""
+    q = QFormat(number, 0) if isinstance(number, int) else number
+    half, mask = (1 << (q.width - 1)) * q.signed, (1 << q.width) - 1
+    return np.array([[((w >> n * q.width & mask) ^ half) - half for n in range(lanes)] for w in words], np.int64)
 
 
 def side_by_side(x, vectors):
@@ -145,6 +147,39 @@ def random_network(seed, **limits):
             x = factors[-1].output
         size = factors[-1].pattern.outputs
         layers.append(IntLayer(factors=tuple(factors), name=f"l{number}"))
+    return IntNetwork(layers=tuple(layers))
+
+
+ACTS = "none", "relu", "clamp", "table"
+
+
+def without_sign(network, seed, act=None):
+    """The same network with formats that have a sign or none by chance; act: of ACTS, behind each layer; None: any."""
+    rng = np.random.default_rng(seed)
+
+    def given(q):
+        return replace(q, signed=bool(rng.integers(2)))
+
+    x, layers = given(network.input), []
+    for layer in network.layers:
+        factors, first = [], x
+        for f in layer.factors:
+            w, output = given(f.weights), given(f.output)
+            new = {"input": x, "weights": w, "values": w.saturate(abs(f.values)) if not w.signed else f.values}
+            if f.skip_input:
+                new["skip_input"] = first
+            if f.skip is not None and rng.integers(2):
+                new |= {"skip": abs(f.skip), "skip_weights": replace(f.skip_weights, signed=False)}
+            own = (act or ACTS[rng.integers(4)]) if f is layer.factors[-1] else "none"
+            new["relu"] = own in ("relu", "clamp")
+            if own == "clamp":
+                new["top"] = int(rng.integers(output.hi + 1))
+            if own == "table":
+                way = given(QFormat(int(rng.integers(1, 9)), output.frac - 1))
+                new["table"] = Table(input=way, values=extremes(rng, output, 1 << way.width))
+            factors.append(replace(f, **new, output=output))
+            x = output
+        layers.append(replace(layer, factors=tuple(factors)))
     return IntNetwork(layers=tuple(layers))
 
 
@@ -326,7 +361,7 @@ class Played:
     interval: float | None
 
 
-def measured(flow_in, flow_out, width, lanes, vectors, outputs):
+def measured(flow_in, flow_out, number, lanes, vectors, outputs):
     """A Played from the flows of a component with one input and one output."""
     firsts = flow_out.seen[:: outputs // lanes]
     interval = None
@@ -334,7 +369,7 @@ def measured(flow_in, flow_out, width, lanes, vectors, outputs):
         # filled up by the middle of the run
         half = firsts[len(firsts) // 2 :]
         interval = (half[-1] - half[0]) / (len(half) - 1)
-    y = one_by_one(unpack(flow_out.beats, width, lanes * vectors).reshape(len(firsts), -1), vectors)
+    y = one_by_one(unpack(flow_out.beats, number, lanes * vectors).reshape(len(firsts), -1), vectors)
     return Played(y, flow_out.seen[0] - flow_in.moved[0], interval)
 
 
@@ -349,4 +384,4 @@ def play_network(network, x, **rest):
     words = beats_of(x, spec.lanes_in, spec.vectors, q.input.width)
     wanted = len(x) // spec.vectors * spec.beats_out
     flow_in, flow_out = play(network, [(network.i, words)], [(network.o, wanted)], **rest)
-    return measured(flow_in, flow_out, q.output.width, spec.lanes_out, spec.vectors, q.outputs)
+    return measured(flow_in, flow_out, q.output, spec.lanes_out, spec.vectors, q.outputs)

@@ -23,11 +23,11 @@ def layer_of(radices, n=None, *, seed=0, x=10, x_in=None, name="l", first=None, 
     q = first = first or QFormat(x_in or x, 5)
     for m, k in enumerate(radices):
         d //= k
-        rest = dict(last) if m == len(radices) - 1 else {}
+        rest = {"out": x} | (last if m == len(radices) - 1 else {})
         if rest.get("skip"):
             rest["skip_input"] = first
         exponents = rest.pop("exponents", 0) if m == len(radices) - 1 else last.get("exponents", 0)
-        factor = factor_of((a, k, k, d), seed + m, x=q, w=W, drop=7 + m % 2, out=x, exponents=exponents, **rest)
+        factor = factor_of((a, k, k, d), seed + m, x=q, w=W, drop=7 + m % 2, exponents=exponents, **rest)
         factors.append(factor)
         q, a = factor.output, a * k
     return IntLayer(factors=tuple(factors), name=name)
@@ -45,7 +45,7 @@ def run(spec, frames=8, stall=0.0, seed=1):
     network = Network(spec)
     sources, sinks = [(network.i, pack(beats, q.input.width))], [(network.o, frames * spec.beats_out)]
     flow_in, flow_out = play(network, sources, sinks, stall=stall, seed=seed, limit=100_000)
-    y = unpack(flow_out.beats, q.output.width, spec.lanes_out * e)
+    y = unpack(flow_out.beats, q.output, spec.lanes_out * e)
     y = y.reshape(frames, -1, e).transpose(0, 2, 1).reshape(frames * e, -1)
     firsts = flow_out.seen[:: spec.beats_out][frames // 2 :]
     interval = (firsts[-1] - firsts[0]) / (len(firsts) - 1)
@@ -78,6 +78,8 @@ CASES = {
     "residual": (layer_of((4, 4, 4), x_in=6, skip="one"), 2),
     "all parts": (layer_of((4, 4, 4), skip=QFormat(5, 2), bias=12, relu=True, exponents=2), 2),
     "ReLU alone": (layer_of((4, 4), relu=True), 1),
+    "narrow output": (layer_of((4, 4, 4), out=7, relu=True), 1),
+    "wide output": (layer_of((4, 4), out=13), 2),
 }
 
 
@@ -163,9 +165,6 @@ def test_refusals():
         check_fold(square[:1])
     with pytest.raises(ValueError, match=r"d = 1"):
         check_fold(square[::-1])
-    wide = factor_of((4, 4, 4, 1), x=square[0].output, w=W, out=12)
-    with pytest.raises(ValueError, match="one width"):
-        Folded(factors=(square[0], wide))
     with pytest.raises(ValueError, match="b = c"):
         Folded(factors=(factor_of((1, 2, 4, 4)), factor_of((2, 4, 4, 1))))
     residual = layer_of((4, 4, 4), skip="one")

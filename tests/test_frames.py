@@ -238,13 +238,15 @@ def test_counters():
 
 
 @pytest.mark.parametrize("width", [1, 2, 7, 8, 9, 16, 17, 24, 33, 62])
-def test_elements_as_in_tdata(width):
-    """Each element sign-extended to whole bytes, little-endian; a number that the format does not hold is refused."""
-    q = QFormat(width, 0)
-    side = Side(elements=3, lane_bytes=(width + 7) // 8, width=width, frac=0)
-    x = np.array([[q.lo, q.hi, 0], [-1, q.lo // 2, q.hi // 2]])
+@pytest.mark.parametrize("signed", [True, False])
+def test_elements_as_in_tdata(width, signed):
+    """Each element extended to whole bytes, little-endian; a number that the format does not hold is refused."""
+    q = QFormat(width, 0, signed)
+    side = Side(elements=3, lane_bytes=(width + 7) // 8, width=width, frac=0, signed=signed)
+    assert Side.of_numbers(*side.to_numbers()) == side
+    x = np.array([[q.lo, q.hi, 0], [-1 if signed else 1, q.lo // 2, q.hi // 2]])
     data = side.pack(x)
-    assert data == b"".join(int(v).to_bytes(side.lane_bytes, "little", signed=True) for v in x.ravel())
+    assert data == b"".join(int(v).to_bytes(side.lane_bytes, "little", signed=signed) for v in x.ravel())
     assert np.array_equal(side.unpack(data), x) and side.unpack(data).dtype == np.int64
     if width % 8:
         with pytest.raises(ValueError, match=f"numbers of {width} bits"):

@@ -166,7 +166,6 @@ def test_the_chip_names_the_node_that_it_cannot_do_yet(monkeypatch, folder, comm
 @pytest.mark.parametrize(
     "nodes, reason",
     [
-        ([Layer(name="a", chain=Chain.random(chain.bft(4, 2), 0), act="tanh")], "node 'a' has the activation tanh"),
         (
             [
                 Layer(name="a", chain=Chain.random(chain.bft(4, 2), 0)),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engine_cases import ALL, CYCLIC, INDEX, network_of
-from rtl_bench import extremes, plan_of, random_network
+from rtl_bench import extremes, plan_of, random_network, without_sign
 from sim_bench import needs_icarus
 
 from bfthw import IntNetwork, QFormat
@@ -261,12 +261,14 @@ def test_the_reference_in_c(tmp_path):
     wide = dict(x=QFormat(24, 3), w=QFormat(20, 4), bias=50, skip=QFormat(24, 9), exponents=5, relu=True)
     networks = {f"seed{seed}": random_network(seed) for seed in range(8)}
     networks |= {"wide": network_of(PARTS["banked"][0], **wide), "cyclic": network_of([CYCLIC], **ALL)}
+    networks |= {f"unsigned{seed}": without_sign(random_network(seed), seed) for seed in range(12)}
     networks["parts"] = spec_of(*MIXED).network
     every = [f for q in networks.values() for f in q.factors]
     assert {f.shift > 0 for f in every} == {f.skip is None for f in every} == {True, False}
     assert any(f.skip_input and f.skip is None for f in every) and any(f.shift < 0 for f in every)
     assert any(f.exponents is not None for f in every) and any(f.support for f in every)
     assert max(f.acc_width for f in every) > 50
+    assert any(f.top is not None for f in every) and any(f.table is not None for f in every)
     for name, q in networks.items():
         (tmp_path / f"{name}.h").write_text(header(q, name))
     calls = [CALL.format(name=name, upper=name.upper()) for name in networks]

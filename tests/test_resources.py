@@ -38,6 +38,7 @@ BFT = chain.bft
 INDEX = Indexed(np.random.default_rng(0).integers(58, size=(64, 4)), 58)
 CYCLIC = [Indexed((np.arange(58)[:, None] + 4**m * np.arange(4)) % 58, 58) for m in range(3)]
 TWO = layer(BFT(16), residual=True, relu=True), layer(chain.dense(5, 16), 1, bias=np.ones(5))
+CLAMPED = layer(BFT(64), act="relu6"), layer(BFT(64), 1, act="relu6"), layer(chain.dense(5, 64), 2)
 # layers, settings; the first ones of each target are quick
 QUICK = {
     "mixed radix": ([layer(chain.mixed_radix((4, 2, 4)))], dict(target="ecp5")),
@@ -56,6 +57,14 @@ SLOW = {
     "wide formats": ([layer(BFT(64))], dict(target="ecp5", weight_bits=16, activation_bits=18)),
     "narrow formats in tables": (
         [layer(BFT(64), bias=np.ones(64))], dict(target="ecp5", weight_bits=4, activation_bits=5, products="lut"),
+    ),
+    "without signs": (CLAMPED, dict(target="ecp5", unsigned=True)),
+    "without signs, ice40": (CLAMPED, dict(target="ice40", unsigned=True, activation_bits=8, simd=2)),
+    "without signs, gowin": (CLAMPED[1:], dict(target="gowin", unsigned=True, activation_bits=9, weight_bits=9)),
+    "without signs, folded": (CLAMPED[:1], dict(target="ecp5", unsigned=True, engine="folded", vectors=2)),
+    "without signs, spatial": (
+        [layer(BFT(16), act="relu6"), layer(BFT(16), 1, act="relu6")],
+        dict(target="ecp5", unsigned=True, engine="spatial", weight_bits=4),
     ),
     "8 lanes": ([layer(BFT(64))], dict(target="ecp5", lanes=8)),
     "n = 1024": ([layer(BFT(1024))], dict(target="ecp5")),

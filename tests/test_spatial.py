@@ -85,7 +85,7 @@ def run(spec, count=8, seed=0, **rest):
         sources.append((bench.skip, beats_of(x0, spec.lanes_out, e, f.skip_input.width)))
     watch = [part.o.valid, part.saturated]
     *flows, valid, clipped = play(bench, sources, [(bench.o, count // e)], watch=watch, seed=seed, **rest)
-    y = unpack(flows[-1].beats, f.output.width, spec.lanes_out * e)
+    y = unpack(flows[-1].beats, f.output, spec.lanes_out * e)
     y = y.reshape(-1, spec.lanes_out, e).transpose(0, 2, 1).reshape(count, -1)
     assert np.array_equal(y, f(x, x0))
     # beat by beat, and nothing between the beats

@@ -1,7 +1,6 @@
 """Geometry, cycles and bits of a stage and a network, before anything is built and against what is built."""
 
 import re
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -10,10 +9,10 @@ from amaranth.back import rtlil
 from amaranth.lib import wiring
 from rtl_bench import factor_of, plan_of, random_spec
 
-from bfthw import Chain, IntFactor, IntLayer, IntNetwork, Layer, QFormat, act, chain, compile
+from bfthw import Chain, IntFactor, IntLayer, IntNetwork, Layer, QFormat, chain, compile
 from bfthw import Network as FloatNetwork
 from bfthw.chain import divisors
-from rtl_gen import Network, Pipelined, Spatial, fitting_lanes
+from rtl_gen import Network, Pipelined, fitting_lanes
 from rtl_gen.engines.readers.banked import Banked
 from rtl_gen.engines.readers.direct import Direct
 from rtl_gen.stream import ENTER, ENTRY
@@ -331,20 +330,3 @@ def test_large_network_is_known_without_building(monkeypatch):
     assert spec.multipliers == 6 * 4
     assert spec.rom_bits == 6 * 4 * 4096 * 8
     assert spec.buffer_bits > 0 and spec.frames_in_flight > 0
-
-
-def test_what_engines_do_not_compute_is_refused():
-    """Numbers without a sign, clamps and tables are numbers' alone so far: never a wrong core without a word."""
-    factor = factor_of((2, 2, 2, 1), relu=True)
-    without, table = QFormat(6, 3, signed=False), act.Table(input=QFormat(4, 1), values=np.arange(16) % 5)
-    for other, words in (
-        (replace(factor, output=without), "no numbers without a sign"),
-        (replace(factor, input=without), "no numbers without a sign"),
-        (replace(factor, top=5), "no clamp"),
-        (replace(factor, table=table, relu=False), "no table"),
-    ):
-        for engine in (Pipelined, Spatial):
-            with pytest.raises(ValueError, match=f"engines have {words}"):
-                engine(factors=(other,))
-        with pytest.raises(ValueError, match="stage 0:0: engines have no numbers|node '0' has an activation other"):
-            plan_of(IntNetwork(layers=(IntLayer(factors=(other,)),)))

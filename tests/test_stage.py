@@ -144,7 +144,7 @@ def play_stage(bench, x, x0, **rest):
     if f.skip_input:
         sources.append((bench.skip, beats_of(x0, spec.lanes, spec.vectors, f.skip_input.width)))
     flows = play(bench, sources, [(bench.o, len(x) // spec.vectors * spec.beats_out)], **rest)
-    return measured(flows[0], flows[-1], f.output.width, spec.lanes, spec.vectors, f.pattern.outputs)
+    return measured(flows[0], flows[-1], f.output, spec.lanes, spec.vectors, f.pattern.outputs)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -9,7 +9,7 @@ from math import ceil
 import numpy as np
 import pytest
 from amaranth.back import rtlil, verilog
-from amaranth.hdl import signed, unsigned
+from amaranth.hdl import Shape, signed, unsigned
 from tech_bench import SHARE, Part, play, synthesise
 
 from boards import synth
@@ -24,6 +24,11 @@ PRODUCTS = [(3, 8, 8, False), (1, 9, 5, False), (2, 16, 16, False), (1, 18, 10, 
 PRODUCTS += [(2, 10, 8, True), (1, 5, 3, True), (1, 1, 4, True), (1, 1, 1, True), (1, 6, 6, True), (1, 9, 10, True)]
 # wider than a block
 PRODUCTS += [(2, 19, 8, False), (1, 17, 9, False), (1, 20, 20, False), (1, 9, 36, False), (1, 40, 2, False)]
+# xs without a sign, as wide as a block takes them and wider
+PRODUCTS += [(3, unsigned(8), 8, False), (1, unsigned(9), 9, False), (1, unsigned(16), 15, False)]
+PRODUCTS += [(1, unsigned(18), 18, False), (1, unsigned(19), 8, False), (1, unsigned(20), 20, False)]
+PRODUCTS += [(2, unsigned(9), 8, True), (1, unsigned(4), 6, True), (1, unsigned(1), 1, True)]
+PRODUCTS = [(count, x if isinstance(x, Shape) else signed(x), w, lut) for count, x, w, lut in PRODUCTS]
 # words, bits
 ROMS = [(5, 7), (16, 9), (40, 3), (300, 20), (600, 8), (1500, 5)]
 WORDS = [np.random.default_rng(SEED).integers(0, 1 << width, depth).tolist() for depth, width in ROMS]
@@ -37,7 +42,7 @@ def bits(depth):
     return (depth - 1).bit_length()
 
 
-WIDTH = sum(count * (x + w) for count, x, w, _ in PRODUCTS) + sum(bits(depth) for depth, _ in ROMS)
+WIDTH = sum(count * (x.width + w) for count, x, w, _ in PRODUCTS) + sum(bits(depth) for depth, _ in ROMS)
 WIDTH += sum(banks + width + 2 * bits(depth) for depth, width, banks in RAMS)
 
 
@@ -45,7 +50,7 @@ def fill(part, target):
     """All parts of a target; each takes its inputs from i in this order."""
     tech, m = technology(target), part.m
     for n, (count, x, w, lut) in enumerate(PRODUCTS):
-        xs = [part.take(signed(x), f"x{n}_{k}") for k in range(count)]
+        xs = [part.take(x, f"x{n}_{k}") for k in range(count)]
         ws = [part.take(signed(w), f"w{n}_{k}") for k in range(count)]
         part.outputs += tech.products(m, f"product{n}", xs, ws, lut=lut)
     for n, (depth, width) in enumerate(ROMS):
@@ -68,9 +73,9 @@ def traffic(count):
     for _ in range(count):
         fields, out = [], []
         for n, x, w, _ in PRODUCTS:
-            xs, ws = ([corner(rng, width) for _ in range(n)] for width in (x, w))
-            fields += [(v, x) for v in xs] + [(v, w) for v in ws]
-            out += [(x + w, MULTIPLY, a * b) for a, b in zip(xs, ws)]
+            xs, ws = ([corner(rng, shape) for _ in range(n)] for shape in (x, signed(w)))
+            fields += [(v, x.width) for v in xs] + [(v, w) for v in ws]
+            out += [(x.width + w, MULTIPLY, a * b) for a, b in zip(xs, ws)]
         for (depth, width), words in zip(ROMS, WORDS):
             at = rng.randrange(depth)
             fields.append((at, bits(depth)))
@@ -88,8 +93,8 @@ def traffic(count):
     return vectors, expected
 
 
-def corner(rng, width):
-    low, high = -(1 << width - 1), (1 << width - 1) - 1
+def corner(rng, shape):
+    low, high = (-(1 << shape.width - 1), 0)[not shape.signed], (1 << shape.width - shape.signed) - 1
     return rng.choice([low, high, *[rng.randint(low, high)] * 3])
 
 
@@ -155,7 +160,7 @@ def test_what_yosys_makes_of_the_parts(tmp_path, target):
     name = f"parts_{target}"
     cells = synthesise(tmp_path, parts(target, rtlil)[0], FAMILIES[device.family].synthesis(device, name), name)
     used, tech = synth.count(target, cells), technology(target)
-    costs = [tech.products_cost(count, x, w, lut=lut) for count, x, w, lut in PRODUCTS]
+    costs = [tech.products_cost(count, x.width, w, lut=lut, signed=x.signed) for count, x, w, lut in PRODUCTS]
     costs += [tech.rom_cost(*rom) for rom in ROMS] + [tech.ram_cost(*ram) for ram in RAMS]
     for resource in ("DSP", "RAM"):
         assert ceil(sum(cost.get(resource, 0) for cost in costs)) == used[resource], resource

@@ -140,7 +140,7 @@ class Graph:
         bits = 0
         for n, end in enumerate(last):
             drops = [shift - out.shift for out in self.outputs if out.source == n]
-            whole = width(*self.range(n))
+            whole = width(*self.range(n)) - (n < self.inputs and self.range(n)[0] >= 0)
             dropped = max(1, whole - max(0, min(drops, default=0)))
             bits += whole * (end - self.level(n)) + (n >= self.inputs) * (whole if n in used else dropped)
             bits += dropped * (depth - end) if drops else 0

@@ -3,14 +3,12 @@ free-running.
 """
 
 from collections import Counter
-from dataclasses import dataclass
-from functools import cached_property
 from math import ceil
 
 import numpy as np
 from amaranth.hdl import Array, Const, Mux, Signal, signed
 
-from ..stream import SMALL, count, count_cost, counter, counter_cost, delay
+from ..stream import SMALL, count, count_cost, counter, counter_cost, delay, element, numbers
 from ..tech import MULTIPLY, READ, technology
 
 LEAD = READ + 1  # cycles from the addresses of buffer and weights to operands
@@ -47,109 +45,11 @@ def ordered_cost(tally, words, width):
         tally.add(0, width if tally.tech.free_registers else (words - 1).bit_length())
 
 
-@dataclass(frozen=True, eq=False)
-class Arithmetic:
-    """What a datapath that serves some factors computes; for one factor, exactly IntFactor's rule.
-
-    Where the factors' shifts differ, sums are shifted left by the difference, so that one requantisation serves all.
-    order: indices of the outputs of all factors in a row, in the order in which they are computed; None: as they are.
-    """
-
-    factors: tuple
-    simd: int
-    steps: int
-    order: np.ndarray | None = None
-
-    @cached_property
-    def x_width(self):
-        return max(f.input.width for f in self.factors)
-
-    @cached_property
-    def w_width(self):
-        return max(f.weights.width for f in self.factors)
-
-    @cached_property
-    def output_width(self):
-        return self.factors[0].output.width
-
-    @cached_property
-    def shift(self):
-        return max(f.shift for f in self.factors)
-
-    @cached_property
-    def lifts(self):
-        """Left shifts that bring each factor's sums to the common shift."""
-        return tuple(self.shift - f.shift for f in self.factors)
-
-    @cached_property
-    def dot_width(self):
-        return self.x_width + self.w_width + (self.simd * self.steps - 1).bit_length()
-
-    @cached_property
-    def acc_width(self):
-        return max(f.acc_width + lift for f, lift in zip(self.factors, self.lifts))
-
-    @cached_property
-    def dot_shifts(self):
-        """Left shift of each output's dot product, int64, all factors in a row."""
-        per_factor = ((f.dot_shift + lift, f.pattern.outputs) for f, lift in zip(self.factors, self.lifts))
-        return np.concatenate([np.broadcast_to(shift, outputs) for shift, outputs in per_factor])
-
-    @cached_property
-    def half(self):
-        return 1 << (self.shift - 1) if self.shift > 0 else 0
-
-    @property
-    def skip_factor(self):
-        """The factor that a residual joins, which is the last, or None."""
-        return self.factors[-1] if self.factors[-1].skip_input else None
-
-    @cached_property
-    def fields(self):
-        """What an output needs beside its dot product: name → (values (outputs,), bits, signed); `bias` with the half
-        in it.
-        """
-        fields, f = {}, self.factors[-1]
-        outputs = [f.pattern.outputs for f in self.factors]
-        before = sum(outputs) - outputs[-1]
-        if f.skip is not None:
-            fields["skip"] = np.concatenate([np.zeros(before, int), f.skip]), f.skip_weights.width, True
-        if any(f.bias is not None for f in self.factors):
-            parts, bits = [], []
-            for f, lift in zip(self.factors, self.lifts):
-                bias = np.zeros(f.pattern.outputs, int) if f.bias is None else f.bias
-                parts.append((bias << lift) + self.half)
-                bits.append((f.bias_width or 0) + lift)
-            fields["bias"] = np.concatenate(parts), max(*bits, self.half.bit_length()) + 1, True
-        if np.ptp(self.dot_shifts):
-            extra = self.dot_shifts - self.dot_shifts.min()
-            fields["extra"] = extra, int(extra.max()).bit_length(), False
-        relu = [f.relu for f in self.factors]
-        if len(set(relu)) > 1:
-            fields["relu"] = np.repeat(relu, outputs).astype(int), 1, False
-        return fields
-
-    def in_order(self, values):
-        return values if self.order is None else values[self.order]
-
-    @property
-    def field_bits(self):
-        """Bits of all fields of an output."""
-        return sum(bits for _, bits, _ in self.fields.values())
-
-    tree = property(lambda self: (self.simd - 1).bit_length())
-
-    @property
-    def to_total(self):
-        """Cycles from operands to the sum that is rounded."""
-        return MULTIPLY + self.tree + (self.steps > 1)
-
-    @property
-    def depth(self):
-        """Cycles from a dot product's last operands to its output: to the sum, the rounded sum, its overflow, the
-        output.
-        """
-        return self.to_total + 3
+def looked_up(m, tech, name, factor, y):
+    """What the table of a factor gives for `y`, READ cycles later."""
+    fmt, output = factor.table.input, factor.output
+    words = to_bits(np.roll(factor.table.values, fmt.lo)[:, None], output.width)  # by the bits of y, the sign above
+    return numbers(tech.rom(m, name, words, output.width, y[: fmt.width]), element(output), 1)[0]
 
 
 class Datapath:
@@ -190,7 +90,11 @@ class Datapath:
                 n = (lane * self.vectors + vector) * a.simd
                 dot = self._sum(m, name, products[n : n + a.simd], busy, first)
                 rest = self._rest(m, name, per_output[lane], x0 and x0[lane][vector], x0_lead)
-                y, clipped = self._requantise(m, name, dot, rest, per_output[lane])
+                total = self._rounded(m, name, dot, rest, per_output[lane])
+                y, clipped = self._limited(m, name, total, per_output[lane])
+                if a.table is not None:
+                    y = self._looked_up(m, name, y, per_output[lane])
+                    clipped = delay(m, clipped, READ, f"clips{name}")
                 outputs.append(y)
                 clips.append(clipped)
         return outputs, clips
@@ -198,7 +102,7 @@ class Datapath:
     def _fields(self, m, take):
         """[lane] of name → signal, each in the cycle in which it is needed."""
         a, result, cycles = self.a, [{} for _ in range(self.lanes)], {}
-        needed = {"skip": a.to_total - MULTIPLY, "relu": a.depth - 1}
+        needed = {"skip": a.to_total - MULTIPLY, "end": a.to_rounded - 1}
         for name, field in a.fields.items():
             cycles.setdefault(needed.get(name, a.to_total), []).append((name, *field))
         for cycle, fields in cycles.items():
@@ -239,11 +143,8 @@ class Datapath:
             (x0,) = self.tech.products(m, f"residual{name}_product", [x0], [fields["skip"]], lut=self.lut)
         return (x0 << (f.skip_shift + a.lifts[-1])) + fields.get("bias", a.half)
 
-    def _requantise(self, m, name, dot, rest, fields):
-        """The aligned sum, rounded, `shift` bits dropped, saturated, clamped by ReLU; three cycles.
-
-        Returns the output and whether it was clipped; what a ReLU removes anyway was not.
-        """
+    def _rounded(self, m, name, dot, rest, fields):
+        """The aligned sum, rounded, `shift` bits dropped; a cycle."""
         a = self.a
         aligned = dot << int(a.dot_shifts.min())
         if "extra" in fields:
@@ -260,25 +161,57 @@ class Datapath:
             value = (aligned >> a.shift) + carry
         else:
             value = aligned << -a.shift
-        width = max(a.acc_width - a.shift, a.output_width) if a.shift > 0 else a.acc_width
-        total = Signal(signed(width), name=f"total{name}", reset_less=True)
+        total = Signal(signed(a.total_width), name=f"total{name}", reset_less=True)
         m.d.sync += total.eq(value)
+        return total
 
-        hi = (1 << (a.output_width - 1)) - 1
-        kept = Signal(signed(a.output_width), name=f"kept{name}", reset_less=True)
-        over, sign = Signal(name=f"over{name}", reset_less=True), Signal(name=f"sign{name}", reset_less=True)
-        above = total[a.output_width - 1 :]
-        m.d.sync += [kept.eq(total), over.eq(above.any() & ~above.all()), sign.eq(total[-1])]
-        y = Signal(signed(a.output_width), name=f"y{name}", reset_less=True)
+    def _limited(self, m, name, total, fields):
+        """The rounded sum saturated, clamped by ReLU and whatever else; two cycles.
+
+        Returns the output and whether it was clipped; what a ReLU or a clamp removes anyway was not.
+        """
+        a = self.a
+        kept = Signal(a.rounded_shape, name=f"kept{name}", reset_less=True)
+        m.d.sync += kept.eq(total)
+        limits = {}  # lo, hi, top → whether the sum is beyond, what it becomes below and above
+        for end in a.ends:
+            if (limit := (end.lo, end.hi, end.top)) not in limits:
+                over = Signal(name=f"over{name}" + f"_{len(limits)}" * bool(limits), reset_less=True)
+                m.d.sync += over.eq(end.beyond(total))
+                limits[limit] = over, end.lo, end.hi if end.top is None else end.top
+        sign = Signal(name=f"sign{name}", reset_less=True)
+        m.d.sync += sign.eq(total[-1])
+
+        def own(values):
+            """Of values for each way to end, that of the output."""
+            return Array(values)[fields["end"]] if len(values) > 1 else values[0]
+
+        # where all ends are beyond alike there is nothing to choose
+        alike = a.ends[:1] if len(limits) == 1 else a.ends
+        over, least, most = map(own, zip(*(limits[end.lo, end.hi, end.top] for end in alike)))
+        relus = [end.relu for end in a.ends]
+        relu = fields["end"] if relus == [False, True] else own([Const(relu) for relu in relus])
+        y = Signal(a.rounded_shape, name=f"y{name}", reset_less=True)
         clips = Signal(name=f"clips{name}", reset_less=True)
-        relu = fields.get("relu", Const(int(a.factors[-1].relu), 1))
-        m.d.sync += [
-            y.eq(Mux(over, Mux(sign, ~hi, hi), kept)),
-            clips.eq(over & ~(sign & relu)),
-        ]
+        clipped = over & ~(sign & relu)
+        if any(end.top is not None for end in a.ends):
+            clipped = clipped & own([Const(end.top is None) for end in a.ends])  # what a clamp removes was wanted
+        m.d.sync += [y.eq(Mux(over, Mux(sign, least, most), kept)), clips.eq(clipped)]
         with m.If(sign & relu):
             m.d.sync += y.eq(0)
         return y, clips
+
+    def _looked_up(self, m, name, y, fields):
+        """What the table gives, READ cycles later; other factors' outputs as they are."""
+        a, f = self.a, self.a.factors[-1]
+        found = looked_up(m, self.tech, f"table{name}", f, y)
+        if len(a.ends) == 1:
+            return found
+        which = delay(m, fields["end"], READ + 1, f"end{name}")
+        result = Signal(a.output_shape, name=f"out{name}")
+        is_table = Array([Const(end.table) for end in a.ends])[which]
+        m.d.comb += result.eq(Mux(is_table, found, delay(m, y, READ, f"untold{name}")))
+        return result
 
     @staticmethod
     def cost(tally, a, *, lanes, vectors, lut, wait, paired=False):
@@ -288,11 +221,11 @@ class Datapath:
         """
         each, tech = lanes * vectors, tally.tech
         if paired:
-            tally.take(tech.products_cost(vectors * a.simd, a.x_width, tech.operand, lut=lut))
+            tally.take(tech.products_cost(vectors * a.simd, a.x_width, tech.operand, lut=lut, signed=a.x_shape.signed))
             for _ in range(vectors * a.simd):
                 tally.adder(a.x_width + a.w_width)  # the upper product, less what the lower one has borrowed
         else:
-            tally.take(tech.products_cost(each * a.simd, a.x_width, a.w_width, lut=lut))
+            tally.take(tech.products_cost(each * a.simd, a.x_width, a.w_width, lut=lut, signed=a.x_shape.signed))
         one = tally.empty()
         width, terms = a.x_width + a.w_width, a.simd
         while terms > 1:
@@ -303,8 +236,7 @@ class Datapath:
         if a.steps > 1:
             one.adder(a.dot_width, a.dot_width)
             one.add(a.dot_width)  # the first term replaces the sum
-        total = max(a.acc_width - a.shift, a.output_width) if a.shift > 0 else a.acc_width
-        f = a.skip_factor
+        total, f = a.total_width, a.skip_factor
         joins = f is not None or "bias" in a.fields
         if joins or a.shift > 0:
             one.adder(a.acc_width if joins else total, one=not joins)
@@ -312,17 +244,25 @@ class Datapath:
             taken = MULTIPLY if f.skip is not None else 0
             one.add(0, (wait + a.to_total - taken) * f.skip_input.width)
             if taken:
-                one.take(tech.products_cost(1, f.skip_input.width, f.skip_weights.width, lut=lut))
+                x0 = f.skip_input
+                one.take(tech.products_cost(1, x0.width, f.skip_weights.operand, lut=lut, signed=x0.signed))
             one.adder(a.acc_width)
         if "extra" in a.fields:
             one.add(a.acc_width * a.fields["extra"][1])
-        above = total - a.output_width + 1
+        width = a.rounded_shape.width
         # saturation: whether the upper bits agree, then the choice of what leaves
-        one.add(above / 2 + a.output_width + 2, total + 2 * a.output_width + 3)
+        one.add((total - width + 1) / 2 + width + 2, total + 2 * width + 3)
+        for end in a.ends:
+            if end.top is not None:
+                one.adder(total)  # compares
+        if a.table is not None:
+            one.take(tech.rom_cost(len(a.table.values), a.factors[-1].output.width))
+            others = len(a.ends) > 1
+            one.add(others * a.output_width, READ * (1 + others * width))
         tally.take(one.sum, each)
         count_cost(tally, each)
         # fields that are needed in the same cycle share a ROM
-        needed, roms = {"skip": 1, "relu": 2}, Counter()
+        needed, roms = {"skip": 1, "end": 2}, Counter()
         for name, (_, bits, _) in a.fields.items():
             roms[needed.get(name, 0)] += bits
         for bits in roms.values():

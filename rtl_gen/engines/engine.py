@@ -12,6 +12,8 @@ import numpy as np
 
 from bfthw import IntFactor
 
+from ..tech import technology
+
 ENGINES = {}  # kind → class, in the order in which they were defined
 PRODUCTS = "dsp", "lut"  # of multipliers, or of tables and carry chains
 
@@ -86,8 +88,8 @@ class Engine:
         for factor in self.factors:
             if not isinstance(factor, IntFactor):
                 raise TypeError(f"an engine's factors must be IntFactors, got {type(factor).__name__}")
-            if unknown := _unknown(factor):
-                raise ValueError(f"engines have no {unknown}")
+            if factor.table is not None:  # ValueError where no memory is as deep
+                technology(self.target).rom_cost(len(factor.table.values), factor.output.width)
         if self.vectors < 1:
             raise ValueError(f"vectors must be 1 or more, got {self.vectors}")
         for field in fields(self):
@@ -122,15 +124,6 @@ class Engine:
     @classmethod
     def menu(cls, **fields):
         yield cls(**fields)
-
-
-def _unknown(factor):
-    """What of an IntFactor no engine computes, in words; empty where they compute all of it."""
-    formats = factor.input, factor.weights, factor.output, factor.skip_input, factor.skip_weights
-    without = [q for q in formats if q is not None and not q.signed]
-    if without:
-        return f"numbers without a sign so far, here {without[0]}; `unsigned = false` in settings gives them one"
-    return "table of activations so far" if factor.table is not None else "clamp so far" * (factor.top is not None)
 
 
 def engine_class(kind):

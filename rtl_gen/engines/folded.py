@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,11 +27,14 @@ from ..stream import (
     delay,
     digits,
     digits_cost,
+    element,
     gathered,
+    numbers,
     turns,
 )
 from ..tech import READ, technology
-from .datapath import LEAD, Arithmetic, Datapath, ordered, ordered_cost, to_bits
+from .arithmetic import Arithmetic
+from .datapath import LEAD, Datapath, ordered, ordered_cost, to_bits
 from .engine import Engine
 from .pairs import build_pairs, check_pairs, in_pairs, pairs_cost
 from .walk import walk, walk_cost
@@ -50,9 +53,6 @@ def check_fold(factors, whole=True):
             raise ValueError(f"only factors with b = c of 2 or more are folded, in place; {p} is none")
     if patterns[-1].d != 1:
         raise ValueError(f"the last factor folded must have d = 1, to leave in natural order; it is {patterns[-1]}")
-    widths = sorted({f.output.width for f in factors})
-    if len(widths) > 1:
-        raise ValueError(f"factors folded must have outputs of one width, here they have {widths} bits")
     if factors[-1].skip_input and not whole:
         raise ValueError("a residual can be folded with all factors of its layer only")
 
@@ -98,7 +98,7 @@ class Folded(Engine):
     passes = property(lambda self: len(self.factors))
     radix = property(lambda self: max(f.pattern.c for f in self.factors))
     simd = property(lambda self: self.radix // 2 if self.paired else self.radix)
-    width = property(lambda self: max(self.factors[0].input.width, self.factor.output.width))
+    width = property(lambda self: self.arithmetic.x_width)
 
     @cached_property
     def arithmetic(self):
@@ -198,7 +198,7 @@ class Folded(Engine):
     @property
     def rom_bits(self):
         word = self.radix * self.arithmetic.w_width + self.arithmetic.field_bits
-        return self.passes * self.size * word
+        return self.passes * self.size * word + self.vectors * (1 + self.paired) * self.arithmetic.table_bits
 
     @property
     def buffer_bits(self):
@@ -252,11 +252,11 @@ class FoldedUnit(wiring.Component):
     """
 
     def __init__(self, engine):
-        self.engine, width = engine, engine.factor.output.width
+        self.engine = engine
         super().__init__(
             {
-                "i": In(Link(beat(engine.factors[0].input.width, engine.vectors))),
-                "o": Out(Link(beat(width, engine.vectors))),
+                "i": In(Link(beat(engine.factors[0].input, engine.vectors))),
+                "o": Out(Link(beat(engine.factor.output, engine.vectors))),
                 "saturated": Out(range(engine.vectors + 1)),
             }
         )
@@ -308,9 +308,9 @@ class FoldedUnit(wiring.Component):
         write_address, _ = walk(m, patterns[:-1], writes, "write")
 
         # operands: READ cycles after its read a word joins its group; a complete group stays for its outputs
-        y = Signal(s.vectors * s.factor.output.width)
-        words = self._extend(self.i.payload.as_value(), s.factors[0].input.width)
-        results = self._extend(y, s.factor.output.width)
+        y = Signal(s.vectors * s.arithmetic.output_width)
+        words = self._words(self.i.payload.as_value(), element(s.factors[0].input))
+        results = self._words(y, s.arithmetic.output_shape)
         (seen,) = tech.ram(
             m, "words", depth=s.size, width=s.width * s.vectors, enable=[self.i.valid | writes],
             w_address=Mux(writes, write_address, load_address), w_data=Mux(writes, results, words), r_address=address,
@@ -320,20 +320,22 @@ class FoldedUnit(wiring.Component):
 
         outputs, clips = self._compute(m, group, turn, turn & out, load_address)
         done = delay(m, turn, depth, "done", reset=True)
-        m.d.comb += [y.eq(Cat(*outputs)), self.o.payload.eq(y), self.o.valid.eq(done & ~writes)]
+        leaves = y if s.arithmetic.output_width == s.factor.output.width else Cat(
+            value[: s.factor.output.width] for value in outputs
+        )
+        m.d.comb += [y.eq(Cat(*outputs)), self.o.payload.eq(leaves), self.o.valid.eq(done & ~writes)]
         m.d.comb += self.saturated.eq(count(m, [clip & done for clip in clips], "saturated", reset=True))
         return m
 
     def _compute(self, m, group, turn, leaves, load_address):
         """[vector] of outputs and whether they were clipped, `depth` cycles after their turn."""
         s, a, tech = self.engine, self.engine.arithmetic, technology(self.engine.target)
-        w, x = a.w_width, a.x_width
+        w = a.w_width
         table = to_bits(s.in_order_of_use(), w)
         address, _ = counter(m, len(table), turn, "weights_address")
         word = ordered(m, tech, "weights", table, s.radix * w, address)
-        operands = [
-            [group[(q * s.vectors + e) * s.width :][:x].as_signed() for q in range(s.radix)] for e in range(s.vectors)
-        ]
+        words = numbers(group, a.x_shape, s.radix * s.vectors)
+        operands = [words[e :: s.vectors] for e in range(s.vectors)]
         x0 = self._residual(m, leaves, load_address)
         if s.paired:
             # the lowest bit of the address says which half of the operands, where two rows are paired
@@ -342,10 +344,13 @@ class FoldedUnit(wiring.Component):
         path = Datapath(a, lanes=1, vectors=s.vectors, target=s.target, lut=s.lut)
         return path.build(m, [operands], ws, take=turn, x0=x0 and [x0], x0_lead=0)
 
-    def _extend(self, bits, width):
-        """Elements of `width` bits to those of a word in memory."""
-        elements = [bits[e * width :][:width] for e in range(self.engine.vectors)]
-        return Cat(Cat(x, x[-1].replicate(self.engine.width - width)) for x in elements)
+    def _words(self, bits, shape):
+        """Numbers of a shape to words of the memory; what does not fit is an output that leaves."""
+        wide, size = [], self.engine.width
+        for x in numbers(bits, shape, self.engine.vectors):
+            sign = x[-1] if shape.signed else Const(0, 1)
+            wide.append(x[:size] if len(x) > size else Cat(x, sign.replicate(size - len(x))))
+        return Cat(wide)
 
     def _groups(self, m, taken):
         """Whether the next group of the first pass is in memory."""
@@ -372,13 +377,13 @@ class FoldedUnit(wiring.Component):
         if not s.factor.skip_input:
             return None
         address, _ = counter(m, s.size, leaves, "residual_address")
-        width = s.factors[0].input.width
+        shape = element(s.factors[0].input)
         (seen,) = technology(s.target).ram(
-            m, "residual", depth=s.size, width=s.vectors * width, enable=[self.i.valid],
+            m, "residual", depth=s.size, width=s.vectors * shape.width, enable=[self.i.valid],
             w_address=load_address, w_data=self.i.payload.as_value(), r_address=address,
         )
         kept = Signal.like(seen, name="residual_kept", reset_less=True)
         m.d.sync += kept.eq(seen)
         with m.If(~delay(m, leaves, READ, "residual_seen", reset=True)):
             m.d.sync += kept.eq(0)
-        return [kept[e * width :][:width].as_signed() for e in range(s.vectors)]
+        return numbers(kept, shape, s.vectors)

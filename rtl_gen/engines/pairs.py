@@ -1,6 +1,6 @@
 """Two products a multiplier: of one input and the weights of two neighbouring rows, exactly."""
 
-from amaranth.hdl import Cat, Mux, Signal, signed
+from amaranth.hdl import Cat, Mux, Signal
 
 from ..stream import delay
 from ..tech import technology
@@ -8,7 +8,8 @@ from .datapath import LEAD, Datapath
 
 
 def pair_bits(target, x_width):
-    """The most bits of weights with which two products of one input of `x_width` bits fit a multiplier of a target.
+    """The most bits of weights with which two products of one input of `x_width` bits, its sign among them, fit a
+    multiplier of a target.
 
     Two fit where one does not reach into the other: w_x + 2·w_w <= w + 1 on an operand of w bits.
     """
@@ -24,9 +25,10 @@ def check_pairs(factors, arithmetic, target):
             f"two products a multiplier (paired) need factors of even radix, whose rows are taken in pairs; {odd} has "
             f"radix {odd.c}; without paired they can be folded, and a settings file can make a layer pipelined"
         )
-    if a.w_width > (widest := pair_bits(target, a.x_width)):
+    x_width = a.x_width + (not a.x_shape.signed)
+    if a.w_width > (widest := pair_bits(target, x_width)):
         raise ValueError(
-            f"two products a multiplier: inputs of {a.x_width} and weights of {a.w_width} bits do not fit an operand "
+            f"two products a multiplier: inputs of {x_width} and weights of {a.w_width} bits do not fit an operand "
             f"of {technology(target).operand}; weights of {widest} bits would"
             + ("" if widest > 1 else ", with narrower inputs")
         )
@@ -56,14 +58,14 @@ def build_pairs(m, engine, operands, word, half, turn, x0):
     the operands, as is turn; x0: [vector] of the residual, or None.
     """
     s, a = engine, engine.arithmetic
-    w, x, apart = a.w_width, a.x_width, technology(s.target).operand - a.w_width
+    w, apart = a.w_width, technology(s.target).operand - a.w_width
     ws = [[]]
     for q in range(s.simd):
         low, high = word[2 * q * w :][:w], word[(2 * q + 1) * w :][:w]
         ws[0].append(Cat(low, low[-1].replicate(apart - w), high).as_signed())
     second = delay(m, half, LEAD, "half")
     operands = [[Mux(second, row[s.simd + q], row[q]) for q in range(s.simd)] for row in operands]
-    operands = [[_signed(m, value, x) for value in row] for row in operands]
+    operands = [[_shaped(m, value, a.x_shape) for value in row] for row in operands]
     path = Datapath(a, lanes=2, paired=apart, vectors=s.vectors, target=s.target, lut=s.lut)
     if x0:
         # the first of two rows waits for its neighbour
@@ -78,8 +80,8 @@ def build_pairs(m, engine, operands, word, half, turn, x0):
     return [Mux(odd, b, a) for a, b in zip(one, kept)], clips
 
 
-def _signed(m, value, width):
-    result = Signal(signed(width))
+def _shaped(m, value, shape):
+    result = Signal(shape)
     m.d.comb += result.eq(value)
     return result
 

@@ -12,9 +12,10 @@ from amaranth.lib.wiring import In, Out
 from bfthw import Pattern
 from bfthw.chain import divisors
 
-from ..stream import Link, beat, count, delay
+from ..stream import Link, beat, count, delay, element, numbers
 from ..tech import READ, technology
-from .datapath import LEAD, Arithmetic, Datapath, ordered, ordered_cost, to_bits
+from .arithmetic import Arithmetic
+from .datapath import LEAD, Datapath, ordered, ordered_cost, to_bits
 from .engine import Engine
 from .readers import READERS
 
@@ -121,14 +122,15 @@ class Pipelined(Engine):
         skip = 1 if self.factor.skip is not None else 0
         return self.lanes * self.vectors * (self.simd + skip)
 
-    word_bits = property(lambda self: self.lanes * self.simd * self.factor.weights.width)
+    word_bits = property(lambda self: self.lanes * self.simd * self.factor.weights.operand)
 
     @property
     def rom_bits(self):
-        fields = self.pattern.outputs * self.arithmetic.field_bits
-        return self.pattern.weights * self.factor.weights.width + fields + self.cycles * self.reader.address_bits
+        more = self.pattern.outputs * self.arithmetic.field_bits + self.cycles * self.reader.address_bits
+        more += self.lanes * self.vectors * self.arithmetic.table_bits
+        return self.pattern.weights * self.factor.weights.operand + more
 
-    kept_width = property(lambda self: self.factor.input.width - self.positive)
+    kept_width = property(lambda self: self.factor.input.width - (self.positive and self.factor.input.signed))
     buffer_bits = property(lambda self: self.reader.buffer_bits)
     parts = property(lambda self: self.lanes * self.simd + 2 * self.lanes)
 
@@ -143,7 +145,7 @@ class Pipelined(Engine):
         # operands: registers, and a choice of so many places
         operands = self.lanes * self.simd * self.factor.input.width * self.vectors
         tally.add(operands * (len(self.reader.select) - 1) * 0.7, operands)
-        if tally.tech.products_cost(1, self.factor.input.width, self.factor.weights.width).get("DSP"):
+        if tally.tech.products_cost(1, self.factor.input.width, self.factor.weights.operand).get("DSP"):
             # into the blocks' second registers go operands, and weights that no vectors share
             alone = self.word_bits if self.vectors == 1 and self.cycles > 1 else 0
             tally.add(0, -tally.tech.absorbs * (operands + alone))
@@ -172,12 +174,12 @@ class PipelinedUnit(wiring.Component):
         self.engine = engine
         f, elements = engine.factor, engine.lanes * engine.vectors
         ports = {
-            "i": In(Link(beat(f.input.width, elements))),
-            "o": Out(Link(beat(f.output.width, elements))),
+            "i": In(Link(beat(f.input, elements))),
+            "o": Out(Link(beat(f.output, elements))),
             "saturated": Out(range(elements + 1)),
         }
         if f.skip_input:
-            ports["skip"] = In(stream.Signature(beat(f.skip_input.width, elements)))
+            ports["skip"] = In(stream.Signature(beat(f.skip_input, elements)))
         super().__init__(ports)
 
     def elaborate(self, platform):
@@ -186,7 +188,7 @@ class PipelinedUnit(wiring.Component):
         skip = self.skip if f.skip_input else None
         reads = s.reader.build(m, wiring.flipped(self.i), self.o, skip)
 
-        w, words = f.weights.width, to_bits(s.in_order_of_use(), f.weights.width)
+        w, words = f.weights.operand, to_bits(s.in_order_of_use(), f.weights.operand)
         weights = ordered(m, technology(s.target), "weights", words, s.word_bits, reads.address)
         ws = [[weights[n * w :][:w].as_signed() for n in range(l * s.simd, (l + 1) * s.simd)] for l in range(s.lanes)]
         several = len(s.reader.select) > 1
@@ -208,15 +210,15 @@ class PipelinedUnit(wiring.Component):
 
     def _operands(self, m, seen, choice):
         """[lane][vector][q] of signals, a cycle after they are seen."""
-        s, width = self.engine, self.engine.factor.input.width
-        xs = []
+        s, xs = self.engine, []
+        seen = numbers(seen, element(s.factor.input), s.reader.elements_seen)
         for lane in range(s.lanes):
             xs.append([])
             for e in range(s.vectors):
                 xs[-1].append([])
                 for q in range(s.simd):
-                    places = [(n * s.vectors + e) * width for n in s.reader.select[:, lane, q]]
-                    sources = [seen[at : at + width].as_signed() for at in places]
+                    places = [n * s.vectors + e for n in s.reader.select[:, lane, q]]
+                    sources = [seen[at] for at in places]
                     x = sources[0] if len(set(places)) == 1 else Array(sources)[choice]
                     xs[-1][-1].append(delay(m, x, 1, f"x{lane}v{e}_{q}"))
         return xs

@@ -9,8 +9,10 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..stream import Link, beat
+from ..stream import Link, beat, element
+from ..tech import READ, number, technology
 from .adders import OVERHEAD, solve, width
+from .datapath import looked_up
 from .engine import Engine
 from .sharing import digits
 
@@ -30,7 +32,7 @@ class Spatial(Engine):
     kind: ClassVar[str] = "spatial"
     last_resort: ClassVar[bool] = True
     beats_in = beats_out = interval = 1
-    multipliers = rom_bits = buffer_bits = words = 0
+    multipliers = buffer_bits = words = 0
 
     lanes_in = property(lambda self: self.pattern.inputs)
     lanes_out = property(lambda self: self.pattern.outputs)
@@ -100,14 +102,20 @@ class Spatial(Engine):
         return ends
 
     def clips(self, n):
-        """Whether output n can be above, below the format; below is nothing to saturate before a ReLU."""
+        """Whether output n can be above what it is held to, and below the format, where no ReLU is."""
         (lo, hi), f = self.bounds[n], self.factor
-        return hi > f.output.hi, lo < f.output.lo and not f.relu
+        return hi > self.top, lo < f.rounded.lo and not f.relu
 
     @cached_property
     def counted(self):
-        """Values of a beat that can clip at all."""
-        return sum(any(self.clips(n)) for n in range(self.lanes_out)) * self.vectors
+        """Values of a beat that can clip at all; what a clamp takes away is nothing that was clipped."""
+        clamps = self.top < self.factor.rounded.hi
+        return 0 if clamps else sum(any(self.clips(n)) for n in range(self.lanes_out)) * self.vectors
+
+    @property
+    def top(self):
+        """The most that a rounded sum can be."""
+        return self.factor.rounded.hi if self.factor.top is None else self.factor.top
 
     # cycles
 
@@ -126,10 +134,19 @@ class Spatial(Engine):
 
     @property
     def depth(self):
-        """Cycles from `i.valid` to `o.valid`: adders, saturation, counting."""
-        return self.adder_depth + 1 + self.count_depth
+        """Cycles from `i.valid` to `o.valid`: adders, saturation, a table, counting."""
+        return self.adder_depth + 1 + self.table_depth + self.count_depth
+
+    @property
+    def table_depth(self):
+        return READ * (self.factor.table is not None)
 
     # size
+
+    @property
+    def rom_bits(self):
+        table = self.factor.table
+        return 0 if table is None else self.lanes_out * self.vectors * len(table.values) * self.factor.output.width
 
     adders = property(lambda self: sum(len(graph.nodes) for graph in self.graphs.values()) * self.vectors)
 
@@ -156,6 +173,9 @@ class Spatial(Engine):
 
     def cost(self, tally):
         tally.add(self.tables, self.registers)
+        if self.factor.table is not None:
+            each = tally.tech.rom_cost(len(self.factor.table.values), self.factor.output.width)
+            tally.take(each, self.lanes_out * self.vectors)
 
     def component(self):
         return SpatialUnit(self)
@@ -193,12 +213,12 @@ class SpatialUnit(wiring.Component):
         self.engine = engine
         f = engine.factor
         ports = {
-            "i": In(Link(beat(f.input.width, engine.lanes_in * engine.vectors))),
-            "o": Out(Link(beat(f.output.width, engine.lanes_out * engine.vectors))),
+            "i": In(Link(beat(f.input, engine.lanes_in * engine.vectors))),
+            "o": Out(Link(beat(f.output, engine.lanes_out * engine.vectors))),
             "saturated": Out(range(engine.lanes_out * engine.vectors + 1)),
         }
         if f.skip_input:
-            ports["skip"] = In(stream.Signature(beat(f.skip_input.width, engine.lanes_out * engine.vectors)))
+            ports["skip"] = In(stream.Signature(beat(f.skip_input, engine.lanes_out * engine.vectors)))
         super().__init__(ports)
 
     def elaborate(self, platform):
@@ -212,7 +232,7 @@ class SpatialUnit(wiring.Component):
         ]
         if s.factor.skip_input:
             m.d.comb += self.skip.ready.eq(valid.at(SKIP))
-        done, flags = s.adder_depth + 1, []
+        done, flags = s.adder_depth + 1 + s.table_depth, []
         for (i, l), graph in s.graphs.items():
             for e in range(s.vectors):
                 name = f"b{i}_{l}" if s.vectors == 1 else f"b{i}_{l}v{e}"
@@ -234,34 +254,37 @@ class SpatialUnit(wiring.Component):
         """The accumulators of a block, all in cycle `adder_depth`."""
         values = [Late(m, x, f"{name}_x{n}", level) for n, (x, level) in enumerate(zip(sources, graph.levels))]
         for n, node in enumerate(graph.nodes):
-            a, b = (None if v is None else values[v].at(node.level - 1) for v in (node.a, node.b))
+            a, b = (None if v is None else number(values[v].at(node.level - 1)) for v in (node.a, node.b))
             value = Signal(signed(node.width), name=f"{name}_n{n}", reset_less=True)
             m.d.sync += value.eq(add(node, a, b))
             values.append(Late(m, value, f"{name}_n{n}", node.level))
         for n, out in enumerate(graph.outputs):
             total = Const(out.constant, signed(width(out.constant, out.constant)))
             if out.source is not None:
-                source = values[out.source].at(self.engine.adder_depth)
+                source = number(values[out.source].at(self.engine.adder_depth))
                 total = Cat(Const(out.constant, out.shift), source).as_signed() if out.shift else source
             yield ~total if out.invert else total
 
     def _saturate(self, m, total, n, name):
         """The requantisation's end, one register: the output and whether it was clipped, None where it cannot be."""
         f, (over, under) = self.engine.factor, self.engine.clips(n)
-        w, y = f.output.width, Signal(signed(width(*self.engine.bounds[n])), name=f"{name}_total")
+        form, y = element(f.rounded), Signal(signed(width(*self.engine.bounds[n])), name=f"{name}_total")
         m.d.comb += y.eq(total >> self.engine.shift)
-        value, sign, clips = y, y[-1], Const(0, 1)
+        value, sign, clips, outside = y, y[-1], Const(0, 1), y[f.rounded.hi.bit_length() :]
         if under:
-            below = sign & ~y[w - 1 :].all()
-            value, clips = Mux(below, Const(f.output.lo, signed(w)), value), below
+            below = sign & ~outside.all() if f.rounded.signed else sign
+            value, clips = Mux(below, Const(f.rounded.lo, form), value), below
         if over:
-            above = ~sign & y[w - 1 :].any()
-            value, clips = Mux(above, Const(f.output.hi, signed(w)), value), clips | above
+            above = ~sign & (outside.any() if self.engine.top == f.rounded.hi else y > self.engine.top)
+            value, clips = Mux(above, Const(self.engine.top, form), value), clips | above
         if f.relu:
             value = Mux(sign, 0, value)
-        out = Signal(signed(w), name=f"{name}_y", reset_less=True)
+        out = Signal(form, name=f"{name}_y", reset_less=True)
         m.d.sync += out.eq(value)
-        return out, Late(m, clips, f"{name}_clips").at(1) if over or under else None
+        if f.table is not None:
+            out = looked_up(m, technology(self.engine.target), f"{name}_table", f, out)
+        clipped = self.engine.counted and (over or under)
+        return out, Late(m, clips, f"{name}_clips").at(1 + self.engine.table_depth) if clipped else None
 
 
 def add(node, a, b):

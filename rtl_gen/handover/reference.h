@@ -4,7 +4,7 @@
  *     @NAME@_compute(x, y);
  *
  * All are integers. x[n] is a number times 2^@UPPER@_INPUT_FRAC, rounded with halves up, and must fit
- * @UPPER@_INPUT_WIDTH bits of two's complement; y[n] stands for y[n] * 2^-@UPPER@_OUTPUT_FRAC.
+ * @UPPER@_INPUT_WIDTH bits, @INCODE@; y[n] stands for y[n] * 2^-@UPPER@_OUTPUT_FRAC.
  * x and y must not overlap. @STACK@
  */
 #ifndef BFTHW_@UPPER@_H
@@ -14,9 +14,11 @@
 
 #define @UPPER@_INPUTS @INPUTS@
 #define @UPPER@_INPUT_WIDTH @INWIDTH@
+#define @UPPER@_INPUT_SIGNED @INSIGNED@
 #define @UPPER@_INPUT_FRAC (@INFRAC@)
 #define @UPPER@_OUTPUTS @OUTPUTS@
 #define @UPPER@_OUTPUT_WIDTH @OUTWIDTH@
+#define @UPPER@_OUTPUT_SIGNED @OUTSIGNED@
 #define @UPPER@_OUTPUT_FRAC (@OUTFRAC@)
 
 typedef @VALUE@ @NAME@_value; /* an element of a vector */
@@ -29,10 +31,9 @@ static inline @NAME@_sum @NAME@_left(@NAME@_sum sum, int shift)
     return sum * ((@NAME@_sum)1 << shift); /* << of a negative number is undefined */
 }
 
-/* Drops `shift` fraction bits, halves up, or adds some; clips to `width` bits, and to 0 and more behind a ReLU. */
-static inline @NAME@_value @NAME@_requantise(@NAME@_sum sum, int shift, int width, int relu)
+/* Drops `shift` fraction bits, halves up, or adds some; clips. */
+static inline @NAME@_value @NAME@_requantise(@NAME@_sum sum, int shift, @NAME@_sum least, @NAME@_sum most)
 {
-    const @NAME@_sum most = (@NAME@_sum)(((uint64_t)1 << (width - 1)) - 1), least = relu ? 0 : -most - 1;
     if (shift > 0) {
         sum += (@NAME@_sum)1 << (shift - 1);
         sum = sum < 0 ? ~(~sum >> shift) : sum >> shift; /* >> of a negative number is up to the compiler */

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from bfthw.golden import short_stage
 
+from ..header import code
 from .fill import fill
 
 TEMPLATE = Path(__file__).with_name("reference.h")
@@ -28,13 +29,14 @@ def header(network, name):
             source, n = target, n + 1
     if buffers:
         body.insert(0, f"    {name}_value {', '.join(f'{buffer}[{most}]' for buffer in sorted(buffers))};\n")
-    value = _smallest(max(width for f in q.factors for width in (f.input.width, f.output.width)))
+    value = _smallest(max(form.operand for f in q.factors for form in (f.input, f.rounded, f.output)))
     return fill(
         TEMPLATE,
         NAME=name, UPPER=name.upper(),
         STACK=f"On the stack are {len(buffers) * most} elements." if buffers else "Nothing lies on the stack.",
-        INPUTS=str(q.inputs), INWIDTH=str(q.input.width), INFRAC=str(q.input.frac),
+        INPUTS=str(q.inputs), INWIDTH=str(q.input.width), INFRAC=str(q.input.frac), INCODE=code(q.input),
         OUTPUTS=str(q.outputs), OUTWIDTH=str(q.output.width), OUTFRAC=str(q.output.frac),
+        INSIGNED=str(int(q.input.signed)), OUTSIGNED=str(int(q.output.signed)),
         VALUE=f"{value}_t",
         SUM="int32_t" if max(f.acc_width for f in q.factors) <= 32 else "int64_t",
         ARRAYS="\n".join(arrays), BODY="\n".join(body),
@@ -48,6 +50,8 @@ def _tables(f):
         found["index"] = f.support.index
     if f.exponents is not None:
         found["shift"] = f.dot_shift
+    if f.table is not None:
+        found["table"] = f.table.values
     return {key: table.reshape(-1) for key, table in found.items() if table is not None}
 
 
@@ -72,7 +76,9 @@ def _stage(f, name, own, tables, source, first, target):
         lines += [f"sum += {name}_left(({name}_sum){first}[o]{weight}, {f.skip_shift});"]
     if "bias" in tables:
         lines += [f"sum += {own}bias[o];"]
-    lines += [f"{target}[o] = {name}_requantise(sum, {f.shift}, {f.output.width}, {int(f.relu)});"]
+    least, most = 0 if f.relu else f.rounded.lo, f.rounded.hi if f.top is None else f.top
+    y = f"{name}_requantise(sum, {f.shift}, {least}, {most})"
+    lines += [f"{target}[o] = {f'{own}table[{y} - {least}]' if f.table else y};"]
     return [f"    {line}" for line in [*loops, *(f"    {line}" for line in lines), "}"]]
 
 

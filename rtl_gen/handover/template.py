@@ -1,5 +1,6 @@
 """NAME_inst.v: an instance of the core to copy, with widths and formats as comments."""
 
+from ..header import code
 from ..top import lane_bytes
 from .ports import declarations, instance, ports
 
@@ -36,5 +37,6 @@ def template(plan, name):
 
 def _data(q, elements):
     size = lane_bytes(q.width)
-    each = f"two's complement of {q.width} bits in {size} byte{'s' * (size > 1)}, times 2^{-q.frac}"
+    kind = f"{code(q)} of" if q.signed else f"{code(q)},"
+    each = f"{kind} {q.width} bits in {size} byte{'s' * (size > 1)}, times 2^{-q.frac}"
     return each if elements == 1 else f"{elements} elements, the first in the low bits: {each}"

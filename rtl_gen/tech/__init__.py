@@ -7,7 +7,7 @@ specification alone.
 from importlib import import_module
 from pathlib import Path
 
-from .technology import MULTIPLY, READ, Technology
+from .technology import MULTIPLY, READ, Technology, number
 
 TARGETS = ("plain", "ecp5", "ice40", "gowin")
 
@@ -32,4 +32,4 @@ def models(target):
     return () if target == "plain" else (path,)
 
 
-__all__ = ["MULTIPLY", "READ", "TARGETS", "Technology", "check_target", "models", "technology"]
+__all__ = ["MULTIPLY", "READ", "TARGETS", "Technology", "check_target", "models", "number", "technology"]

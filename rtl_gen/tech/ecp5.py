@@ -6,7 +6,7 @@ Yosys maps to.
 
 from functools import partial
 
-from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Signal, signed
+from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Shape, Signal
 
 from . import ecp5_carry, small, wide
 from .plain import registered
@@ -98,11 +98,11 @@ class Ecp5(Technology):
     def _mult(m, name, x, w):
         """The product of two operands of a block, with registers in front of it and behind."""
         p = Signal(36, name=f"{name}_m")
-        ports = {"SIGNEDA": 1, "SIGNEDB": 1, "SOURCEA": 0, "SOURCEB": 0}
+        ports = {"SIGNEDA": int(x.shape().signed), "SIGNEDB": 1, "SOURCEA": 0, "SOURCEB": 0}
         ports |= {f"CLK{k}": ClockSignal() if k == 0 else 0 for k in range(4)}
         ports |= {f"CE{k}": 1 for k in range(4)} | {f"RST{k}": 0 for k in range(4)}
         for port, value in (("A", x), ("B", w)):
-            extended = Signal(signed(WIDEST), name=f"{name}_{port.lower()}")
+            extended = Signal(Shape(WIDEST, value.shape().signed), name=f"{name}_{port.lower()}")
             m.d.comb += extended.eq(value)
             ports |= {f"{port}{k}": extended[k] for k in range(WIDEST)}
         m.submodules[f"{name}_mult"] = Instance(
@@ -174,11 +174,11 @@ class Ecp5(Technology):
         enables = [bank for bank in banks for _ in range(each // 9)]
         return enables + [Const(0)] * (size // 9 - len(enables))
 
-    def products_cost(self, count, x_width, w_width, *, lut=False):
+    def products_cost(self, count, x_width, w_width, *, lut=False, signed=True):
         if lut:
-            return ecp5_carry.cost(count, x_width, w_width)
+            return ecp5_carry.cost(count, x_width, w_width, signed)
         if max(x_width, w_width) > WIDEST:
-            return wide.cost(count, x_width, w_width, WIDEST)
+            return wide.cost(count, x_width + (not signed), w_width, WIDEST)
         return {"DSP": count, "FF": count * (x_width + w_width)}
 
     def rom_cost(self, depth, width):

@@ -11,7 +11,7 @@ of speed grade 6, medians of three seeds: 101 tables and 301 MHz with a sum a ch
 bits a chain). Where the last carry has a net in the netlist it takes two tables more: boards.families leaves it open.
 """
 
-from amaranth.hdl import Cat, Const, Instance, Signal, signed
+from amaranth.hdl import Cat, Const, Instance, Shape, Signal, signed
 
 CYCLES = 3
 LONGEST = 26  # bits of a chain
@@ -23,7 +23,8 @@ CLEAR, SET = 0x0000, 0x0001  # the carry out where A, B, C are 0 and D is 1, wha
 
 
 def products(m, name, xs, ws):
-    """Products of two lists of signed signals of equal length, 3 cycles later; a list of signed signals.
+    """Products of two lists of signals of equal length, 3 cycles later; a list of signed signals. Those without a sign
+    have a zero for it.
 
     Of any width; beyond 8 bits of the narrower operand several levels share a cycle, and the clock falls.
     """
@@ -39,9 +40,9 @@ def products(m, name, xs, ws):
     return result
 
 
-def cost(count, x_width, w_width):
+def cost(count, x_width, w_width, signed=True):
     """Dict of LUT (nextpnr's TRELLIS_COMB) and FF of `count` products."""
-    _, chains, registers = _plan("", Signal(signed(x_width)), Signal(signed(w_width)))
+    _, chains, registers = _plan("", Signal(Shape(x_width, signed)), Signal(Shape(w_width, True)))
     # the lowest bit of the product is an AND by itself
     tables = sum(len(chain) // 2 * 2 + START for chain in chains) + (min(x_width, w_width) > 1)
     return {"LUT": count * tables, "FF": count * sum(len(register) for register, _ in registers)}
@@ -49,8 +50,8 @@ def cost(count, x_width, w_width):
 
 def _plan(name, x, w):
     """Bits of the product, chains of bits (table, A, B, C, D, sum), and registers, each with its next values."""
-    x, w = sorted((x, w), key=len, reverse=True)
-    row, sums, registers = list(x), [], []
+    sides = ([*value, *[ZERO] * (not value.shape().signed)] for value in (x, w))
+    (row, w), sums, registers = sorted(sides, key=len, reverse=True), [], []
     terms = [(1, [(bit, weight) for bit in row]) for weight in w]
     if len(terms) == 1:
         terms.insert(0, (0, []))

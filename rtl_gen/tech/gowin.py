@@ -6,7 +6,7 @@ the lowest bits of the address to write are the enables of its bytes.
 
 from functools import partial
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, Signal, signed
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Shape, Signal, signed
 
 from . import rows, small, wide
 from .technology import Technology
@@ -48,13 +48,13 @@ class Gowin(Technology):
     @staticmethod
     def _mult(m, name, x, w, *, size, between):
         """The product of two operands of a block of `size` bits; registers in front of it, behind it, and `between`."""
-        a, b = Signal(signed(size), name=f"{name}_a"), Signal(signed(size), name=f"{name}_b")
+        a, b = Signal(Shape(size, x.shape().signed), name=f"{name}_a"), Signal(signed(size), name=f"{name}_b")
         product, out = Signal(signed(len(x) + len(w)), name=f"{name}_p"), Signal(2 * size, name=f"{name}_m")
         m.d.comb += [a.eq(x), b.eq(w), product.eq(out)]
         m.submodules[f"{name}_mult"] = Instance(
             f"MULT{size}X{size}", p_AREG=Const(1), p_BREG=Const(1), p_PIPE_REG=Const(between, 1), p_OUT_REG=Const(1),
-            i_A=a, i_B=b, i_SIA=Const(0, size), i_SIB=Const(0, size), i_ASIGN=1, i_BSIGN=1, i_ASEL=0, i_BSEL=0,
-            i_CLK=ClockSignal(), i_CE=1, i_RESET=0, o_DOUT=out,
+            i_A=a, i_B=b, i_SIA=Const(0, size), i_SIB=Const(0, size), i_ASIGN=int(x.shape().signed), i_BSIGN=1,
+            i_ASEL=0, i_BSEL=0, i_CLK=ClockSignal(), i_CE=1, i_RESET=0, o_DOUT=out,
         )
         return product
 
@@ -116,7 +116,7 @@ class Gowin(Technology):
             result += [Cat(*parts)[n * each :][:width] for n in range(len(banks))]
         return result
 
-    def products_cost(self, count, x_width, w_width, *, lut=False):
+    def products_cost(self, count, x_width, w_width, *, lut=False, signed=True):
         if lut:
             # an ALU cannot choose between a sum and an addend: that takes tables of its own
             used = rows.cost(count, x_width, w_width)
@@ -125,7 +125,7 @@ class Gowin(Technology):
         widest = max(x_width, w_width)
         if widest <= BYTE:
             return {"DSP": count / 2}  # in MULT18X18, which is two of them
-        return {"DSP": count} if widest <= WIDEST else wide.cost(count, x_width, w_width, WIDEST)
+        return {"DSP": count} if widest <= WIDEST else wide.cost(count, x_width + (not signed), w_width, WIDEST)
 
     def rom_cost(self, depth, width):
         if depth <= SHALLOW:

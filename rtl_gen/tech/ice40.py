@@ -61,7 +61,7 @@ class Ice40(Technology):
         for port, values in (("A", xs), ("B", ws)):
             inputs[port] = Signal(WHOLE, name=f"{name}_{port.lower()}")
             for n, value in enumerate(values):
-                m.d.comb += inputs[port][bits * n :][:bits].eq(value.as_signed())
+                m.d.comb += inputs[port][bits * n :][:bits].eq(value)
         # 8 bits: the output register stands behind the adder, which adds 0; 16 bits: behind the sum of the products
         half = bits == HALF
         sides = {"ADDSUB_LOWERINPUT": 1, "ADDSUB_UPPERINPUT": 1, "OUTPUT_SELECT": 1} if half else {"OUTPUT_SELECT": 3}
@@ -69,7 +69,7 @@ class Ice40(Technology):
         zero += [f"{port}{side}" for port in ("IRST", "ORST", "OLOAD", "ADDSUB", "OHOLD") for side in ("TOP", "BOT")]
         m.submodules[name] = Instance(
             "SB_MAC16",
-            p_A_REG=1, p_B_REG=1, p_A_SIGNED=1, p_B_SIGNED=1, p_MODE_8x8=int(half),
+            p_A_REG=1, p_B_REG=1, p_A_SIGNED=int(xs[0].shape().signed), p_B_SIGNED=1, p_MODE_8x8=int(half),
             p_TOP_8x8_MULT_REG=1, p_BOT_8x8_MULT_REG=1,
             p_PIPELINE_16x16_MULT_REG1=int(not half), p_PIPELINE_16x16_MULT_REG2=int(not half and last),
             **{f"p_{side}{parameter}": value for parameter, value in sides.items() for side in ("TOP", "BOT")},
@@ -132,12 +132,12 @@ class Ice40(Technology):
         )
         return Cat(r_bus[place] for place in used)
 
-    def products_cost(self, count, x_width, w_width, *, lut=False):
+    def products_cost(self, count, x_width, w_width, *, lut=False, signed=True):
         if lut:
             return rows.cost(count, x_width, w_width)
         n = max(x_width, w_width)
         if n > WHOLE:
-            return wide.cost(count, x_width, w_width, WHOLE)
+            return wide.cost(count, x_width + (not signed), w_width, WHOLE)
         return {"DSP": -(-count // 2) if n <= HALF else count}
 
     def rom_cost(self, depth, width):

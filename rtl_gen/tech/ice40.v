@@ -2,9 +2,10 @@
 // A parameter outside them is refused at elaboration: it asks for a module that does not exist.
 // verilator lint_off UNUSEDPARAM
 
-// Two products of 8 by 8 bits, or one of 16 by 16, signed, with registers in three places. Lattice FPGA-TN-02007, DSP
-// function usage guide: registers of A and B; of the four 8 by 8 products; and, at 16 bits, of their sum (used or not),
-// at 8 bits, those behind the adders, which add C and D. Clear, hold, load and subtract are not modelled and must be 0.
+// Two products of 8 by 8 bits, or one of 16 by 16, A with a sign or without, B signed, with registers in three places.
+// Lattice FPGA-TN-02007, DSP function usage guide: registers of A and B; of the four 8 by 8 products; and, at 16 bits,
+// of their sum (used or not), at 8 bits, those behind the adders, which add C and D. Clear, hold, load and subtract are
+// not modelled and must be 0.
 module SB_MAC16 (
     input CLK, CE,
     input [15:0] A, B, C, D,
@@ -29,7 +30,7 @@ module SB_MAC16 (
     parameter BOTOUTPUT_SELECT = 0;
 
     generate
-        if (!(A_REG && B_REG && A_SIGNED && B_SIGNED && TOP_8x8_MULT_REG && BOT_8x8_MULT_REG &&
+        if (!(A_REG && B_REG && B_SIGNED && TOP_8x8_MULT_REG && BOT_8x8_MULT_REG &&
               (MODE_8x8
                ? !PIPELINE_16x16_MULT_REG1 && !PIPELINE_16x16_MULT_REG2 && TOPOUTPUT_SELECT == 1 &&
                  BOTOUTPUT_SELECT == 1 && TOPADDSUB_LOWERINPUT == 1 && BOTADDSUB_LOWERINPUT == 1 &&
@@ -51,9 +52,9 @@ module SB_MAC16 (
     always @(posedge CLK) begin
         a <= A;
         b <= B;
-        top <= $signed(a[15:8]) * $signed(b[15:8]);
-        bottom <= $signed(a[7:0]) * $signed(b[7:0]);
-        whole <= a * b;
+        top <= $signed({A_SIGNED && a[15], a[15:8]}) * $signed(b[15:8]);
+        bottom <= $signed({A_SIGNED && a[7], a[7:0]}) * $signed(b[7:0]);
+        whole <= $signed({A_SIGNED && a[15], a}) * b;
         out <= MODE_8x8 ? {top + C, bottom + D} : whole;
     end
 endmodule

@@ -57,8 +57,8 @@ class Plain(Technology):
             words.append(registered(m, read.data, f"{name}_data{n}"))
         return words
 
-    def products_cost(self, count, x_width, w_width, *, lut=False):
-        narrow, wide = sorted((x_width, w_width))
+    def products_cost(self, count, x_width, w_width, *, lut=False, signed=True):
+        narrow, wide = sorted((x_width + (not signed), w_width))
         if narrow + wide < PRODUCT:
             return {"LUT": count * narrow * wide, "FF": 3 * count * (narrow + wide)}
         most, least = OPERANDS

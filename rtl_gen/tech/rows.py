@@ -8,11 +8,11 @@ sign bit is subtracted in the same way. Then the sums of two rows are added in p
 from amaranth.hdl import Cat, Mux, Signal, signed
 
 from .plain import registered
-from .technology import MULTIPLY
+from .technology import MULTIPLY, number
 
 
 def products(m, name, xs, ws):
-    """Products of two lists of signed signals of equal length, MULTIPLY cycles later; a list of signed signals.
+    """Products of two lists of signals of equal length, MULTIPLY cycles later; a list of signed signals.
 
     Of any width; beyond 8 bits of the narrower operand several levels share a cycle, and the clock falls.
     """
@@ -20,8 +20,9 @@ def products(m, name, xs, ws):
 
 
 def product(m, name, x, w, *, cycles=MULTIPLY):
-    """The product of two signed signals, `cycles` later."""
-    x, w = sorted((x, w), key=len, reverse=True)
+    """The product of two signals, the second one signed, `cycles` later."""
+    result = Signal(signed(len(x) + len(w)), name=f"{name}_p")
+    x, w = sorted((number(x), w), key=len, reverse=True)
     levels = _levels(len(w))
     for step in range(cycles - levels):
         x, w = registered(m, x, f"{name}_x{step}"), registered(m, w, f"{name}_w{step}")
@@ -31,13 +32,12 @@ def product(m, name, x, w, *, cycles=MULTIPLY):
             terms = [_sum(len(x), *terms[n : n + 2]) for n in range(0, len(terms), 2)]
         if level >= levels - cycles:
             terms = [(registered(m, term, f"{name}_s{level}_{n}"), rows) for n, (term, rows) in enumerate(terms)]
-    result = Signal(signed(len(x) + len(w)), name=f"{name}_p")
     m.d.comb += result.eq(terms[0][0])
     return result
 
 
 def cost(count, x_width, w_width, *, cycles=MULTIPLY):
-    """Dict of LUT and FF of `count` products."""
+    """Dict of LUT and FF of `count` products; synthesis leaves out the zero above an operand without a sign."""
     n, rows = max(x_width, w_width), min(x_width, w_width)
     levels, terms = _levels(rows), [2] * (rows // 2) + [1] * (rows % 2)
     lut, ff = 0, max(0, cycles - levels) * (n + rows)

@@ -1,7 +1,14 @@
 """What every family answers to."""
 
+from amaranth.hdl import Cat, Const
+
 READ = 2  # cycles from an address to its data: the memory and its output register
 MULTIPLY = 3  # cycles from operands to their product: input, pipeline, output register
+
+
+def number(value):
+    """A value as a signed one: with a zero above, where it has no sign."""
+    return value if value.shape().signed else Cat(value, Const(0, 1)).as_signed()
 
 
 class Technology:
@@ -23,9 +30,10 @@ class Technology:
     rows, row = 0, 0  # words of distributed RAM, 0 for none, and the tables of each 4 bits of it
 
     def products(self, m, name, xs, ws, *, lut=False):
-        """Products of two lists of signed signals of equal length, MULTIPLY cycles later; a list of signed signals.
+        """Products of two lists of signals of equal length, MULTIPLY cycles later; a list of signed signals.
 
-        All xs are of one width, all ws of one width. lut: of tables and carry chains in place of DSP blocks.
+        All xs are of one shape, with a sign or without; all ws are signed, of one width. lut: of tables and carry
+        chains in place of DSP blocks.
         """
         raise NotImplementedError
 
@@ -40,7 +48,8 @@ class Technology:
         """
         raise NotImplementedError
 
-    def products_cost(self, count, x_width, w_width, *, lut=False):
+    def products_cost(self, count, x_width, w_width, *, lut=False, signed=True):
+        """signed: whether the xs are; where they are not, one bit more if multipliers know signed operands alone."""
         raise NotImplementedError
 
     def rom_cost(self, depth, width):

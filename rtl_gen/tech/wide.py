@@ -9,7 +9,7 @@ blocks would be up to its version, and the clock would suffer from blocks withou
 from amaranth.hdl import Cat, Const, Signal, signed
 
 from . import rows
-from .technology import MULTIPLY
+from .technology import MULTIPLY, number
 
 NARROW = 4  # bits of a piece that is multiplied in tables: two levels of adders
 
@@ -21,7 +21,7 @@ def products(m, name, xs, ws, size, multiply):
     result = []
     for n, (x, w) in enumerate(zip(xs, ws)):
         terms = []
-        for k, (at, left) in enumerate(pieces(x, size)):
+        for k, (at, left) in enumerate(pieces(number(x), size)):
             for l, (up, right) in enumerate(pieces(w, size)):
                 part = f"{name}_{n}_{k}_{l}"
                 if min(len(left), len(right)) > NARROW:

@@ -174,7 +174,7 @@ class Buffer(wiring.Component):
         s = self.engine
         super().__init__(
             {
-                "i": In(Link(beat(s.factor.input.width, s.lanes * s.vectors))),
+                "i": In(Link(beat(s.factor.input, s.lanes * s.vectors))),
                 "issue": In(1),
                 "available": Out(1),
                 "choice": Out(range(max(2, len(reader.select)))),
