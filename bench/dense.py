@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 from bfthw import IntFactor
 from rtl_gen.engines.datapath import delay, to_bits
-from rtl_gen.stream import counter, credit
+from rtl_gen.signals import counter, credit
 from rtl_gen.tech import MULTIPLY, READ, technology
 
 PIPELINE = 16  # cycles from the last sum of a group to its output, at most

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -47,13 +48,13 @@ class Act:
             raise ValueError(f"an activation with a function of its own needs a name of its own, got {self.name!r}")
 
     @classmethod
-    def of(cls, given):
+    def of(cls, given: Self | str | None) -> Self | None:
         """An Act, or None for none: by name, or as it is."""
         return given if given is None or isinstance(given, cls) else cls(given)
 
     PLAIN = str  # as bfthw.fields takes it
 
-    def plain(self):
+    def plain(self) -> str:
         """The name; TypeError for a function of its own."""
         if self.function is not None:
             raise TypeError(
@@ -63,19 +64,19 @@ class Act:
             )
         return self.name
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         return (self.function or KNOWN[self.name][0])(x)
 
     @property
-    def clamps(self):
+    def clamps(self) -> bool:
         return self in (RELU, RELU6)
 
     @property
-    def positive(self):
+    def positive(self) -> bool:
         """Whether it is known to give nothing below zero."""
         return self.function is None and KNOWN[self.name][1]
 
-    def table(self, fmt, output):
+    def table(self, fmt: QFormat, output: QFormat) -> "Table":
         """The `Table` with inputs of one format and outputs of another; ValueError for too wide inputs, and NaN."""
         if fmt.width > MOST:
             raise ValueError(f"a table for {self.name!r} has inputs of at most {MOST} bits, got {fmt}")
@@ -108,5 +109,5 @@ class Table:
     def __repr__(self):
         return f"<Table of {self.input}>"
 
-    def __call__(self, q):
+    def __call__(self, q: np.ndarray) -> np.ndarray:
         return self.values[q - self.input.lo]

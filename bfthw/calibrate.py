@@ -1,18 +1,22 @@
 """Formats that follow numbers: what a float network makes of calibration data, and its weights."""
 
+from collections.abc import Callable, Hashable
 from itertools import count
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from .network import Layer
+from .network import Layer, Network
 from .qformat import QFormat
+from .settings import Settings
 from .window import turned
 
 OCTAVES = 24  # how far below the largest magnitude a format is looked for
 VALUES = 1 << 26  # of all stages together that are kept, at most
 
 
-def check_vectors(x, size, name):
+def check_vectors(x: ArrayLike, size: int | tuple[int, ...], name: str) -> np.ndarray:
     """Finite real vectors (N, size), or maps of a size (H, W, C), as float64; TypeError or ValueError otherwise."""
     x = np.asarray(x)
     if x.dtype.kind not in "fiu":
@@ -74,7 +78,7 @@ class Calibration:
     where that is very much, an even share of it and the extremes. before: by stage, what a table's input would be.
     """
 
-    def __init__(self, network, vectors):
+    def __init__(self, network: Network, vectors: ArrayLike) -> None:
         self.network = network
         self.vectors = check_vectors(vectors, network.shape.dims, "calibration data")
         self._parts, self._chosen = {}, {}
@@ -117,7 +121,7 @@ class Calibration:
             values = np.concatenate([flat[::step], [flat.min(), flat.max()]])
         self._parts.setdefault(key, []).append(values)
 
-    def format(self, stage, width, settings, signed=True, before=False):
+    def format(self, stage: int, width: int, settings: Settings, signed: bool = True, before: bool = False) -> QFormat:
         """The output format of a stage, counted from 1, or of the input, 0, by the settings' method.
 
         before: of what goes into its table.
@@ -133,8 +137,11 @@ class Calibration:
         how = settings.calibration_method, settings.percentile
         return self.once(("output", stage, width, *how, signed, before), choose)
 
-    def once(self, key, choose):
+    def once(self, key: Hashable, choose: Callable) -> Any:
         """What `choose()` gave the first time it was asked for by this key."""
         if key not in self._chosen:
             self._chosen[key] = choose()
         return self._chosen[key]
+
+
+Data = Calibration | ArrayLike  # calibration data, seen already or as they are

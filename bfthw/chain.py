@@ -8,12 +8,16 @@ A factor of pattern (a, b, c, d) has the support I_a (x) 1_{b x c} (x) I_d and v
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import isqrt, prod
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+Patterns = Iterable[Sequence[int]]  # of a chain, (a, b, c, d) each; `patterns` checks them
 
 
 class Pattern(NamedTuple):
@@ -25,15 +29,15 @@ class Pattern(NamedTuple):
     d: int
 
     @property
-    def inputs(self):
+    def inputs(self) -> int:
         return self.a * self.c * self.d
 
     @property
-    def outputs(self):
+    def outputs(self) -> int:
         return self.a * self.b * self.d
 
     @property
-    def weights(self):
+    def weights(self) -> int:
         """Weights of the factor, and multiplications a vector."""
         return prod(self)
 
@@ -51,9 +55,11 @@ class Indexed(Pattern):
     Raises ValueError where the index does not fit.
     """
 
+    index: np.ndarray
+    _inputs: int
     FIELDS = {"index": np.ndarray, "inputs": int}
 
-    def __new__(cls, index, inputs):
+    def __new__(cls, index: ArrayLike, inputs: int) -> Self:
         index = np.array(index)
         if index.ndim != 2 or 0 in index.shape or index.dtype.kind not in "iu":
             raise ValueError(f"an index must be integers (outputs, c), got {index.dtype} of shape {index.shape}")
@@ -72,7 +78,7 @@ class Indexed(Pattern):
         return self.index, self._inputs
 
     @property
-    def inputs(self):
+    def inputs(self) -> int:
         return self._inputs
 
     def __eq__(self, other):
@@ -88,12 +94,12 @@ class Indexed(Pattern):
         return f"{super().__str__()} of {self.inputs}"
 
 
-def support(pattern):
+def support(pattern: Sequence[int]) -> Indexed | None:
     """What a factor of this pattern keeps beside its values: the pattern itself where it is Indexed, else None."""
     return pattern if isinstance(pattern, Indexed) else None
 
 
-def patterns(items):
+def patterns(items: Patterns) -> tuple[Pattern, ...]:
     """Check a chain of patterns, first applied first: positive ints, each output size the next input size."""
     result = []
     for m, item in enumerate(items):
@@ -110,7 +116,7 @@ def patterns(items):
     return tuple(result)
 
 
-def check_name(name):
+def check_name(name: str) -> str:
     """Return a layer's name: words of A-Z, a-z, 0-9 and _ with dots between them, so never a path; ValueError else."""
     if not isinstance(name, str) or len(name) > 200 or not re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", name):
         raise ValueError(
@@ -120,7 +126,7 @@ def check_name(name):
     return name
 
 
-def pattern_of(values, support=None, owner="values"):
+def pattern_of(values: np.ndarray, support: Indexed | None = None, owner: str = "values") -> Pattern:
     """The pattern of values (a, b, c, d): `support`, an Indexed that must fit them, or their shape where it is None."""
     if values.ndim != 4 or 0 in values.shape:
         raise ValueError(f"{owner} must have shape (a, b, c, d), got {values.shape}")
@@ -129,7 +135,7 @@ def pattern_of(values, support=None, owner="values"):
     return support or Pattern(*values.shape)
 
 
-def apply(values, x, support=None):
+def apply(values: np.ndarray, x: np.ndarray, support: Indexed | None = None) -> np.ndarray:
     """values (a, b, c, d) on x (..., inputs) -> (..., a*b*d), in the dtype of the arguments (int64 stays exact)."""
     a, b, c, d = values.shape
     inputs = pattern_of(values, support).inputs
@@ -141,14 +147,16 @@ def apply(values, x, support=None):
     return y.reshape(*x.shape[:-1], a * b * d)
 
 
-def interval(values, lo, hi, support=None):
+def interval(
+    values: np.ndarray, lo: np.ndarray, hi: np.ndarray, support: Indexed | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Bounds (N, inputs) of each input -> exact bounds (N, a*b*d) of each output, in the dtype of the arguments."""
     positive, negative = np.maximum(values, 0), np.minimum(values, 0)
     low = apply(positive, lo, support) + apply(negative, hi, support)
     return low, apply(positive, hi, support) + apply(negative, lo, support)
 
 
-def column_peaks(values, support=None):
+def column_peaks(values: np.ndarray, support: Indexed | None = None) -> np.ndarray:
     """The largest magnitude of any weight of each input, (inputs,)."""
     if support is None:
         return np.abs(values).max(axis=1).ravel()
@@ -157,7 +165,7 @@ def column_peaks(values, support=None):
     return peaks
 
 
-def scale_columns(values, scale, support=None):
+def scale_columns(values: np.ndarray, scale: np.ndarray, support: Indexed | None = None) -> np.ndarray:
     """Values with all weights of each input multiplied by its entry of `scale`, (inputs,)."""
     a, _, c, d = values.shape
     return values * (scale.reshape(a, 1, c, d) if support is None else scale[support.index][:, None, :, None])
@@ -183,56 +191,56 @@ class Factor:
         return f"<Factor {self.pattern}>"
 
     @property
-    def pattern(self):
+    def pattern(self) -> Pattern:
         return pattern_of(self.values, self.support)
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         return apply(self.values, x, self.support)
 
-    def dense(self):
+    def dense(self) -> np.ndarray:
         """The factor as a dense matrix (outputs, inputs)."""
         return self(np.eye(self.pattern.inputs)).T
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, init=False)
 class Chain:
     """Factors, first applied first. Raises ValueError where the sizes do not chain."""
 
     factors: tuple[Factor, ...]
 
-    def __post_init__(self):
-        object.__setattr__(self, "factors", tuple(self.factors))
+    def __init__(self, factors: Iterable[Factor]) -> None:
+        object.__setattr__(self, "factors", tuple(factors))
         patterns(self.patterns)
 
     def __repr__(self):
         return f"<Chain {self.inputs} -> {self.outputs}: {' '.join(map(str, self.patterns))}>"
 
     @property
-    def patterns(self):
+    def patterns(self) -> tuple[Pattern, ...]:
         return tuple(f.pattern for f in self.factors)
 
     @property
-    def inputs(self):
+    def inputs(self) -> int:
         return self.factors[0].pattern.inputs
 
     @property
-    def outputs(self):
+    def outputs(self) -> int:
         return self.factors[-1].pattern.outputs
 
     @property
-    def weights(self):
+    def weights(self) -> int:
         return sum(p.weights for p in self.patterns)
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         for factor in self.factors:
             x = factor(x)
         return x
 
-    def dense(self):
+    def dense(self) -> np.ndarray:
         """The whole chain as a dense matrix (outputs, inputs)."""
         return self(np.eye(self.inputs)).T
 
-    def inverse(self):
+    def inverse(self) -> "Chain":
         """The inverse, again a chain: each b x c block (i, l) of each factor inverted, in reverse order.
 
         (Meng et al., "ButterflyFlow", ICML 2022, section 3.) Raises ValueError, which names factor and block, where
@@ -241,7 +249,7 @@ class Chain:
         return Chain(_inverse(m, factor) for m, factor in reversed(tuple(enumerate(self.factors))))
 
     @classmethod
-    def random(cls, shape, seed):
+    def random(cls, shape: Patterns, seed: int) -> Self:
         """Patterns to a chain with the paper's initialisation (see `initial_range`)."""
         rng, shape = np.random.default_rng(seed), patterns(shape)
         y = initial_range(shape)
@@ -259,7 +267,7 @@ def _inverse(m, factor):
     return Factor(np.linalg.inv(blocks).transpose(0, 2, 3, 1))
 
 
-def initial_range(shape):
+def initial_range(shape: Sequence[Pattern]) -> float:
     """y of the edges' uniform(-y, y) at the start of training.
 
     y = x^(1/L) * 2^((L-1)/L) with x = sqrt(6 / (inputs + outputs)), so that an entry of the product has the mean size
@@ -276,13 +284,13 @@ def _check_sizes(owner, **sizes):
 
 
 @cache
-def divisors(n):
+def divisors(n: int) -> tuple[int, ...]:
     """Of a positive integer, ascending."""
     small = [d for d in range(1, isqrt(n) + 1) if n % d == 0]
     return tuple(sorted({*small, *(n // d for d in small)}))
 
 
-def factorise(n, base):
+def factorise(n: int, base: int) -> tuple[int, ...]:
     """Radices of n for `mixed_radix`: as many `base` as divide n, then what is left in primes, largest first."""
     _check_sizes("factorise", n=n, base=base)
     radices, rest, p = [], n, 2
@@ -299,7 +307,7 @@ def factorise(n, base):
     return tuple(radices) + tuple(reversed(primes))
 
 
-def mixed_radix(radices):
+def mixed_radix(radices: Iterable[int | tuple[int, int]]) -> tuple[Pattern, ...]:
     """A butterfly over n = r_0 * r_1 * ... values, stage m of radix r_m, the largest stride first.
 
     A radix may be a pair (r, s), blocks of r outputs and s inputs: s_0 * s_1 * ... values become r_0 * r_1 * ...
@@ -311,7 +319,7 @@ def mixed_radix(radices):
     return patterns((prod(rows[:m]), r, s, prod(columns[m + 1 :])) for m, (r, s) in enumerate(pairs))
 
 
-def bft(n, base=4):
+def bft(n: int, base: int = 4) -> tuple[Pattern, ...]:
     """The base-k Butterfly Transform: stage m is (k^m, k, k, n/k^(m+1)) (CVPR 2020, section 3.1)."""
     if base < 2 or n < 2:
         raise ValueError(f"bft needs n and base of 2 or more, got n = {n}, base = {base}")
@@ -321,7 +329,7 @@ def bft(n, base=4):
     return mixed_radix(radices)
 
 
-def debut(*rst, inputs):
+def debut(*rst: Sequence[int], inputs: int) -> tuple[Pattern, ...]:
     """Deformable butterfly, factors R(p,q | r,s,t) as (r, s, t), first applied first: pattern (p/(r t), r, s, t).
 
     (Lin, Ran, Chiu, Chesi, Wong, "Deformable Butterfly", NeurIPS 2021, section 3.) `inputs` is q of the first.
@@ -337,7 +345,7 @@ def debut(*rst, inputs):
     return patterns(result)
 
 
-def monarch(outputs, inputs, blocks=4):
+def monarch(outputs: int, inputs: int, blocks: int = 4) -> tuple[Pattern, ...]:
     """Two block-diagonal factors with `blocks` blocks each, (k, q, p, 1) then (1, s, q, k).
 
     p = inputs/k, s = outputs/k and q = min(p, s): the sizes of Dao et al., "Monarch", ICML 2022, for rectangles.
@@ -349,15 +357,15 @@ def monarch(outputs, inputs, blocks=4):
     return patterns([(blocks, q, inputs // blocks, 1), (1, outputs // blocks, q, blocks)])
 
 
-def low_rank(outputs, inputs, rank):
+def low_rank(outputs: int, inputs: int, rank: int) -> tuple[Pattern, ...]:
     return patterns([(1, rank, inputs, 1), (1, outputs, rank, 1)])
 
 
-def dense(outputs, inputs):
+def dense(outputs: int, inputs: int) -> tuple[Pattern, ...]:
     return patterns([(1, outputs, inputs, 1)])
 
 
-def grouped(outputs, inputs, groups):
+def grouped(outputs: int, inputs: int, groups: int) -> tuple[Pattern, ...]:
     """A grouped pointwise convolution."""
     _check_sizes("grouped", outputs=outputs, inputs=inputs, groups=groups)
     if inputs % groups or outputs % groups:

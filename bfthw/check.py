@@ -1,11 +1,13 @@
 """After quantising: vectors go through floats and integers, and what is lost is said, with what helps."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from .calibrate import check_vectors, counted, unusual, which
-from .golden import short_stage
+from .calibrate import Data, check_vectors, counted, unusual, which
+from .golden import IntNetwork, short_stage
+from .network import Network
 from .noise import decibels
 from .settings import LayerSettings, Settings
 
@@ -32,12 +34,12 @@ class Measured:
     constant: np.ndarray
 
     @property
-    def score(self):
+    def score(self) -> float:
         """dB of the worst column that varies, or of the total where that is less."""
         return min(self.total, *self.each[~np.isnan(self.each)], np.inf)
 
     @property
-    def all_constant(self):
+    def all_constant(self) -> bool:
         """Whether something varies in floats, and nothing in integers."""
         return bool(self.constant.any() and (self.constant | np.isnan(self.each)).all())
 
@@ -50,8 +52,8 @@ class Check:
     """
 
     outputs: Measured
-    notes: tuple
-    warnings: tuple
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     refusal: str | None
 
     def __repr__(self):
@@ -90,7 +92,10 @@ def random_vectors(fmt, inputs, count, seed=SEED):
     return [fmt.dequantise(rng.integers(*ends, (count, inputs), endpoint=True)) for ends in ranges]
 
 
-def check(network, integers, *, calibration=None, again=None, settings=None):
+def check(
+    network: Network, integers: IntNetwork, *, calibration: Data | None = None,
+    again: Callable[[Settings | None, Data | None], IntNetwork] | None = None, settings: Settings | None = None,
+) -> Check:
     """The Check of an IntNetwork against its float network; the same for the same arguments.
 
     calibration: floats (N, inputs), of which ROWS rows are taken, spread evenly. Without them the vectors are random,
@@ -161,7 +166,7 @@ def dropped(network, integers):
     """Lines on the factors and scales whose bits `choose_formats` dropped: those of weights that it chose fill them."""
     lines = []
     for layer, whole in zip(network.layers, integers.weighted):
-        for (name, factor), own in zip(whole.stages, layer.folded):
+        for (name, factor), own in zip(whole.stages, layer.scaled):
             parts = [("weights", own.values, factor.values, factor.weights)]
             if factor.skip is not None:
                 parts.append(("residual's scale", layer.add_scale, factor.skip, factor.skip_weights))

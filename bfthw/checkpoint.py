@@ -10,6 +10,7 @@ bfthw.graphfile.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +22,7 @@ from .formats import Formats, integer_nodes
 from .importers import real
 from .integers import MOST_INPUTS, load_integers, save_integers
 from .network import Layer, Network
-from .reading import LIMIT, NOT_TAKEN, CheckpointError, nearest, owned, reader, some
+from .reading import LIMIT, NOT_TAKEN, CheckpointError, StrPath, nearest, owned, reader, some
 from .storage import is_integers
 
 __all__ = ["Checkpoint", "CheckpointError", "is_integers", "load", "load_integers", "save", "save_integers"]
@@ -40,11 +41,14 @@ class Checkpoint:
     """network: what the file says. notes: lines for a person, on what was taken for granted."""
 
     network: Network
-    notes: tuple
+    notes: tuple[str, ...]
 
 
 @reader
-def load(path, *, key=None, order=None, format=None, shapes=None, options=None, limit=LIMIT):
+def load(
+    path: StrPath, *, key: str | None = None, order: Sequence[str] | None = None, format: str | None = None,
+    shapes: StrPath | None = None, options: Mapping[str, object] | None = None, limit: int = LIMIT,
+) -> Checkpoint:
     """Read a float Network as a Checkpoint: .safetensors, .npz (no pickle), .onnx, or torch's .pt, .pth, .ckpt, .bin,
     .pth.tar (weights only).
 
@@ -61,7 +65,10 @@ def load(path, *, key=None, order=None, format=None, shapes=None, options=None, 
 class File:
     """A checkpoint's arrays, read once for any number of readings; arguments and errors are those of `load`."""
 
-    def __init__(self, path, *, key=None, format=None, shapes=None, limit=LIMIT):
+    def __init__(
+        self, path: StrPath, *, key: str | None = None, format: str | None = None, shapes: StrPath | None = None,
+        limit: int = LIMIT,
+    ) -> None:
         if format is not None and format not in importers.FORMATS:
             hint = nearest(format, importers.FORMATS)
             raise CheckpointError(f"{path}: format must be one of {', '.join(importers.FORMATS)}, got {format!r}{hint}")
@@ -79,7 +86,10 @@ class File:
                 f"{path}: holds an integer network, no float weights; `bfthw generate` takes it as it is"
             )
 
-    def read(self, *, order=None, options=None, asked=None):
+    def read(
+        self, *, order: Sequence[str] | None = None, options: Mapping[str, object] | None = None,
+        asked: dict | None = None,
+    ) -> Checkpoint:
         """The Checkpoint of one reading. asked: a dict that gets every key that an option could have, with its values.
 
         Afterwards `names` are those of the layers whose order may be given.
@@ -125,7 +135,7 @@ class File:
             notes += more
         return _checkpoint(path, layers, notes, formats)
 
-    def layers(self):
+    def layers(self) -> tuple[list[str], str]:
         """(names, prefix): of all layers, whether they can be read or not, in the file's order, without batch norms.
 
         prefix: what all keys of the file begin with, left out of the names.
@@ -331,7 +341,7 @@ def _flags(path, key, array):
     return {"residual": bool(residual), "relu": bool(relu)} | ({"inputs": inputs[0]} if inputs else {})
 
 
-def save(network, path):
+def save(network: Network, path: StrPath) -> None:
     """Write a float Network as .safetensors or .npz, self-describing: `load` gives exactly the same numbers.
 
     float32 where that is exact, float64 elsewhere. The file appears whole or not at all. Rows of layers over vectors

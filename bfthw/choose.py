@@ -6,18 +6,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .act import MOST, RELU6
-from .calibrate import Calibration, least_squares
+from .calibrate import Calibration, Data, least_squares
 from .chain import Factor, interval
 from .formats import FactorFormats, Formats, LayerFormats, activated, joined, quantise_factor, row_exponents
 from .golden import IntNode
-from .network import Layer
+from .network import Layer, Network
 from .qformat import QFormat
 from .settings import Settings
 
 GUARD = 4  # bits that weights keep below the last bit of a stage's output, where an accumulator cannot hold all of them
 
 
-def weight_format(values, width, rows, method, symmetric=False):
+def weight_format(values: np.ndarray, width: int, rows: int, method: str, symmetric: bool | None = False) -> QFormat:
     """The format of a factor's weights, floats (a, b, c, d): the finest that holds them, or that of least squares.
 
     symmetric: so that no integer is the most negative one.
@@ -173,7 +173,7 @@ def _named(layer, m):
         raise ValueError(f"layer {layer.name!r}, factor {m}: {error}") from None
 
 
-def choose_formats(network, settings=None, calibration=None):
+def choose_formats(network: Network, settings: Settings | None = None, calibration: Data | None = None) -> Formats:
     """Formats for a network.
 
     With calibration data, floats (N, *dims) in the network's own units or a `Calibration` of them, a stage's output
@@ -220,13 +220,13 @@ class _Chooser:
     def _layer(self, layer, x, x0=None):
         x0, x, factors, skip, own = x0 or x, x.through(layer.window), [], None, self.settings
         bits, widths, rows = (
-            own.of_factors(layer.name, key, len(layer.folded))
+            own.of_factors(layer.name, key, len(layer.scaled))
             for key in ("weight_bits", "activation_bits", "row_exponents")
         )
         if layer.add_scale is not None:
             skip = weight_format(layer.add_scale, bits[-1], 0, own.calibration_method)
-        for m, factor in enumerate(layer.folded):
-            last, method = m == len(layer.folded) - 1, own.calibration_method
+        for m, factor in enumerate(layer.scaled):
+            last, method = m == len(layer.scaled) - 1, own.calibration_method
             asked = factor.values, bits[m], rows[m], method, own.paired
             weights = self._once(("weights", self.stage, *asked[1:]), lambda asked=asked: weight_format(*asked))
             self.stage += 1

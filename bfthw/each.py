@@ -1,5 +1,6 @@
 """Many networks at once: every file of a folder, or every layer of a file as a network of its own."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import NamedTuple
 
 from . import shards
 from .checkpoint import File
-from .reading import LIMIT, NOT_TAKEN, CheckpointError, some
+from .reading import LIMIT, NOT_TAKEN, CheckpointError, StrPath, some
 from .storage import SUFFIXES
 
 MOST = 1000  # files of a folder
@@ -34,7 +35,10 @@ class Part(NamedTuple):
         return replace(checkpoint, notes=tuple(notes))
 
 
-def parts(path, *, key=None, order=None, format=None, shapes=None, options=None, limit=LIMIT):
+def parts(
+    path: StrPath, *, key: str | None = None, order: Sequence[str] | None = None, format: str | None = None,
+    shapes: StrPath | None = None, options: Mapping[str, object] | None = None, limit: int = LIMIT,
+) -> tuple[list[Part], list[str]]:
     """(Parts, notes) of a folder or a file.
 
     A folder: its files that can be networks, by name; several of one network once, by their index; everything else is

@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 
-from .reading import words
+from .reading import Read, words
 
 try:
     import fcntl
@@ -96,7 +96,7 @@ def _check_free(path):
         raise IsADirectoryError(f"{path}: a folder is in the place of the file to be written")
 
 
-def settled(function):
+def settled(function: Read) -> Read:
     """Decorate a function whose first argument is the path of a file or folder: it runs while that is `undisturbed`."""
 
     @wraps(function)

@@ -1,12 +1,15 @@
 """Formats: every choice that turns a float network into integers, as data, and the integers that they make."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 
-from .act import RELU6
+from .act import RELU6, Act
+from .chain import Factor
 from .golden import IntFactor, IntLayer, IntNetwork, IntNode
-from .network import Layer
+from .network import Layer, Network
 from .qformat import QFormat
 
 
@@ -29,7 +32,7 @@ class FactorFormats:
 class LayerFormats:
     """factors: FactorFormats in order; skip: format of the weights of what is added; bias_width: bits of the bias."""
 
-    factors: tuple
+    factors: tuple[FactorFormats, ...]
     skip: QFormat | None = None
     bias_width: int | None = None
 
@@ -43,10 +46,10 @@ class Formats:
     """
 
     input: QFormat
-    layers: tuple
-    joins: dict = field(default_factory=dict)
+    layers: tuple[LayerFormats, ...]
+    joins: dict[str, QFormat] = field(default_factory=dict)
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Plain data: formats as `QFormat.to_list` has them; tables and joins where there are any."""
 
         def maybe(q):
@@ -65,7 +68,7 @@ class Formats:
         return table | {"joins": joins} if joins else table
 
     @classmethod
-    def from_dict(cls, table):
+    def from_dict(cls, table: object) -> Self:
         """The inverse of `to_dict`; ValueError for anything that `to_dict` does not write."""
 
         def maybe(q):
@@ -95,7 +98,7 @@ class Formats:
         return result
 
 
-def row_exponents(values, weights, rows):
+def row_exponents(values: np.ndarray, weights: QFormat, rows: int) -> np.ndarray | None:
     """Extra fraction bits (a, b, d), at most `rows`, with which each row of float values still fits `weights`."""
     if not rows:
         return None
@@ -107,7 +110,7 @@ def row_exponents(values, weights, rows):
     return exponents
 
 
-def quantise_factor(factor, x_format, formats):
+def quantise_factor(factor: Factor, x_format: QFormat, formats: FactorFormats) -> IntFactor:
     """A float Factor to an IntFactor without addition, bias and activation; see `finish`."""
     values, exponents = factor.values, row_exponents(factor.values, formats.weights, formats.rows)
     scaled = values if exponents is None else np.ldexp(values, exponents[:, :, None, :])
@@ -121,12 +124,17 @@ def quantise_factor(factor, x_format, formats):
     )
 
 
-def finish(factor, layer, added, skip, bias_width=None, table=None):
+def finish(
+    factor: IntFactor, layer: Layer, added: QFormat | None, skip: QFormat | None, bias_width: int | None = None,
+    table: QFormat | None = None,
+) -> IntFactor:
     """The last IntFactor of a layer with all that the layer does: `joined`, then `activated`."""
     return activated(joined(factor, layer, added, skip, bias_width), layer.act, table)
 
 
-def joined(factor, layer, added, skip, bias_width=None):
+def joined(
+    factor: IntFactor, layer: Layer, added: QFormat | None, skip: QFormat | None, bias_width: int | None = None
+) -> IntFactor:
     """The last IntFactor of a layer with what is added and the layer's bias.
 
     added: format of what is added. skip: format of its weights, None where they are one. bias_width: None means: as
@@ -151,7 +159,7 @@ def joined(factor, layer, added, skip, bias_width=None):
     return factor
 
 
-def activated(factor, act, table):
+def activated(factor: IntFactor, act: Act | None, table: QFormat | None) -> IntFactor:
     """An IntFactor with a float activation behind it; table: the format of a table's input."""
     if act is None:
         return factor
@@ -160,13 +168,13 @@ def activated(factor, act, table):
     return replace(factor, relu=True, top=int(factor.output.quantise(6)) if act == RELU6 else None)
 
 
-def quantise_layer(layer, given, formats):
+def quantise_layer(layer: Layer, given: Sequence[QFormat], formats: LayerFormats) -> IntLayer:
     """A float layer, the formats of its inputs and its LayerFormats to an IntLayer.
 
     Weights beyond their format saturate.
     """
-    if len(formats.factors) != len(layer.folded):
-        raise ValueError(f"formats for {len(formats.factors)} factors, layer {layer.name!r} has {len(layer.folded)}")
+    if len(formats.factors) != len(layer.scaled):
+        raise ValueError(f"formats for {len(formats.factors)} factors, layer {layer.name!r} has {len(layer.scaled)}")
     for key, there, needed in (
         ("skip", formats.skip is not None, layer.add_scale is not None),
         ("bias_width", formats.bias_width is not None, layer.bias is not None),
@@ -177,10 +185,10 @@ def quantise_layer(layer, given, formats):
     return apply_formats(layer, given, formats)
 
 
-def apply_formats(layer, given, formats):
+def apply_formats(layer: Layer, given: Sequence[QFormat], formats: LayerFormats) -> IntLayer:
     """`quantise_layer` unchecked: a bias_width of None is as wide as the bias needs."""
     factors, q = [], given[0]
-    for factor, f in zip(layer.folded, formats.factors):
+    for factor, f in zip(layer.scaled, formats.factors):
         factors.append(quantise_factor(factor, q, f))
         q = f.output
     table = formats.factors[-1].table
@@ -191,7 +199,7 @@ def apply_formats(layer, given, formats):
     return IntLayer(factors=tuple(factors), name=layer.name, inputs=layer.inputs, window=window)
 
 
-def quantise(network, formats, layer=quantise_layer):
+def quantise(network: Network, formats: Formats, layer: Callable[..., IntLayer] = quantise_layer) -> IntNetwork:
     """A float network to an IntNetwork by given formats: the same numbers on every machine.
 
     layer: what makes an IntLayer, `quantise_layer` or `apply_formats`.
@@ -199,7 +207,9 @@ def quantise(network, formats, layer=quantise_layer):
     return IntNetwork(integer_nodes(network, formats, layer), network.shape, input=formats.input)
 
 
-def integer_nodes(network, formats, layer=quantise_layer):
+def integer_nodes(
+    network: Network, formats: Formats, layer: Callable[..., IntLayer] = quantise_layer
+) -> Iterator[IntLayer | IntNode]:
     """Yield the nodes of `quantise`, one after the other."""
     if len(formats.layers) != len(network.layers):
         raise ValueError(f"formats for {len(formats.layers)} layers, the network has {len(network.layers)}")
@@ -225,7 +235,7 @@ def _joined(node, given, formats):
     return output or given[0]
 
 
-def formats_of(integers):
+def formats_of(integers: IntNetwork) -> Formats:
     """The Formats that an IntNetwork was made by, so that other weights can be put in its place."""
     layers, joins = [], {}
     for node in integers.nodes:
@@ -241,12 +251,12 @@ def formats_of(integers):
     return Formats(input=integers.input, layers=tuple(layers), joins=joins)
 
 
-def check_fits(network, formats):
+def check_fits(network: Network, formats: Formats) -> None:
     """ValueError, with the first number, where a weight, scale or bias of a float network is beyond its format."""
     integers = quantise(network, formats)
     for layer, whole in zip(network.layers, integers.weighted):
         last = whole.factors[-1]
-        parts = [(f"factors.{m}", f.weights, v.values) for m, (f, v) in enumerate(zip(whole.factors, layer.folded))]
+        parts = [(f"factors.{m}", f.weights, v.values) for m, (f, v) in enumerate(zip(whole.factors, layer.scaled))]
         parts += [("scale", last.skip_weights, layer.add_scale)] if last.skip is not None else []
         parts += [("bias", last.bias_format, layer.bias)] if last.bias is not None else []
         for name, fmt, values in parts:

@@ -1,14 +1,19 @@
 """The golden model: the integers every other level has to equal, in int64 numpy."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from .chain import patterns
-from .graph import BEFORE, Graph, Node
+from .graph import BEFORE, Ends, Graph, Node
 from .intfactor import IntFactor
 from .network import Layer, layer_shape, sized
 from .qformat import QFormat, product_bits, rescale
-from .window import Shape, Window, to_map, to_value
+from .window import Array, Shape, Window, to_map, to_value
 
 __all__ = ["IntFactor", "IntLayer", "IntNetwork", "IntNode", "short_stage"]
 
@@ -54,14 +59,14 @@ class IntLayer(Node):
         return f"<IntLayer {self.name}: {' '.join(str(factor.pattern) for factor in self.factors)}>"
 
     @property
-    def weights(self):
+    def weights(self) -> int:
         return sum(factor.values.size for factor in self.factors)
 
-    def products(self, shape, add=None):
+    def products(self, shape: Shape, add: Shape | None = None) -> int:
         return self.weights * self.shape(shape, add).positions
 
     @property
-    def parts(self):
+    def parts(self) -> list[str]:
         last, kind = self.factors[-1], "residual" if self.residual else "add"
         flags = [f"window {self.window}"] * (self.window is not None) + [kind] * (last.skip_input is not None)
         flags += ["table"] * (last.table is not None) + ["relu"] * last.relu
@@ -69,47 +74,49 @@ class IntLayer(Node):
         return flags + ["bias"] * (last.bias is not None)
 
     @property
-    def plain(self):
+    def plain(self) -> bool:
         """Whether it has no activation but ReLU."""
         return self.factors[-1].top is None and self.factors[-1].table is None
 
     @property
-    def residual(self):
+    def residual(self) -> bool:
         """Whether its own input is added."""
         return len(self.inputs) == 2 and self.inputs[0] == self.inputs[1]
 
     @property
-    def formats(self):
+    def formats(self) -> tuple[QFormat, ...]:
         """Of the inputs."""
         added = self.factors[-1].skip_input
         return (self.factors[0].input,) if added is None else (self.factors[0].input, added)
 
     @property
-    def output(self):
+    def output(self) -> QFormat:
         return self.factors[-1].output
 
     @property
-    def stages(self):
+    def stages(self) -> tuple[tuple[str, IntFactor], ...]:
         """(name, factor) of each factor."""
         return tuple((f"{self.name}.factors.{m}", factor) for m, factor in enumerate(self.factors))
 
-    def beyond_row(self):
+    def beyond_row(self) -> str | None:
         if self.window is not None:
             return "has a window"
         return "adds another node" if len(self.inputs) == 2 and not self.residual else None
 
-    def shape(self, shape, add=None):
+    def shape(self, shape: Shape, add: Shape | None = None) -> Shape:
         return layer_shape(self, self.factors[0].pattern.inputs, self.factors[-1].pattern.outputs, shape, add)
 
-    def room(self, shape, add=None):
+    def room(self, shape: Shape, add: Shape | None = None) -> int:
         positions = self.shape(shape, add).positions
         return positions * max(max(f.pattern.inputs, f.pattern.outputs) for f in self.factors)
 
-    def vectors(self, x):
+    def vectors(self, x: Array) -> Array:
         """What the factors see of the layer's input."""
         return x if self.window is None else to_value(self.window.gather(to_map(x)))
 
-    def accumulators(self, x, add=None):
+    def accumulators(
+        self, x: np.ndarray, add: np.ndarray | None = None
+    ) -> Iterator[tuple[IntFactor, np.ndarray, np.ndarray]]:
         """Yield (factor, accumulators, outputs) of each factor for integers (N, *dims)."""
         x = self.vectors(x)
         for factor in self.factors:
@@ -117,7 +124,7 @@ class IntLayer(Node):
             x = factor.requantise(acc)
             yield factor, acc, x
 
-    def __call__(self, x, add=None):
+    def __call__(self, x: np.ndarray, add: np.ndarray | None = None) -> np.ndarray:
         for _, _, y in self.accumulators(x, add):
             pass
         return y
@@ -158,16 +165,16 @@ class IntNode(Node):
         return f"<IntNode {self.node!r}: {', '.join(map(str, self.formats))} -> {self.output}>"
 
     @property
-    def stages(self):
+    def stages(self) -> tuple[tuple[str, Self], ...]:
         return ((self.name, self),)
 
     @property
-    def acc_frac(self):
+    def acc_frac(self) -> int:
         fracs = [fmt.frac for fmt in self.formats]
         return sum(fracs) if self.node.multiplies else max(fracs)
 
     @property
-    def acc_width(self):
+    def acc_width(self) -> int:
         """Bits of the aligned inputs, or of their products, or of the sums of those, with the rounding constant."""
         if self.node.multiplies:
             width = product_bits(*self.formats)
@@ -177,52 +184,55 @@ class IntNode(Node):
         return max(width, self.output.operand) + max(0, -self.shift)
 
     @property
-    def shift(self):
+    def shift(self) -> int:
         return self.acc_frac - self.output.frac
 
     @property
-    def parts(self):
+    def parts(self) -> list[str]:
         return self.node.parts
 
-    def products(self, *shapes):
+    def products(self, *shapes: Shape) -> int:
         return self.node.products(*shapes)
 
-    def beyond_row(self):
+    def beyond_row(self) -> str | None:
         return self.node.beyond_row()
 
-    def shape(self, *shapes):
+    def shape(self, *shapes: Shape) -> Shape:
         return self.node.shape(*shapes)
 
-    def room(self, *shapes):
+    def room(self, *shapes: Shape) -> int:
         return self.node.room(*shapes)
 
     def _aligned(self, xs):
         return xs if self.node.multiplies else [x * (1 << self.acc_frac - fmt.frac) for x, fmt in zip(xs, self.formats)]
 
-    def accumulate(self, *xs):
+    def accumulate(self, *xs: Array) -> Array:
         return self.node(*self._aligned(xs))
 
-    def bounds(self, *ends):
+    def bounds(self, *ends: Ends) -> Ends:
         """(lo, hi) of each input's channels, integers (1, C) -> (lo, hi) of the outputs."""
         sides = zip(*(self._aligned(side) for side in zip(*ends)))
         return tuple(map(self.requantise, self.node.bounds(*sides)))
 
-    def requantise(self, acc):
+    def requantise(self, acc: np.ndarray) -> np.ndarray:
         return self.output.saturate(rescale(acc, self.shift))
 
-    def saturated(self, acc):
+    def saturated(self, acc: np.ndarray) -> np.ndarray:
         y = rescale(acc, self.shift)
         return (y > self.output.hi) | (y < self.output.lo)
 
-    def accumulators(self, *xs):
+    def accumulators(self, *xs: np.ndarray) -> Iterator[tuple[Self, np.ndarray, np.ndarray]]:
         acc = self.accumulate(*xs)
         yield self, acc, self.requantise(acc)
 
-    def __call__(self, *xs):
+    def __call__(self, *xs: np.ndarray) -> np.ndarray:
         return self.requantise(self.accumulate(*xs))
 
 
-def short_stage(name):
+Stage = IntFactor | IntNode  # what rounds
+
+
+def short_stage(name: str) -> str:
     """A stage's short name, for tables and messages: body:0 of body.factors.0."""
     return name.replace(".factors.", ":")
 
@@ -238,7 +248,10 @@ class IntNetwork(Graph):
     shape: Shape
     input: QFormat
 
-    def __init__(self, nodes=None, shape=None, *, input=None, layers=None):
+    def __init__(
+        self, nodes: Iterable[IntLayer | IntNode] | None = None, shape: Iterable[int] | int | None = None, *,
+        input: QFormat | None = None, layers: Iterable[IntLayer] | None = None,
+    ) -> None:
         if layers is not None:
             nodes, shape, input = tuple(layers), None, None
         elif nodes is None:
@@ -258,42 +271,42 @@ class IntNetwork(Graph):
         return f"<IntNetwork {self.inputs} -> {self.outputs}, {self.input} -> {self.output}: {names}>"
 
     @property
-    def layers(self):
+    def layers(self) -> tuple[IntLayer, ...]:
         """Of a row of layers over vectors; ValueError names the node that is none."""
         return self.row("the hardware")
 
     @property
-    def weighted(self):
+    def weighted(self) -> tuple[IntLayer, ...]:
         """The nodes with weights."""
         return tuple(node for node in self.nodes if isinstance(node, IntLayer))
 
     @cached_property
-    def factors(self):
+    def factors(self) -> tuple[IntFactor, ...]:
         """Of all layers, in order."""
         return tuple(f for layer in self.weighted for f in layer.factors)
 
     @property
-    def work(self):
+    def work(self) -> int:
         """Multiplications by weights, for one input."""
         return sum(node.weights * shape.positions for node, shape in zip(self.nodes, self.shapes))
 
     @cached_property
-    def stages(self):
+    def stages(self) -> tuple[tuple[str, Stage], ...]:
         """(name, IntFactor or IntNode) of all that rounds, in order: `<layer>.factors.<m>`, or a node's name."""
         return tuple(stage for node in self.nodes for stage in node.stages)
 
     @cached_property
-    def names(self):
+    def names(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self.stages)
 
     @property
-    def output(self):
+    def output(self) -> QFormat:
         return self.nodes[-1].output
 
-    def check(self, x):
+    def check(self, x: ArrayLike) -> np.ndarray:
         return self.check_input(self.input.check(x, "input vectors"))
 
-    def accumulators(self, x):
+    def accumulators(self, x: ArrayLike) -> Iterator[tuple[Stage, np.ndarray, np.ndarray]]:
         """Yield (stage, accumulators, outputs) of each stage, arrays (N, *dims), for integers x (N, *dims)."""
         found = []
 
@@ -304,17 +317,17 @@ class IntNetwork(Graph):
         for _ in self.walk(self.check(x), step):
             yield from found
 
-    def taps(self, x):
+    def taps(self, x: ArrayLike) -> list[np.ndarray]:
         """The outputs of every stage, in order."""
         return [y for _, _, y in self.accumulators(x)]
 
-    def __call__(self, x):
+    def __call__(self, x: ArrayLike) -> np.ndarray:
         return self.last(self.check(x))
 
-    def predict(self, x):
+    def predict(self, x: ArrayLike) -> np.ndarray:
         """Floats (N, *dims) -> floats (N, outputs): input quantised with saturation, then exact."""
         return self.output.dequantise(self(self.input.quantise(x)))
 
-    def classify(self, x):
+    def classify(self, x: ArrayLike) -> np.ndarray:
         """Floats (N, *dims) -> the index of the largest output, ties to the lowest index."""
         return self(self.input.quantise(x)).argmax(axis=1)

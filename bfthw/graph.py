@@ -4,17 +4,20 @@ A node takes what nodes before it give; so there are no circles. A value is a ma
 vector (N, C). Nodes compute on floats and integers, of numpy and torch alike; what is rounded is in bfthw.golden.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .chain import check_name
 from .reading import nearest
-from .window import Shape, turned
+from .window import Array, Shape, turned
 
 BEFORE = None  # among a node's inputs: the node before it, for the first one the network's input
 INPUT = "input"  # the network's input by name, where no node has that one
+Ends = tuple[np.ndarray, np.ndarray]  # (lo, hi), bounds of numbers
 SLICE = 32 << 20  # bytes of the largest value of a slice of a batch
 
 
@@ -25,8 +28,8 @@ class Node:
     name: str = "0"
     inputs: tuple = (BEFORE,)
 
-    KINDS = {}  # kind -> class, of every class that says one
-    kind = None  # the word for the class in files and tables; of a base, which is no node itself, None
+    KINDS: ClassVar[dict[str, type]] = {}  # kind -> class, of every class that says one
+    kind: ClassVar[str | None] = None  # the word for the class in files and tables; None of a base, which is no node
     takes = 1, 1  # inputs, at least and at most
     computes = False  # whether its numbers are other ones than those of its inputs
     multiplies = False  # whether they are products of those
@@ -53,39 +56,43 @@ class Node:
     def __repr__(self):
         return f"<{type(self).__name__} {self.name}>"
 
-    def shape(self, *shapes):
+    def shape(self, *shapes: Shape) -> Shape:
         """The Shape of what it gives, of those of its inputs; ValueError, with the axis and what would fit."""
         raise NotImplementedError
 
     @property
-    def parts(self):
+    def parts(self) -> list[str]:
         """What it does, in order, in words for tables."""
         return [self.kind]
 
     weights = 0  # numbers that it multiplies by
 
-    def products(self, *shapes):
+    def products(self, *shapes: Shape) -> int:
         """Multiplications for one map."""
         return self.shape(*shapes).size * self.multiplies
 
-    def beyond_row(self):
+    def beyond_row(self) -> str | None:
         """Why it is no layer over vectors, or None."""
         return f"is a {type(self).__name__}"
 
-    def room(self, *shapes):
+    def room(self, *shapes: Shape) -> int:
         """The most numbers at once, of one map, that it computes with."""
         return self.shape(*shapes).size
 
-    def bounds(self, *ends):
+    def bounds(self, *ends: Ends) -> Ends:
         """(lo, hi) of each input's channels, arrays (1, C) -> (lo, hi) of its own."""
         raise NotImplementedError
 
-    def __call__(self, *xs):
+    def __call__(self, *xs: Array) -> Array:
         raise NotImplementedError
 
 
 class Graph:
     """Base of networks of `nodes` over maps of `shape`: the wiring, checked, and the walk."""
+
+    nodes: tuple
+    shape: Shape
+    sources: tuple[tuple[int, ...], ...]  # of each node its inputs: 0, the network's, or the number of a node, from 1
 
     def _wire(self, nodes, shape):
         """Check and keep them; ValueError names the node."""
@@ -108,7 +115,7 @@ class Graph:
             object.__setattr__(self, key, value)
         _ = self.shapes  # raises where they do not fit
 
-    def walk(self, x, step):
+    def walk(self, x: Any, step: Callable) -> Iterator[tuple[Node, Any]]:
         """Yield (node, y = step(node, *what its inputs gave)), in order; x stands for the network's input.
 
         What no later node takes is let go.
@@ -123,7 +130,7 @@ class Graph:
                     values.pop(source, None)
 
     @cached_property
-    def shapes(self):
+    def shapes(self) -> tuple[Shape, ...]:
         """The Shape of what each node gives, in order."""
         place = iter(self.sources)
 
@@ -143,16 +150,16 @@ class Graph:
         return self.nodes[source - 1].name if source else INPUT
 
     @property
-    def inputs(self):
+    def inputs(self) -> int:
         """Numbers of one input."""
         return self.shape.size
 
     @property
-    def outputs(self):
+    def outputs(self) -> int:
         return self.shapes[-1].size
 
     @cached_property
-    def beyond_row(self):
+    def beyond_row(self) -> tuple[Node, str] | None:
         """(node, why) of the first that makes it no row of layers over vectors; None where it is one."""
         for k, node in enumerate(self.nodes):
             reason = node.beyond_row()
@@ -165,11 +172,11 @@ class Graph:
         return None
 
     @property
-    def in_version_1(self):
+    def in_version_1(self) -> bool:
         """Whether files of version 1 hold it: a row of layers over vectors with no activation but ReLU."""
         return self.beyond_row is None and all(node.plain for node in self.nodes)
 
-    def row(self, what):
+    def row(self, what: str) -> tuple[Node, ...]:
         """The nodes, which the hardware takes as a row of layers over vectors alone; ValueError names what is none.
 
         what: takes no others.
@@ -182,7 +189,7 @@ class Graph:
             )
         return self.nodes
 
-    def check_input(self, x):
+    def check_input(self, x: np.ndarray) -> np.ndarray:
         """Arrays of inputs, (N, *dims), as maps or vectors; ValueError for another shape."""
         if x.ndim < 2 or x.shape[1:] not in (self.shape.dims, tuple(self.shape)):
             dims = ", ".join(map(str, self.shape.dims))
@@ -193,19 +200,19 @@ class Graph:
         return x.reshape(len(x), *self.shape.dims)
 
     @cached_property
-    def batch(self):
+    def batch(self) -> int:
         """Inputs at once, so that the largest value stays within SLICE bytes."""
         shapes = (self.shape, *self.shapes)
         room = max(node.room(*(shapes[s] for s in own)) for node, own in zip(self.nodes, self.sources))
         return max(1, SLICE // (8 * max(room, self.inputs)))
 
-    def sliced(self, x, compute):
+    def sliced(self, x: np.ndarray, compute: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """compute(slice) of x, slice by slice, put together again."""
         if len(x) <= self.batch:
             return compute(x)
         return np.concatenate([compute(x[k : k + self.batch]) for k in range(0, len(x), self.batch)])
 
-    def last(self, x):
+    def last(self, x: np.ndarray) -> np.ndarray:
         """What the last node makes of x (N, *dims), in slices."""
 
         def compute(x):

@@ -14,8 +14,9 @@ from .archive import ARRAYS
 from .fields import Assembly, taken_apart
 from .golden import IntLayer, IntNetwork, IntNode
 from .graph import Node
+from .network import Network
 from .qformat import QFormat
-from .reading import CheckpointError, short
+from .reading import CheckpointError, StrPath, short
 from .window import Shape
 
 VERSION = 2
@@ -31,7 +32,7 @@ class _Description(storage.Strict):
     formats: dict | None = None
 
 
-def described(path, network):
+def described(path: StrPath, network: Network | IntNetwork) -> tuple[dict, dict]:
     """(arrays, description) of a float or integer network; ValueError where no file, that of the path, can hold it."""
     arrays, integers = {}, isinstance(network, IntNetwork)
     try:

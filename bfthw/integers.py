@@ -10,7 +10,7 @@ from .archive import ARRAYS
 from .chain import Indexed
 from .golden import IntFactor, IntLayer, IntNetwork
 from .qformat import QFormat
-from .reading import LIMIT, CheckpointError, nearest, owned, reader
+from .reading import LIMIT, CheckpointError, StrPath, nearest, owned, reader
 from .storage import Strict
 
 MOST_INPUTS = 1 << 16  # of a factor with an index, which no array of the file bounds
@@ -43,7 +43,7 @@ def _pair(q):
     return None if q is None else q.to_list()
 
 
-def save_integers(network, path):
+def save_integers(network: IntNetwork, path: StrPath) -> None:
     """Write an IntNetwork as .npz, whole or not at all, the same bytes for the same network.
 
     Arrays `<layer>.factors.<m>`, `<layer>.factors.<m>.exponents` and `.index`, `<layer>.skip`, `<layer>.bias` in the
@@ -87,7 +87,7 @@ def _smallest(values, width):
 
 
 @reader
-def load_integers(path, limit=LIMIT):
+def load_integers(path: StrPath, limit: int = LIMIT) -> IntNetwork:
     """Read an IntNetwork that `save_integers` wrote; CheckpointError for everything else."""
     contents = storage.read(path, limit)
     if storage.kind(contents.description) != "integers":

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .act import Table
-from .chain import Indexed, apply, interval, pattern_of
+from .chain import Indexed, Pattern, apply, interval, pattern_of
+from .graph import Ends
 from .qformat import QFormat, product_bits, rescale
 
 LONG = 8  # products of an output from which a matrix product of floats is faster than a sum of integers
@@ -79,54 +81,54 @@ class IntFactor:
         return f"<IntFactor {self.pattern}: {self.input} -> {self.output}>"
 
     @property
-    def pattern(self):
+    def pattern(self) -> Pattern:
         return pattern_of(self.values, self.support)
 
     @property
-    def bias_format(self):
+    def bias_format(self) -> QFormat | None:
         return None if self.bias_width is None else QFormat(self.bias_width, self.acc_frac)
 
     @property
-    def max_exponent(self):
+    def max_exponent(self) -> int:
         return 0 if self.exponents is None else int(self.exponents.max())
 
     @property
-    def skip_frac(self):
+    def skip_frac(self) -> int:
         return self.skip_input.frac + (self.skip_weights.frac if self.skip_weights else 0)
 
     @property
-    def acc_frac(self):
+    def acc_frac(self) -> int:
         """Fraction bits at which all that meets in an output is aligned: the most of any part."""
         dot = self.input.frac + self.weights.frac + self.max_exponent
         return max(dot, self.skip_frac) if self.skip_input else dot
 
     @property
-    def dot_shift(self):
+    def dot_shift(self) -> int | NDArray[np.int64]:
         """Left shifts that align the dot products: an int, or int64 (outputs,) with row exponents."""
         shift = self.acc_frac - self.input.frac - self.weights.frac
         return shift if self.exponents is None else shift - self.exponents.reshape(-1)
 
     @property
-    def skip_shift(self):
+    def skip_shift(self) -> int:
         return self.acc_frac - self.skip_frac
 
     @property
-    def rounded(self):
+    def rounded(self) -> QFormat:
         """The format that accumulators are rounded to: the table's input where there is one, else the output."""
         return self.output if self.table is None else self.table.input
 
     @property
-    def shift(self):
+    def shift(self) -> int:
         """Fraction bits that the requantisation drops; negative where it adds some."""
         return self.acc_frac - self.rounded.frac
 
     @property
-    def dot_width(self):
+    def dot_width(self) -> int:
         """Bits of the exact dot product: w_x + w_v + ceil(log2 c), one more where neither has a sign."""
         return product_bits(self.input, self.weights) + (self.pattern.c - 1).bit_length()
 
     @property
-    def acc_width(self):
+    def acc_width(self) -> int:
         """Bits that hold the aligned sum of all parts, the rounding constant included, whatever the integers are."""
         parts = [self.dot_width + int(np.max(self.dot_shift))]
         if self.skip_input:
@@ -138,7 +140,7 @@ class IntFactor:
             parts.append(self.shift + 1)
         return max(max(parts) + (len(parts) - 1).bit_length(), self.rounded.operand) + max(0, -self.shift)
 
-    def dots(self, x):
+    def dots(self, x: np.ndarray) -> NDArray[np.int64]:
         """The exact dot products, int64 (..., outputs); long ones in float64, whose 53 bits hold every partial sum."""
         a, b, c, d = self.values.shape
         if self.support is not None or d > 1 or c < LONG or self.dot_width > 53:
@@ -147,28 +149,30 @@ class IntFactor:
         y = rows @ self.values[..., 0].swapaxes(1, 2).astype(np.float64)  # (a, N, b)
         return y.swapaxes(0, 1).reshape(*x.shape[:-1], a * b).astype(np.int64)
 
-    def accumulate(self, x, x0=None):
+    def accumulate(self, x: np.ndarray, x0: np.ndarray | None = None) -> NDArray[np.int64]:
         """x (..., inputs), x0 (..., outputs) -> the aligned sum, int64 (..., outputs)."""
         acc = self.dots(x) << self.dot_shift
         if self.skip_input:
             acc = acc + ((x0 if self.skip is None else x0 * self.skip) << self.skip_shift)
         return acc if self.bias is None else acc + self.bias
 
-    def requantise(self, acc):
+    def requantise(self, acc: np.ndarray) -> np.ndarray:
         y = self.rounded.saturate(rescale(acc, self.shift))
         if self.table is not None:
             return self.table(y)
         return np.clip(y, 0, self.top) if self.relu else y
 
-    def saturated(self, acc):
+    def saturated(self, acc: np.ndarray) -> np.ndarray:
         """Where the requantisation clips; what a ReLU removes anyway is no saturation."""
         y, above = rescale(acc, self.shift), self.top is None or self.top == self.output.hi
         return ((y > self.rounded.hi) & above) | ((y < self.rounded.lo) & (not self.relu))
 
-    def __call__(self, x, x0=None):
+    def __call__(self, x: np.ndarray, x0: np.ndarray | None = None) -> np.ndarray:
         return self.requantise(self.accumulate(x, x0))
 
-    def bounds(self, lo, hi, lo0=None, hi0=None):
+    def bounds(
+        self, lo: np.ndarray, hi: np.ndarray, lo0: np.ndarray | None = None, hi0: np.ndarray | None = None
+    ) -> Ends:
         """Bounds (inputs,) of each input and (outputs,) of each x0 -> exact bounds of each accumulator."""
         low, high = (end[0] << self.dot_shift for end in interval(self.values, lo, hi, self.support))
         if self.skip_input:

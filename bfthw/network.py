@@ -1,13 +1,16 @@
 """Float layers and networks of them: the nodes with weights, and the graph they stand in."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .act import RELU, Act
 from .chain import Chain, Factor, column_peaks, scale_columns
 from .graph import BEFORE, Graph, Node
-from .window import Shape, Window, to_map, to_value
+from .window import Array, Shape, Window, to_map, to_value
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False, init=False)
@@ -31,14 +34,18 @@ class Layer(Node):
     takes = 1, 2
 
     def __init__(
-        self, *, chain, name="0", inputs=(BEFORE,), window=None, scale=None, add_scale=None, bias=None, act=None,
-        add=None, residual=None, relu=None,
-    ):
+        self, *, chain: Chain, name: str = "0", inputs: Iterable[str | None] | str | None = (BEFORE,),
+        window: Window | None = None, scale: ArrayLike | None = None, add_scale: ArrayLike | None = None,
+        bias: ArrayLike | None = None, act: Act | str | None = None, add: str | None = None,
+        residual: bool | None = None, relu: bool | None = None,
+    ) -> None:
         if relu is not None:
             act = RELU if relu else None
         if add is not None:
             if residual:
-                raise ValueError(f"layer {name!r}: a residual adds the layer's own input, not {add!r}: one or the other")
+                raise ValueError(
+                    f"layer {name!r}: a residual adds the layer's own input, not {add!r}: one or the other"
+                )
             inputs = (*_tuple(inputs)[:1], add)
         if residual is not None:
             inputs, add_scale = _tuple(inputs)[:1] * (1 + bool(residual)), scale if residual else None
@@ -67,26 +74,26 @@ class Layer(Node):
         return f"<Layer {' + '.join([self.name, *self.parts])}: {self.chain!r}>"
 
     @property
-    def adds(self):
+    def adds(self) -> bool:
         """Whether the output of another node, or its own input, is added."""
         return len(self.inputs) == 2
 
     @property
-    def residual(self):
+    def residual(self) -> bool:
         """Whether its own input is added, with the same scale: scale * (chain(x) + x)."""
         return self.adds and self.inputs[0] == self.inputs[1] and _equal(self.scale, self.add_scale)
 
     @property
-    def relu(self):
+    def relu(self) -> bool:
         return self.act == RELU
 
     @property
-    def plain(self):
+    def plain(self) -> bool:
         """Whether it has no activation but ReLU."""
         return self.act in (None, RELU)
 
     @property
-    def parts(self):
+    def parts(self) -> list[str]:
         """Names of what it does beside its chain, in order."""
         kind = "residual" if self.residual else "add"
         flags = [f"window {self.window}"] * (self.window is not None) + [kind] * self.adds
@@ -94,26 +101,26 @@ class Layer(Node):
         return flags + [key for key in ("scale", "bias") if getattr(self, key) is not None]
 
     @property
-    def weights(self):
+    def weights(self) -> int:
         return self.chain.weights
 
-    def products(self, shape, add=None):
+    def products(self, shape: Shape, add: Shape | None = None) -> int:
         return self.weights * self.shape(shape, add).positions
 
-    def beyond_row(self):
+    def beyond_row(self) -> str | None:
         if self.window is not None:
             return "has a window"
         return "adds another node, or with a scale of its own" if self.adds and not self.residual else None
 
-    def shape(self, shape, add=None):
+    def shape(self, shape: Shape, add: Shape | None = None) -> Shape:
         return layer_shape(self, self.chain.inputs, self.chain.outputs, shape, add)
 
-    def room(self, shape, add=None):
+    def room(self, shape: Shape, add: Shape | None = None) -> int:
         positions = self.shape(shape, add).positions
         return positions * max(max(p.inputs, p.outputs) for p in self.chain.patterns)
 
     @property
-    def folded(self):
+    def scaled(self) -> tuple[Factor, ...]:
         """The factors with the scale multiplied into the rows of the last one."""
         *head, last = self.chain.factors
         if self.scale is None:
@@ -121,38 +128,38 @@ class Layer(Node):
         a, b, c, d = last.values.shape
         return (*head, replace(last, values=last.values * self.scale.reshape(a, b, 1, d)))
 
-    def vectors(self, x):
+    def vectors(self, x: Array) -> Array:
         """What the chain sees of the layer's input."""
         return x if self.window is None else to_value(self.window.gather(to_map(x)))
 
-    def sums(self, x, add=None):
+    def sums(self, x: np.ndarray, add: np.ndarray | None = None) -> list[np.ndarray]:
         """The output of every factor; the last one with what is added, before the activation. add: x if left out."""
         outputs, y = [], self.vectors(x)
-        for factor in self.folded:
+        for factor in self.scaled:
             outputs.append(y := factor(y))
         return [*outputs[:-1], self.joined(y, x if add is None else add)]
 
-    def taps(self, x, add=None):
+    def taps(self, x: np.ndarray, add: np.ndarray | None = None) -> list[np.ndarray]:
         """The output of every factor, the last one finished with what is added, scale, bias and activation."""
         *head, y = self.sums(x, add)
         return [*head, y if self.act is None else self.act(y)]
 
-    def joined(self, y, add):
+    def joined(self, y: np.ndarray, add: np.ndarray | None) -> np.ndarray:
         """The output of the last folded factor, and what is added, to what the activation takes."""
         if self.adds:
             y = y + (add if self.add_scale is None else add * self.add_scale)
         return y if self.bias is None else y + self.bias
 
-    def finish(self, y, add):
+    def finish(self, y: np.ndarray, add: np.ndarray | None) -> np.ndarray:
         """`joined`, and the activation."""
         y = self.joined(y, add)
         return y if self.act is None else self.act(y)
 
-    def __call__(self, x, add=None):
+    def __call__(self, x: np.ndarray, add: np.ndarray | None = None) -> np.ndarray:
         return self.taps(x, add)[-1]
 
 
-def layer_shape(layer, inputs, outputs, shape, add):
+def layer_shape(layer: Node, inputs: int, outputs: int, shape: Shape, add: Shape | None) -> Shape:
     """The Shape that a layer gives, float or integer, whose chain maps inputs -> outputs."""
     window, channels = layer.window, shape.channels
     own = shape if window is None else window.shape(shape)
@@ -186,9 +193,12 @@ class Network(Graph):
 
     nodes: tuple
     shape: Shape
-    formats: object = None
+    formats: Any = None
 
-    def __init__(self, nodes=None, shape=None, *, layers=None, formats=None):
+    def __init__(
+        self, nodes: Iterable[Node] | None = None, shape: Iterable[int] | int | None = None, *,
+        layers: Iterable[Layer] | None = None, formats: Any = None,
+    ) -> None:
         if layers is not None:
             nodes, shape = tuple(layers), None
         elif nodes is None:
@@ -201,14 +211,14 @@ class Network(Graph):
         return f"<Network {sizes}: {', '.join(node.name for node in self.nodes)}>"
 
     @property
-    def layers(self):
+    def layers(self) -> tuple[Layer, ...]:
         """The nodes with weights."""
         return tuple(node for node in self.nodes if isinstance(node, Layer))
 
-    def check(self, x):
+    def check(self, x: ArrayLike) -> np.ndarray:
         return self.check_input(np.asarray(x, np.float64))
 
-    def taps(self, x):
+    def taps(self, x: ArrayLike) -> list[np.ndarray]:
         """(N, *dims) -> the output of every stage of every layer, and of every other node, in order."""
         outputs = []
 
@@ -220,7 +230,7 @@ class Network(Graph):
             pass
         return outputs
 
-    def __call__(self, x):
+    def __call__(self, x: ArrayLike) -> np.ndarray:
         return self.last(self.check(x))
 
 
@@ -234,7 +244,7 @@ def sized(nodes, shape, inputs):
     return nodes, shape or 1
 
 
-def equalise(network, passes=8):
+def equalise(network: Network, passes: int = 8) -> Network:
     """Rescale between neighbouring factors so that rows and columns that meet have the same largest weight.
 
     The product of the factors, so the network's function, is unchanged. For a middle value with row peak r in the
@@ -247,7 +257,7 @@ def equalise(network, passes=8):
 
 def _equalise_layer(layer, passes):
     # the last factor takes part with the scale folded in, and gets it divided out again at the end
-    values, supports = [f.values.copy() for f in layer.folded], [f.support for f in layer.folded]
+    values, supports = [f.values.copy() for f in layer.scaled], [f.support for f in layer.scaled]
     for _ in range(passes if len(values) > 1 else 0):
         for m, (before, after) in enumerate(zip(values, values[1:]), 1):
             a, b, _, d = before.shape

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .graph import Node
-from .window import Shape, Window, library, to_map, to_value
+from .graph import Ends, Node
+from .window import Array, Shape, Window, library, to_map, to_value
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -24,13 +24,13 @@ class Pool(Node):
             )
 
     @property
-    def parts(self):
+    def parts(self) -> list[str]:
         return [f"{self.kind} of {self.window}"]
 
-    def shape(self, shape):
+    def shape(self, shape: Shape) -> Shape:
         return self.window.shape(shape)._replace(channels=shape.channels)
 
-    def room(self, shape):
+    def room(self, shape: Shape) -> int:
         return self.window.shape(shape).size
 
     def _taps(self, x, outside):
@@ -45,10 +45,10 @@ class Max(Pool):
 
     kind = "max"
 
-    def bounds(self, ends):
+    def bounds(self, ends: Ends) -> Ends:
         return ends
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         lib, x = library(x), to_map(x)
         least = -np.inf if "float" in str(x.dtype) else int(lib.iinfo(x.dtype).min)
         return to_value(lib.amax(self._taps(x, least), 3))
@@ -62,16 +62,16 @@ class Sum(Pool):
     computes = True
 
     @property
-    def carries(self):
+    def carries(self) -> int:
         return (self.window.taps - 1).bit_length()
 
-    def bounds(self, ends):
+    def bounds(self, ends: Ends) -> Ends:
         lo, hi = ends
         if any(self.window.padding):
             lo, hi = np.minimum(lo, 0), np.maximum(hi, 0)
         return lo * self.window.taps, hi * self.window.taps
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         return to_value(self._taps(to_map(x), 0).sum(3))
 
 
@@ -95,7 +95,7 @@ class Pick(Node):
                 raise ValueError(f"node {self.name!r} (Pick): index must be integers of 0 or more, got {self.index!r}")
             object.__setattr__(self, "index", index.astype(np.int64))
 
-    def shape(self, *shapes):
+    def shape(self, *shapes: Shape) -> Shape:
         first, there = shapes[0], sum(shape.channels for shape in shapes)
         for shape in shapes[1:]:
             for axis in ("height", "width"):
@@ -105,10 +105,10 @@ class Pick(Node):
             raise ValueError(f"in channels the index must be 0 to {there - 1}, the inputs' channels, got {most}")
         return first._replace(channels=there if self.index is None else len(self.index))
 
-    def bounds(self, *ends):
+    def bounds(self, *ends: Ends) -> Ends:
         return tuple(self(*sides) for sides in zip(*ends))
 
-    def __call__(self, *xs):
+    def __call__(self, *xs: Array) -> Array:
         x = xs[0] if len(xs) == 1 else library(xs[0]).concatenate(xs, -1)
         return x if self.index is None else x[..., self.index]
 
@@ -123,16 +123,16 @@ class Gate(Node):
     takes = 2, 2
     computes = multiplies = True
 
-    def shape(self, shape, gate):
+    def shape(self, shape: Shape, gate: Shape) -> Shape:
         for axis, wanted in zip(Shape._fields, (1, 1, shape.channels)):
             _same(axis, wanted, getattr(gate, axis), f"a gate is a vector of {shape.channels}, the map's channels")
         return shape
 
-    def bounds(self, x, gate):
+    def bounds(self, x: Ends, gate: Ends) -> Ends:
         found = [a * b for a in x for b in gate]
         return np.minimum.reduce(found), np.maximum.reduce(found)
 
-    def __call__(self, x, gate):
+    def __call__(self, x: Array, gate: Array) -> Array:
         return x * (gate if x.ndim == 2 else gate[:, None, None])
 
 
@@ -147,7 +147,7 @@ class Product(Node):
     computes = multiplies = True
     carries = 16  # for up to 65,536 channels
 
-    def shape(self, shape, matrix):
+    def shape(self, shape: Shape, matrix: Shape) -> Shape:
         for axis in ("height", "width"):
             _same(axis, 1, getattr(matrix, axis), "a matrix is a vector")
         if matrix.channels % shape.channels:
@@ -157,14 +157,14 @@ class Product(Node):
             )
         return shape._replace(channels=matrix.channels // shape.channels)
 
-    def products(self, shape, matrix):
+    def products(self, shape: Shape, matrix: Shape) -> int:
         return shape.positions * matrix.channels
 
-    def bounds(self, x, matrix):
+    def bounds(self, x: Ends, matrix: Ends) -> Ends:
         found = [a[:, :, None] * b.reshape(1, a.shape[1], -1) for a in x for b in matrix]
         return np.minimum.reduce(found).sum(1), np.maximum.reduce(found).sum(1)
 
-    def __call__(self, x, matrix):
+    def __call__(self, x: Array, matrix: Array) -> Array:
         n, k = len(x), x.shape[-1]
         y = x.reshape(n, -1, k) @ matrix.reshape(n, k, -1)
         return y.reshape(*x.shape[:-1], y.shape[-1])

@@ -1,12 +1,14 @@
 """What quantisation costs: the integers against the float network, stage by stage."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .calibrate import check_vectors
-from .golden import IntFactor, IntNode
-from .network import Layer
+from .golden import IntNetwork, Stage
+from .network import Layer, Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,7 @@ class StageReport:
     """
 
     name: str
-    factor: IntFactor | IntNode | None
+    factor: Stage | None
     sqnr: float
     own: float
     cause: str
@@ -29,7 +31,7 @@ class StageReport:
     peak: float
 
 
-def decibels(signal, noise):
+def decibels(signal: float, noise: float) -> float:
     """10 log10 of the ratio of two energies; infinite without noise, -infinite without signal."""
     return float(np.inf if noise == 0 else -np.inf if signal == 0 else 10 * np.log10(signal / noise))
 
@@ -38,12 +40,12 @@ def _energy(x):
     return float(np.square(x).sum())
 
 
-def output_sqnr(integers, vectors, wanted):
+def output_sqnr(integers: IntNetwork, vectors: np.ndarray, wanted: np.ndarray) -> float:
     """SQNR in dB of an IntNetwork's outputs for floats (N, inputs), against floats (N, outputs)."""
     return decibels(_energy(wanted), _energy(wanted - integers.predict(vectors)))
 
 
-def report(network, integers, x):
+def report(network: Network, integers: IntNetwork, x: ArrayLike) -> list[StageReport]:
     """Compare an IntNetwork, stage by stage, with the float network it came from on floats x (N, *dims).
 
     `network` is what `prepare` returned: an equalised network has other values between its factors.
@@ -73,7 +75,7 @@ def _see(network, integers, x, sums):
         got = node.vectors(here[0]) if layer else None
         for m, (wanted, (stage, acc, y)) in enumerate(zip(taps, stages)):
             summed = np.ldexp(acc.astype(np.float64), -stage.acc_frac)
-            ideal = node.folded[m](got) if layer else node(*here)
+            ideal = node.scaled[m](got) if layer else node(*here)
             if layer and m == len(taps) - 1:
                 ideal = node.finish(ideal, here[-1])
                 summed = summed if node.act is None else node.act(summed)
@@ -120,7 +122,7 @@ class _Sums:
         )
 
 
-def first_hurt(rows, drop=6.0):
+def first_hurt(rows: Iterable[StageReport], drop: float = 6.0) -> tuple[StageReport | None, float | None]:
     """The stage to look at first, as (StageReport, dB lost there or None); (None, None) where nothing is lost.
 
     It is the first whose SQNR is more than `drop` dB (6: one bit) below the chain's so far, by noise of which at least

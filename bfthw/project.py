@@ -8,14 +8,18 @@ Frobenius's, has alternating least squares, which only ever improve (Lin et al.,
 import re
 import sys
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import chain as chains
 from . import structures
-from .chain import Chain, Factor, Indexed, Pattern, patterns, support
+from .chain import Chain, Factor, Indexed, Pattern, Patterns, patterns, support
+from .network import Layer
 
 SWEEPS, STALL, STEPS = 100, 1e-4, 60  # of least squares: at most; relative fall of the error that ends them; CG steps
 SMALL = 256  # outputs or inputs from which least squares after an SVD are left out unless asked for: they take minutes
@@ -24,7 +28,7 @@ HELD, FEW = 5, 3  # one row in so many is held out; rows for each input below wh
 LOSSY = 0.5  # relative error above which a projection without training is of little use
 
 
-def chainable(shape):
+def chainable(shape: Sequence[Pattern]) -> tuple[list[tuple[int, ...]], bool] | None:
     """(patterns from the left of a product, whether it is the transpose's) for a hierarchical SVD (Le et al. 2025);
 
     None where neither is chainable: none is Indexed, and from the left a | a', d' | d and a c / a' = b' d' / d, an
@@ -41,7 +45,11 @@ def chainable(shape):
     return None
 
 
-def project(matrix, shape, *, method="auto", sweeps=None, inputs=None, ridge=RIDGE, seed=0, progress=None):
+def project(
+    matrix: ArrayLike, shape: Patterns, *, method: str = "auto", sweeps: int | None = None,
+    inputs: ArrayLike | None = None, ridge: float = RIDGE, seed: int = 0,
+    progress: Callable[[float], object] | None = None,
+) -> tuple[Chain, float]:
     """The chain of patterns `shape` that is near `matrix` (outputs, inputs), and its relative error.
 
     method: "svd", hierarchical SVD; "als", alternating least squares from a random start (seed); "auto", the SVD where
@@ -78,14 +86,14 @@ def project(matrix, shape, *, method="auto", sweeps=None, inputs=None, ridge=RID
     return chain, relative_error(matrix, chain.dense(), None if x is None else _metric(x))
 
 
-def split(x, seed=0):
+def split(x: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Rows (N, n) to fit to and rows held out, a fifth, one at least, drawn by seed; none of a single row."""
     held = max(len(x) // HELD, int(len(x) > 1))
     order = np.random.default_rng(seed).permutation(len(x))
     return x[np.sort(order[held:])], x[np.sort(order[:held])]
 
 
-def relative_error(matrix, other, metric=None):
+def relative_error(matrix: np.ndarray, other: np.ndarray, metric: np.ndarray | None = None) -> float:
     """|(W - P) M| / |W M|, Frobenius; 0 where both are zero. metric M: (inputs, any), the identity where it is None."""
     gap, size = (np.linalg.norm(m if metric is None else m @ metric) for m in (matrix - other, matrix))
     return float(gap / size) if size else float(gap > 0)
@@ -210,13 +218,15 @@ def _least_squares(pattern, values, after, before, target):
     return values
 
 
-def is_dense(layer):
+def is_dense(layer: Layer) -> bool:
     """Whether a layer's chain is one dense matrix."""
     pattern = layer.chain.patterns[0]
     return len(layer.chain.factors) == 1 and (pattern.a, pattern.d) == (1, 1) and not isinstance(pattern, Indexed)
 
 
-def project_layer(layer, shape, *, residual=False, inputs=None, **how):
+def project_layer(
+    layer: Layer, shape: Patterns, *, residual: bool = False, inputs: ArrayLike | None = None, **how: Any
+) -> tuple[Layer, float]:
     """(Layer, error): a layer, its chain projected; all else that it does stays. The rest goes to `project`.
 
     residual: the new layer has a first-to-last residual, the chain is near W - I; one that the layer has stays.
@@ -238,12 +248,12 @@ def _own(layer):
     return layer.residual and layer.window is None
 
 
-def may_have_residual(layer):
+def may_have_residual(layer: Layer) -> bool:
     """Whether a residual may be put around the layer's chain."""
     return layer.window is None and not layer.adds and layer.chain.inputs == layer.chain.outputs
 
 
-def layer_error(layer, other, inputs=None):
+def layer_error(layer: Layer, other: Layer, inputs: np.ndarray | None = None) -> float:
     """Relative error of another layer's matrix, I of a residual included, on inputs (N, inputs) or, without, itself."""
     return relative_error(_whole(layer), _whole(other), None if inputs is None else _metric(np.asarray(inputs)))
 
@@ -256,7 +266,7 @@ def _whole(layer):
 KINDS = "bft<k>, monarch:<blocks>, debut, lowrank:<rank>, or patterns a,b,c,d a,b,c,d ... (first applied first)"
 
 
-def named(text, outputs, inputs):
+def named(text: str, outputs: int, inputs: int) -> tuple[Pattern, ...]:
     """The patterns that a name gives for a matrix (outputs, inputs); ValueError where it gives none.
 
     bft<k>: mixed radix, k as often as it divides, where the matrix is square and no other radix exceeds max(k, 3);
@@ -274,7 +284,7 @@ def named(text, outputs, inputs):
     if match := re.fullmatch(r"monarch:([0-9]{1,9})", text):
         if not 2 <= int(match[1]) <= min(outputs, inputs):
             raise ValueError(f"{text}: blocks must be 2 to {min(outputs, inputs)} for a matrix {inputs} -> {outputs}")
-        return structures.monarch(outputs, inputs, int(match[1]))
+        return structures.padded_monarch(outputs, inputs, int(match[1]))
     if match := re.fullmatch(r"lowrank:([0-9]{1,9})", text):
         most = min(outputs, inputs) - 1
         if not 0 < int(match[1]) <= most:
@@ -291,7 +301,7 @@ def named(text, outputs, inputs):
     return shape
 
 
-def suggestions(outputs, inputs):
+def suggestions(outputs: int, inputs: int) -> list[str]:
     """Names of chains worth a look for a matrix (outputs, inputs): butterflies with fewer weights, then a low rank."""
     blocks = [b for b in range(2, min(outputs, inputs)) if outputs % b == inputs % b == 0]
     near = min(blocks, key=lambda b: abs(b * b - min(outputs, inputs)), default=2)

@@ -10,7 +10,7 @@ from torch import nn
 from .chain import Chain
 from .network import Layer, Network
 from .nn import Butterfly, apply, to_network
-from .quantize import LayerFormats, apply_formats, quantise
+from .quantize import Formats, LayerFormats, apply_formats, quantise
 
 EXACT_BITS = 53  # of a float64: integers up to here add and multiply without rounding
 
@@ -69,7 +69,7 @@ class QuantisedNetwork(nn.Module):
     is exact (in forward, because row exponents and learned formats move).
     """
 
-    def __init__(self, network, formats, *, learn_ranges=False):
+    def __init__(self, network: Network | nn.Module, formats: Formats, *, learn_ranges: bool = False) -> None:
         super().__init__()
         if not isinstance(network, Network):
             network = to_network(network)
@@ -81,7 +81,7 @@ class QuantisedNetwork(nn.Module):
         self.register_parameter("fractions", nn.Parameter(fracs) if learn_ranges else None)
 
     @property
-    def formats(self):
+    def formats(self) -> Formats:
         """quantize.Formats: those given, or as learned so far."""
         if self.fractions is None:
             return self._formats
@@ -91,7 +91,7 @@ class QuantisedNetwork(nn.Module):
         return replace(formats, layers=tuple(replace(f, bias_width=own.factors[-1].bias_width) for f, own in layers))
 
     @formats.setter
-    def formats(self, formats):
+    def formats(self, formats: Formats) -> None:
         self._formats = formats
 
     def _moved(self):
@@ -115,7 +115,7 @@ class QuantisedNetwork(nn.Module):
         nodes = (_layer_of(node, next(modules)) if isinstance(node, Layer) else node for node in self._network.nodes)
         return Network(nodes, self._network.shape)
 
-    def to_network(self):
+    def to_network(self) -> Network:
         """The float `Network` as trained so far, formats attached: `compile` of it needs nothing else."""
         return replace(self._trained(), formats=self.formats)
 
@@ -144,16 +144,16 @@ class QuantisedNetwork(nn.Module):
         return q.reshape(*x.shape[: -len(dims)], *q.shape[1:]), integers.output
 
     @torch.no_grad()
-    def taps(self, x):
+    def taps(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Floats (N, *dims) -> {node: the integers that it gives, float64 (N, *dims)}."""
         return {node.name: y for node, y in self._walk(x)[1]}
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, fmt = self._integers(x)
         return q * 2.0**-fmt.frac
 
     @torch.no_grad()
-    def integers(self, x):
+    def integers(self, x: torch.Tensor) -> torch.Tensor:
         """Finite floats (..., inputs) -> the golden model's int64 (..., outputs)."""
         if not torch.isfinite(x).all():
             raise ValueError("QuantisedNetwork.integers: inputs must be finite, found NaN or infinity")

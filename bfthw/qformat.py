@@ -1,8 +1,13 @@
 """Two's complement fixed point and the one rounding rule of the project."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Numbers = Any  # an array of numpy; of one number, one number
 
 VANISHES = 2.0**-900  # numbers below have no format: the fraction bits of one end at 1000
 
@@ -31,26 +36,26 @@ class QFormat:
             raise ValueError(f"QFormat.frac must be -1000 to 1000, got {self.frac}")
 
     @property
-    def lo(self):
+    def lo(self) -> int:
         return -(1 << (self.width - 1)) if self.signed else 0
 
     @property
-    def hi(self):
+    def hi(self) -> int:
         return (1 << (self.operand - 1)) - 1
 
     @property
-    def operand(self):
+    def operand(self) -> int:
         """Bits of a signed number that holds each integer: one more where there is no sign."""
         return self.width + (not self.signed)
 
-    def to_list(self):
+    def to_list(self) -> list[int]:
         """[width, frac], and False where there is no sign: `QFormat(*list)` is this format again."""
         return [self.width, self.frac] + [False] * (not self.signed)
 
     PLAIN, plain = list, to_list  # as bfthw.fields takes it
 
     @classmethod
-    def of(cls, given):
+    def of(cls, given: Sequence[int]) -> Self:
         """The inverse of `to_list`."""
         if len(given) not in (2, 3):
             raise ValueError(f"a format is [width, frac], or [width, frac, false] without a sign, got {given!r}")
@@ -59,7 +64,7 @@ class QFormat:
     def __str__(self):
         return f"{self.width} bits{'' if self.signed else ' unsigned'}, 2^{-self.frac}"
 
-    def round(self, x):
+    def round(self, x: ArrayLike) -> Numbers:
         """Floats to integers, floor(x * 2**frac + 1/2), before saturation; returned as float64."""
         # x * 2**frac + 0.5 itself would be rounded: 0.49999999999999994 + 0.5 is 1 in float64
         with np.errstate(over="ignore", invalid="ignore"):
@@ -67,7 +72,7 @@ class QFormat:
             low = np.floor(scaled)
             return low + (scaled - low >= 0.5)
 
-    def quantise(self, x):
+    def quantise(self, x: ArrayLike) -> Numbers:
         """Floats of any shape to int64 of the same shape, rounded (halves up) and saturated; ValueError for NaN."""
         q = self.round(x)
         if np.isnan(q).any():
@@ -75,14 +80,14 @@ class QFormat:
         # again as integers: above 54 bits `hi` is no float64 and the first clip goes one too far
         return self.saturate(np.clip(q, self.lo, self.hi).astype(np.int64))
 
-    def dequantise(self, q):
+    def dequantise(self, q: ArrayLike) -> Numbers:
         """Integers to the float64 they stand for (exact up to 53 bits)."""
         return np.ldexp(np.asarray(q, np.float64), -self.frac)
 
-    def saturate(self, q):
+    def saturate(self, q: Numbers) -> Numbers:
         return np.clip(q, self.lo, self.hi)
 
-    def check(self, q, name):
+    def check(self, q: ArrayLike, name: str) -> NDArray[np.int64]:
         """Return `q` as int64; TypeError unless integers, ValueError unless each one fits."""
         q = np.asarray(q)
         if q.dtype.kind not in "iu":
@@ -94,7 +99,7 @@ class QFormat:
         return q.astype(np.int64)
 
     @classmethod
-    def covering(cls, width, lo, hi, signed=True):
+    def covering(cls, width: int, lo: float, hi: float, signed: bool = True) -> Self:
         """The finest format of `width` bits that holds the floats lo and hi without saturation; unsigned, what is not
         below zero of them.
 
@@ -110,7 +115,7 @@ class QFormat:
         return q
 
 
-def product_bits(*formats):
+def product_bits(*formats: QFormat) -> int:
     """Bits of a signed number that holds each product of numbers of these formats, one of each.
 
     (2^a - 1) 2^(b-1) of an unsigned and a signed one is below 2^(a+b-1); where no format has a sign, there is one more.
@@ -118,7 +123,7 @@ def product_bits(*formats):
     return sum(fmt.width for fmt in formats) + (not any(fmt.signed for fmt in formats))
 
 
-def rescale(acc, shift):
+def rescale(acc: Numbers, shift: int) -> Numbers:
     """Drop `shift` fraction bits of an int64 array, halves up; a negative shift adds bits.
 
     (acc + 2**(shift-1)) >> shift, so that -2.5 becomes -2.

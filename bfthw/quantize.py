@@ -2,8 +2,8 @@
 
 import warnings
 
-from .calibrate import Calibration
-from .check import QuantisationWarning, check
+from .calibrate import Calibration, Data
+from .check import Check, QuantisationWarning, check
 from .choose import choose_formats, weight_format  # noqa: F401 (asked for here)
 from .formats import (  # noqa: F401 (asked for here)
     FactorFormats,
@@ -17,12 +17,16 @@ from .formats import (  # noqa: F401 (asked for here)
     quantise_factor,
     row_exponents,
 )
-from .network import equalise
+from .golden import IntNetwork
+from .network import Network, equalise
 from .noise import output_sqnr, report  # noqa: F401 (asked for here)
 from .settings import Settings
 
 
-def compile(network, *, settings=None, calibration=None, formats=None, allow_constant=False):
+def compile(
+    network: Network, *, settings: Settings | None = None, calibration: Data | None = None,
+    formats: Formats | None = None, allow_constant: bool = False,
+) -> IntNetwork:
     """A float network to an IntNetwork; see `prepare` for the choice of formats.
 
     Emits a `bfthw.check.QuantisationWarning` for each warning and note of `bfthw.check.check`. Raises ValueError where
@@ -36,7 +40,10 @@ def compile(network, *, settings=None, calibration=None, formats=None, allow_con
     return integers
 
 
-def checked(network, *, settings=None, calibration=None, formats=None):
+def checked(
+    network: Network, *, settings: Settings | None = None, calibration: Data | None = None,
+    formats: Formats | None = None,
+) -> tuple[Network, Formats, IntNetwork, Check]:
     """(network, Formats, IntNetwork, Check): what `prepare` returned, quantised, and what is to be said of it."""
     prepared, chosen = prepare(network, settings=settings, calibration=calibration, formats=formats)
     integers = quantise(prepared, chosen)
@@ -49,7 +56,10 @@ def checked(network, *, settings=None, calibration=None, formats=None):
     return prepared, chosen, integers, check(prepared, integers, **how)
 
 
-def prepare(network, *, settings=None, calibration=None, formats=None):
+def prepare(
+    network: Network, *, settings: Settings | None = None, calibration: Data | None = None,
+    formats: Formats | None = None,
+) -> tuple[Network, Formats]:
     """What `compile` quantises: (network, formats), the network equalised where that is wanted.
 
     In order of preference: the given formats; those that the network was trained for, unless settings or calibration

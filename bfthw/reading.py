@@ -7,11 +7,16 @@ import json
 import os
 import re
 import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import wraps
 from itertools import accumulate, islice
 from reprlib import repr as _short
+from typing import TypeVar
+
+StrPath = str | os.PathLike[str]
+Read = TypeVar("Read", bound=Callable)
 
 LIMIT = 4 << 30  # bytes of memory that a command takes to read files, in all
 ROOM = 256 << 20  # bytes of memory beyond four times the file
@@ -31,7 +36,10 @@ class CheckpointError(ValueError):
 
 
 @contextmanager
-def owned(owner, kinds=ValueError, error=CheckpointError):
+def owned(
+    owner: object, kinds: type[Exception] | tuple[type[Exception], ...] = ValueError,
+    error: type[Exception] = CheckpointError,
+) -> Iterator[None]:
     """Errors of these kinds come out of the context as `error`, "owner: what they say"; a CheckpointError as it is."""
     try:
         yield
@@ -41,7 +49,7 @@ def owned(owner, kinds=ValueError, error=CheckpointError):
         raise error(f"{owner}: {found}") from None
 
 
-def room(size, limit=LIMIT):
+def room(size: int, limit: int = LIMIT) -> int:
     """Bytes that what is read from a file of `size` bytes may take: 4 × the file + 256 MiB, and `limit` in all."""
     return max(0, min(4 * size + ROOM, limit) - OWN)
 
@@ -200,7 +208,7 @@ def sha256(path, most):
     return hashlib.sha256(read_bytes(path, most)).hexdigest()
 
 
-def reader(read):
+def reader(read: Read) -> Read:
     """A function of a path and more: whatever escapes from it comes out as a CheckpointError that names the file."""
 
     @wraps(read)

@@ -1,12 +1,14 @@
 """Mixed precision: the bits of each factor's weights, spent where they help most."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .calibrate import Calibration
-from .network import Layer, equalise
+from .network import Layer, Network, equalise
 from .noise import output_sqnr
 from .quantize import choose_formats, quantise
 from .settings import LayerSettings, Settings
@@ -22,7 +24,7 @@ class Found:
     width, None where there is none. settings: what gives this network, for `prepare` and as TOML.
     """
 
-    bits: tuple
+    bits: tuple[int, ...]
     rom_bits: int
     multipliers: float
     sqnr: float
@@ -34,8 +36,10 @@ class Found:
 
 
 def search(
-    network, calibration, *, rom_bits=None, multipliers=None, min_sqnr=None, settings=None, pairs=None, progress=None
-):
+    network: Network, calibration: ArrayLike, *, rom_bits: int | None = None, multipliers: float | None = None,
+    min_sqnr: float | None = None, settings: Settings | None = None, pairs: Callable[[int], int] | None = None,
+    progress: Callable[[float], object] | None = None,
+) -> Found:
     """The bits of weights, 2 to 16 a factor, with the highest SQNR within a budget, or the fewest that reach an SQNR.
 
     network: float. calibration: floats (N, inputs). rom_bits: of all factors' weights together, at most; multipliers:
@@ -94,7 +98,7 @@ def search(
     )
 
 
-def shares(bits, narrow):
+def shares(bits: Iterable[int], narrow: Iterable[int]) -> float:
     """Multipliers for one product a cycle in every factor: 1, or 1/2 where weights are so narrow that two share one."""
     return sum(0.5 if own <= width else 1.0 for own, width in zip(bits, narrow))
 

@@ -2,11 +2,12 @@
 
 import json
 import tomllib
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from .reading import CheckpointError, first_fault, read_text, reader, short
+from .reading import CheckpointError, StrPath, first_fault, read_text, reader, short
 from .storage import Strict
 
 Bits = Annotated[int, Field(ge=2, le=24)]
@@ -66,23 +67,23 @@ class Settings(LayerSettings):
         return [(key, getattr(self, key)) for key in sorted(self.model_fields_set)]  # those that were set
 
     @property
-    def given(self):
+    def given(self) -> frozenset[str]:
         """Keys that were set, for the network or for a layer."""
         own = (layer.model_fields_set for layer in self.layers.values())
         return frozenset(self.model_fields_set - {"layers"}).union(*own)
 
     @property
-    def chooses_formats(self):
+    def chooses_formats(self) -> bool:
         """Whether anything but the hardware was set."""
         return bool(self.given - HARDWARE)
 
-    def layer(self, name):
+    def layer(self, name: str) -> LayerSettings:
         """The settings of a layer, every number filled in (those of the hardware may stay None: chosen later)."""
         own = self.layers.get(name, LayerSettings())
         given = own.model_dump(exclude_none=True)
         return LayerSettings(**{key: given.get(key, getattr(self, key)) for key in LayerSettings.model_fields})
 
-    def of_factors(self, name, key, count):
+    def of_factors(self, name: str, key: str, count: int) -> list:
         """A setting of each of the `count` factors of a layer, a list; ValueError where a list has another length."""
         value = getattr(self.layer(name), key)
         if isinstance(value, list) and len(value) != count:
@@ -91,7 +92,7 @@ class Settings(LayerSettings):
             )
         return value if isinstance(value, list) else [value] * count
 
-    def to_toml(self):
+    def to_toml(self) -> str:
         """Text that `make_settings` reads as these settings."""
         table = self.model_dump(exclude_unset=True, exclude_none=True)
         layers = table.pop("layers", {})
@@ -101,7 +102,7 @@ class Settings(LayerSettings):
             lines += ["", f"[layers.{json.dumps(name)}]", *(f"{key} = {json.dumps(v)}" for key, v in own.items())]
         return "\n".join(lines) + "\n"
 
-    def check_layers(self, names):
+    def check_layers(self, names: Collection[str]) -> None:
         """ValueError where a table names a layer that the network does not have."""
         for name in self.layers:
             if name not in names:
@@ -109,7 +110,7 @@ class Settings(LayerSettings):
                 raise ValueError(f"settings: the network has no layer {name!r}; its layers are {known}")
 
 
-def make_settings(path=None, **given):
+def make_settings(path: StrPath | None = None, **given: object) -> Settings:
     """Settings from a TOML file with the given values (None: not given) on top; ValueError names file, key and rule."""
     table, where = {}, "settings"
     if path is not None:

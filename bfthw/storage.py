@@ -14,7 +14,7 @@ from safetensors.numpy import save as safetensors_bytes
 
 from . import files, shards, state_dicts
 from .archive import ARRAYS, ERRORS, open_archive, unpacked
-from .reading import LIMIT, TEXT, CheckpointError, check_shape, first_fault, no_repetition, open_file, owned
+from .reading import LIMIT, TEXT, CheckpointError, StrPath, check_shape, first_fault, no_repetition, open_file, owned
 from .reading import parse_json, read_bytes, reader, room, short, take
 from .torch_files import TorchFile, widened
 
@@ -282,7 +282,7 @@ def write(path, arrays, description, suffixes):
     files.write(path, data)
 
 
-def write_array(path, array):
+def write_array(path: StrPath, array: np.ndarray) -> None:
     """Write an array as .npy, whole or not at all; CheckpointError for another suffix."""
     path = Path(path)
     check_suffix(path, (".npy",))
@@ -304,7 +304,7 @@ def _npz_bytes(arrays):
 
 
 @reader
-def read_vectors(path):
+def read_vectors(path: StrPath) -> np.ndarray:
     """The array of a .npy file, numbers only; CheckpointError for everything else."""
     path = Path(path)
     if path.suffix.lower() != ".npy":

@@ -238,7 +238,7 @@ def _cheapest(total, shrink, growing, least=1):
     return best
 
 
-def monarch(outputs, inputs, blocks=4):
+def padded_monarch(outputs, inputs, blocks=4):
     """`chain.monarch` for any sizes: padded to the next multiples of `blocks`, as the authors' MonarchLinear does."""
     chains._check_sizes("monarch", outputs=outputs, inputs=inputs, blocks=blocks)
     up = [-(-size // blocks) * blocks for size in (outputs, inputs)]

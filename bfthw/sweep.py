@@ -1,9 +1,12 @@
 """SQNR and accuracy against bits."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from .network import Network
 from .noise import output_sqnr
 from .quantize import prepare, quantise
 from .settings import LayerSettings, Settings
@@ -20,7 +23,10 @@ class Point:
     accuracy: float | None
 
 
-def sweep(network, vectors, key, widths, *, settings=None, labels=None, progress=None):
+def sweep(
+    network: Network, vectors: np.ndarray, key: str, widths: Sequence[int], *, settings: Settings | None = None,
+    labels: ArrayLike | None = None, progress: Callable[[float], object] | None = None,
+) -> list[Point]:
     """[Point]: a float network quantised at each width. key: weight_bits or activation_bits, of all factors.
 
     vectors: floats (N, inputs), which calibrate and measure. labels: integers (N,). All else is as the settings say.

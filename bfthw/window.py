@@ -9,10 +9,15 @@ with blocks of q channels and taps t = ky*kw + kx (order "ky") or kx*kh + ky ("k
 """
 
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+Array = Any  # of numpy, or a tensor of torch
 
 
 class Shape(NamedTuple):
@@ -23,28 +28,26 @@ class Shape(NamedTuple):
     channels: int
 
     @classmethod
-    def of(cls, given):
+    def of(cls, given: int | Iterable[int]) -> Self:
         """A Shape, three positive integers, or one: a vector's; ValueError for all else."""
         found = (1, 1, given) if type(given) is int else tuple(given)
         if len(found) != 3 or any(type(size) is not int or size < 1 for size in found):
             raise ValueError(f"a shape is (height, width, channels), positive integers, got {given!r}")
         return cls(*found)
 
-    PLAIN = list  # as bfthw.fields takes it
-
-    def plain(self):
+    def plain(self) -> list[int]:
         return list(self)
 
     @property
-    def positions(self):
+    def positions(self) -> int:
         return self.height * self.width
 
     @property
-    def size(self):
+    def size(self) -> int:
         return self.positions * self.channels
 
     @property
-    def dims(self):
+    def dims(self) -> tuple[int, ...]:
         """Of the array of one map: all three, or the channels alone where there is one position."""
         return tuple(self) if self.positions > 1 else (self.channels,)
 
@@ -52,28 +55,31 @@ class Shape(NamedTuple):
         return "x".join(map(str, self)) if self.positions > 1 else f"{self.channels} values"
 
 
-def turned(given, dims):
+Shape.PLAIN = list  # as bfthw.fields takes it; in the class, type checkers would take it for a field
+
+
+def turned(given: Sequence[int], dims: Sequence[int]) -> str:
     """A hint, or nothing, where an array of maps (N, H, W, C) has come with the channels first."""
     first = len(dims) == 3 and tuple(given[1:]) == (dims[2], *dims[:2])
     return "; channels come last: numpy.moveaxis(x, 1, -1)" if first else ""
 
 
-def library(x):
+def library(x: Array) -> ModuleType:
     """The library of an array: numpy, or torch for a tensor. What both call by one name is written once."""
     return sys.modules["torch"] if type(x).__module__.startswith("torch") else np
 
 
-def to_map(x):
+def to_map(x: Array) -> Array:
     """(N, C) or (N, H, W, C) -> (N, H, W, C)."""
     return x[:, None, None] if x.ndim == 2 else x
 
 
-def to_value(x):
+def to_value(x: Array) -> Array:
     """(N, H, W, C) -> (N, C) where there is one position."""
     return x[:, 0, 0] if x.shape[1:3] == (1, 1) else x
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Window:
     """size: (height, width), one number for both; stride: likewise. padding: one number, (y, x), or (top, left, bottom,
     right). block: channels q that stay together, None for all. order: of the taps, "ky" (as torch's weights) or "kx".
@@ -86,6 +92,14 @@ class Window:
     block: int | None = None
     order: str = "ky"
     outside: tuple | int = 0
+
+    def __init__(
+        self, size: int | Iterable[int], stride: int | Iterable[int] = (1, 1),
+        padding: int | Iterable[int] = (0, 0, 0, 0), block: int | None = None, order: str = "ky",
+        outside: ArrayLike = 0,
+    ) -> None:
+        vars(self).update(size=size, stride=stride, padding=padding, block=block, order=order, outside=outside)
+        self.__post_init__()
 
     def __post_init__(self):
         for key, least, count in (("size", 1, 2), ("stride", 1, 2), ("padding", 0, 4)):
@@ -107,11 +121,11 @@ class Window:
         object.__setattr__(self, "outside", tuple(outside.tolist()) if outside.any() else 0)
 
     @classmethod
-    def whole(cls, shape, **rest):
+    def whole(cls, shape: Sequence[int], **rest: Any) -> Self:
         """The window that is the whole map."""
         return cls(size=(shape[0], shape[1]), **rest)
 
-    def turned(self):
+    def turned(self) -> Self:
         """The window over a map whose rows are columns, that makes the same vectors."""
         (top, left, bottom, right), order = self.padding, {"ky": "kx", "kx": "ky"}[self.order]
         padding = left, top, right, bottom
@@ -131,11 +145,11 @@ class Window:
         return text + ", kx first" * (self.order == "kx") + ", outside given" * bool(self.outside)
 
     @property
-    def taps(self):
+    def taps(self) -> int:
         """K, the positions of a window."""
         return self.size[0] * self.size[1]
 
-    def shape(self, shape):
+    def shape(self, shape: Shape) -> Shape:
         """The Shape of the window vectors over a map; ValueError, with the axis and what would fit."""
         (kh, kw), (sh, sw), (top, left, bottom, right) = self.size, self.stride, self.padding
         sizes = []
@@ -160,7 +174,7 @@ class Window:
             )
         return Shape(*sizes, self.taps * shape.channels)
 
-    def gather(self, x, outside=None):
+    def gather(self, x: Array, outside: float | None = None) -> Array:
         """Maps (N, H, W, C), of numpy or torch -> window vectors (N, H', W', K*C), in the same dtype.
 
         outside: one number for all channels, in the place of the window's own.
@@ -195,7 +209,7 @@ class Window:
         width += left + right
         return lib.concatenate([*filled(top, width), x, *filled(bottom, width)], 1)
 
-    def spread(self, values):
+    def spread(self, values: np.ndarray) -> np.ndarray:
         """A number for each channel (..., C) -> for each element of a window vector (..., K*C)."""
         q = self.block or values.shape[-1]
         parts = values.reshape(*values.shape[:-1], -1, 1, q)

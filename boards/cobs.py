@@ -15,8 +15,14 @@ Byte = data.StructLayout({"data": unsigned(8), "last": unsigned(1)})
 class CobsDecoder(wiring.Component):
     """Bytes from the line to bytes of a frame; never waits.
 
-    `o_valid`, `o_data`: a decoded byte. `end`: the frame's zero came; `cut` with it: in the middle of a block. `empty`
-    with it: nothing was in the frame.
+    Members
+    -------
+    i_valid : In(1), i_data : In(8)
+        a byte of the line.
+    o_valid : Out(1), o_data : Out(8)
+        a decoded byte.
+    end : Out(1), cut : Out(1), empty : Out(1)
+        the frame's zero came; with it, whether in the middle of a block, and whether nothing was in the frame.
     """
 
     def __init__(self):
@@ -49,7 +55,15 @@ class CobsDecoder(wiring.Component):
 
 
 class CobsEncoder(wiring.Component):
-    """Bytes of a frame, the last one marked, to bytes for the line; a block is gathered, then sent."""
+    """Bytes of a frame to bytes for the line; a block is gathered, then sent.
+
+    Members
+    -------
+    i : In(stream.Signature(Byte))
+        the frame's bytes, the last one marked.
+    o : Out(stream.Signature(8))
+        the line's bytes, with the zero at the end.
+    """
 
     def __init__(self):
         super().__init__({"i": In(stream.Signature(Byte)), "o": Out(stream.Signature(8))})

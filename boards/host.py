@@ -2,14 +2,17 @@
 
 import errno
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import serial
+from numpy.typing import ArrayLike
 from serial.tools import list_ports
 
-from bfthw.reading import owned
-from rtl_gen import load_design, read_manifest
+from bfthw.reading import StrPath, owned
+from rtl_gen import Design, load_design, read_manifest
 from sim.scenarios import to_integers
 
 from . import frames
@@ -36,7 +39,10 @@ class Board:
     or the line does wrong; a board that runs another configuration is refused.
     """
 
-    def __init__(self, port, manifest, *, baud=None, timeout=0.1, patience=30.0):
+    def __init__(
+        self, port: object, manifest: StrPath | Design, *, baud: int | None = None, timeout: float = 0.1,
+        patience: float = 30.0,
+    ) -> None:
         if not timeout > 0 or not patience > 0 or (baud is not None and baud <= 0):
             raise ValueError(f"Board needs timeout, patience and baud > 0, got {timeout}, {patience} and {baud}")
         self.path = Path(getattr(manifest, "path", manifest))
@@ -109,23 +115,25 @@ class Board:
             if (said := getattr(info, name)) != value:
                 raise BoardError(f"{self.port}: {name} is {said} on the board, {value} in {self.path}")
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Close the port, if it was opened here."""
         if self._own:
             self._line.close()
 
     @property
-    def repeated(self):
+    def repeated(self) -> int:
         """Requests sent again since the board was opened."""
         return self._link.repeated
 
-    def run(self, x, *, label=False, progress=None):
+    def run(
+        self, x: ArrayLike, *, label: bool = False, progress: Callable[[float], object] | None = None
+    ) -> np.ndarray:
         """Vectors (N, inputs) through the board: integers give integers (N, outputs), floats give floats.
 
         Floats are quantised as the golden model does it (halves up, with saturation). label: the index (N,) of the
@@ -138,15 +146,15 @@ class Board:
             return y.argmax(axis=1)
         return m.output.format.qformat().dequantise(y) if np.asarray(x).dtype.kind == "f" else y
 
-    def classify(self, x):
+    def classify(self, x: ArrayLike) -> np.ndarray:
         """The index (N,) of the largest output of each vector, ties to the lowest."""
         return self.run(x, label=True)
 
-    def counters(self):
+    def counters(self) -> Counters:
         """The board's Counters."""
         return Counters.parse(self._ask(frames.COUNTERS, Counters.BYTES))
 
-    def reset(self):
+    def reset(self) -> None:
         """Empty the core and put the counters to zero."""
         self._ask(frames.RESET, 0)
 

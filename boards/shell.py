@@ -6,7 +6,7 @@ from amaranth.lib.crc.catalog import CRC32_ETHERNET
 from amaranth.lib.wiring import In, Out
 
 from rtl_gen import AxiStream
-from rtl_gen.stream import counter
+from rtl_gen.signals import counter
 
 from . import frames
 from .cobs import CobsDecoder, CobsEncoder
@@ -30,10 +30,24 @@ def buffer_bytes(manifest):
 class Receiver(wiring.Component):
     """Bytes of the line to requests.
 
-    `done` for a cycle when a request has arrived (`reason` 0) or was damaged (`reason` as in docs/link.md), `short`
-    with it for the short one; type, version, length and number keep until the next byte. While `busy`, what comes is
-    dropped, up to the end of the frame that it belongs to. The payload is read through `address` and `data`, a cycle
-    later.
+    Parameters
+    ----------
+    buffer : int
+        bytes of the largest payload.
+
+    Members
+    -------
+    i_valid : In(1), i_data : In(8), i_error : In(1)
+        of a UartRx.
+    busy : In(1)
+        what comes is dropped, up to the end of the frame that it belongs to.
+    done : Out(1), reason : Out(8), short : Out(1)
+        for a cycle: a request has arrived, `reason` 0, or was damaged, `reason` as in docs/link.md; with it, whether it
+        is the short one.
+    type : Out(8), version : Out(8), length : Out(16), number : Out(32)
+        of the request, until the next byte.
+    address : In(range(buffer)), data : Out(8)
+        the payload's byte there, a cycle later.
     """
 
     def __init__(self, buffer):
@@ -105,9 +119,19 @@ class Receiver(wiring.Component):
 
 
 class Shell(wiring.Component):
-    """A core behind a serial line: `rx` and `tx`, idle high, in docs/link.md's words.
+    """A core behind a serial line, in docs/link.md's words.
 
-    design: rtl_gen.Design. ValueError where the baud rate cannot be made from the clock, or a vector is too long.
+    Raises ValueError where the baud rate cannot be made from the clock, or a vector is too long.
+
+    Parameters
+    ----------
+    design : Design
+    clock_hz, baud : int
+
+    Members
+    -------
+    rx : In(1), tx : Out(1)
+        the line, high when idle.
     """
 
     def __init__(self, design, *, clock_hz, baud):

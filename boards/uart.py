@@ -23,8 +23,21 @@ def cycles_a_bit(clock_hz, baud):
 
 
 class UartRx(wiring.Component):
-    """`valid` for a cycle with each byte, or `error` where its stop bit was low; nothing until the line is high
-    again.
+    """The line to bytes.
+
+    Parameters
+    ----------
+    cycles : int
+        of a bit.
+
+    Members
+    -------
+    rx : In(1)
+        the line, high when idle, of any clock.
+    data : Out(8), valid : Out(1)
+        a byte, for a cycle.
+    error : Out(1)
+        for a cycle in its place: the stop bit was low. Then there is nothing until the line is high again.
     """
 
     def __init__(self, cycles):
@@ -62,7 +75,20 @@ class UartRx(wiring.Component):
 
 
 class UartTx(wiring.Component):
-    """Bytes of a stream to the line."""
+    """Bytes to the line.
+
+    Parameters
+    ----------
+    cycles : int
+        of a bit.
+
+    Members
+    -------
+    i : In(stream.Signature(8))
+        the bytes.
+    tx : Out(1)
+        the line, high when idle.
+    """
 
     def __init__(self, cycles):
         self.cycles = cycles

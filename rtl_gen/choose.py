@@ -1,13 +1,15 @@
 """Which engines meet a wish: for each node the menus of all engines, merged along the network into a Pareto front."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from math import inf
 from operator import add, itemgetter, le
+from typing import Any
 
-from bfthw import Settings
+from bfthw import IntNetwork, Settings
 
 from .choices import by_factor, by_layer, options_of
 from .cost import Tally
@@ -36,12 +38,12 @@ class Choice:
         return f"<Choice {self}>"
 
     @property
-    def interval(self):
+    def interval(self) -> float:
         """Cycles a vector; those side by side share a frame's."""
         return self.plan.interval / self.plan.vectors
 
     @cached_property
-    def what(self):
+    def what(self) -> str:
         """The engines in words."""
         found = {}
         for engine in self.plan.engines:
@@ -55,11 +57,11 @@ class Choice:
         return " and ".join(parts) + (f", {many} vectors side by side" if many > 1 else "")
 
     @cached_property
-    def needs(self):
+    def needs(self) -> dict[str, int]:
         """Resource → number, estimated; in plain HDL as if it were for ECP5."""
         return estimate(self.plan, _priced(self.plan.target))
 
-    def short(self, room):
+    def short(self, room: Mapping[str, int] | None) -> str:
         """What is missing of resource → number, as text; empty where it fits."""
         room = self.needs if room is None else room
         return ", ".join(f"{n} {r} of {room.get(r, 0)}" for r, n in self.needs.items() if n > room.get(r, 0))
@@ -71,12 +73,12 @@ class Choice:
 class Impossible(ValueError):
     """No plan meets the wishes. nearest: the Choice that comes nearest, None where nothing can be built at all."""
 
-    def __init__(self, message, nearest=None):
+    def __init__(self, message: str, nearest: Choice | None = None) -> None:
         super().__init__(message)
         self.nearest = nearest
 
 
-def choose_for(network, settings=None, **wishes):
+def choose_for(network: IntNetwork, settings: Settings | None = None, **wishes: Any) -> Choice:
     """`choose` with what Settings say; ValueError where these choose engines, lanes or SIMD themselves."""
     settings = settings or Settings()
     if both := sorted(settings.given & OPTIONS - {"products"}):
@@ -89,7 +91,10 @@ def choose_for(network, settings=None, **wishes):
     return choose(network, **given, **wishes)
 
 
-def choose(network, *, interval=None, multipliers=None, room=None, vectors=None, **kept):
+def choose(
+    network: IntNetwork, *, interval: float | None = None, multipliers: int | None = None,
+    room: Mapping[str, int] | None = None, vectors: int | None = None, **kept: Any,
+) -> Choice:
     """The Choice that meets every wish: the cheapest at an interval, else the fastest.
 
     interval: cycles a vector, at most (with E vectors side by side a frame may take E times as many). multipliers: at

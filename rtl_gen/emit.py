@@ -9,7 +9,7 @@ from amaranth.back import rtlil
 import bfthw
 from bfthw import IntNetwork, Settings, load_integers, save_integers
 from bfthw.files import replacing, settled
-from bfthw.reading import owned
+from bfthw.reading import StrPath, owned
 
 from . import handover, memories, yosys
 from . import manifest as mf
@@ -23,7 +23,7 @@ from .top import AxiStream, estimate, lane_bytes
 OPTIONS = frozenset({"engine"}.union(*(cls.options for cls in ENGINES.values())))  # of a layer, in Settings
 
 
-def make_plan(network, settings=None):
+def make_plan(network: IntNetwork, settings: Settings | None = None) -> Plan:
     """The Plan of Settings. Raises ValueError for what does not fit, also for settings that would do nothing."""
     settings = settings or Settings()
     settings.check_layers([layer.name for layer in network.layers])
@@ -36,14 +36,14 @@ def make_plan(network, settings=None):
     return plan
 
 
-def hardware(network, settings):
+def hardware(network: IntNetwork, settings: Settings) -> dict:
     """What Settings say of the hardware, as arguments of a Plan."""
     layers = {layer.name: settings.layer(layer.name) for layer in network.layers}
     choices = {name: own.model_dump(include=OPTIONS, exclude_none=True) for name, own in layers.items()}
     return {"choices": choices} | {key: getattr(settings, key) for key in ("vectors", "target", "roms", "count_beats")}
 
 
-def check_products(plan, owner=""):
+def check_products(plan: Plan, owner: str = "") -> None:
     """ValueError where products are to be of tables in plain HDL."""
     if plan.target == "plain" and any(engine.lut for engine in plan.drafts):
         raise ValueError(
@@ -51,12 +51,12 @@ def check_products(plan, owner=""):
         )
 
 
-def to_verilog(plan, name):
+def to_verilog(plan: Plan, name: str) -> str:
     """Verilog text of the AXI4-Stream top, by `yosys.verilog`; one flat module where there are primitives in it."""
     return to_files(plan, name)[f"{name}.v"]
 
 
-def to_files(plan, name):
+def to_files(plan: Plan, name: str) -> dict[str, str]:
     """File name → text of the Verilog and of what it reads, `readmemh`'s files alone."""
     check_name(name)
     text, files = yosys.verilog(AxiStream(plan), name, flat=plan.target != "plain"), {}
@@ -65,7 +65,7 @@ def to_files(plan, name):
     return {f"{name}.v": header(plan, name) + text, **files}
 
 
-def to_rtlil(plan, name):
+def to_rtlil(plan: Plan, name: str) -> str:
     check_name(name)
     return rtlil.convert(AxiStream(plan), name=name, emit_src=False)
 
@@ -84,7 +84,9 @@ class Design:
         return f"<Design {m.name}: {len(m.stages)} stages, {figures}; {self.path}>"
 
 
-def write(network, directory, *, name, settings=None, with_rtlil=False):
+def write(
+    network: IntNetwork, directory: StrPath, *, name: str, settings: Settings | None = None, with_rtlil: bool = False
+) -> Design:
     """Write NAME.v, NAME.json and NAME.npz (and NAME.il) for an IntNetwork; returns the Design.
 
     They, and what `handover` writes beside them, replace what was there together, or not at all (bfthw.files).
@@ -96,7 +98,9 @@ def write(network, directory, *, name, settings=None, with_rtlil=False):
     return write_plan(make_plan(network, settings), directory, name=name, with_rtlil=with_rtlil)
 
 
-def write_plan(plan, directory, *, name, with_rtlil=False, clock_mhz=handover.MHZ):
+def write_plan(
+    plan: Plan, directory: StrPath, *, name: str, with_rtlil: bool = False, clock_mhz: float = handover.MHZ
+) -> Design:
     """`write` for a Plan that is there already. clock_mhz: of the constraints beside the core."""
     check_name(name)
     handover.check_clock(clock_mhz)
@@ -120,7 +124,7 @@ def write_plan(plan, directory, *, name, with_rtlil=False, clock_mhz=handover.MH
 
 
 @settled
-def load_design(path, *, verilog=True):
+def load_design(path: StrPath, *, verilog: bool = True) -> Design:
     """The Design of a manifest: integers and parallelism as they were written.
 
     Everything else in the manifest, the tools and the estimate apart, must be what these give: ValueError names the

@@ -4,6 +4,7 @@ docs/manifest.md.
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -11,7 +12,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_serializer
 
 from bfthw import QFormat
 from bfthw.files import settled
-from bfthw.reading import check_shape, first_fault, owned, read_text, reader, sha256, short
+from bfthw.reading import StrPath, check_shape, first_fault, owned, read_text, reader, sha256, short
 from bfthw.storage import Strict
 
 from .choices import by_layer
@@ -251,7 +252,7 @@ def lifted(text):
 
 @reader
 @settled
-def read_manifest(path, *, check=FILES):
+def read_manifest(path: StrPath, *, check: Collection[str] = FILES) -> Manifest:
     """A manifest from a file; ValueError names file, key and rule, also where a file beside it is missing or changed.
 
     check: the kinds of files that must be there, with their hashes.

@@ -24,7 +24,7 @@ KEYWORDS = frozenset(
 )
 
 
-def check_name(name):
+def check_name(name: str) -> str:
     """ValueError unless `name` can name a Verilog module and its files."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name):
         raise ValueError(f"name must be a letter, then up to 63 letters, digits or _, got {name!r}")

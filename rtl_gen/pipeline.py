@@ -4,13 +4,24 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .stream import ENTRY, QUEUE, Fork, FromStream, Gearbox, Link, LinkFifo, Queue, beat, count
+from .plan import Plan
+from .signals import beat, count
+from .stream import ENTRY, QUEUE, Fork, FromStream, Gearbox, Link, LinkFifo, Queue
 
 
 class Pipeline(wiring.Component):
-    """The engines: a stream of beats `i` and a link `o`, in natural order, in the network's formats.
+    """The engines in a row, each vector in natural order, in the network's formats.
 
-    `saturated`: values that some stage clipped, some cycles ago.
+    Parameters
+    ----------
+    plan : Plan
+
+    Members
+    -------
+    i : In(stream.Signature(beat)), o : Out(Link(beat))
+        `lanes_in * vectors` elements of the input's format a beat; `lanes_out * vectors` of the output's.
+    saturated : Out
+        values that some stage clipped, some cycles ago.
     """
 
     def __init__(self, plan):
@@ -77,15 +88,25 @@ class Pipeline(wiring.Component):
 
 
 class Network(wiring.Component):
-    """The pipeline between two streams."""
+    """The pipeline between two streams.
 
-    def __init__(self, plan):
+    Parameters
+    ----------
+    plan : Plan
+
+    Members
+    -------
+    i : In(stream.Signature(beat)), o : Out(stream.Signature(beat)), saturated : Out
+        as of a Pipeline; `o` may stall.
+    """
+
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.pipeline = Pipeline(plan)
         ports = {name: port for name, port in self.pipeline.signature.members.items() if name != "o"}
         super().__init__(ports | {"o": Out(stream.Signature(self.pipeline.o.payload.shape()))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.pipeline = pipeline = self.pipeline
         m.submodules.exit = queue = LinkFifo(self.o.payload.shape(), self.plan.exit_depth)

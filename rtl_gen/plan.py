@@ -15,7 +15,8 @@ from bfthw.golden import short_stage
 from bfthw.reading import owned
 
 from .choices import by_factor, by_layer, options_of
-from .engines import engine_class
+from .engines import Engine, engine_class
+from .engines.engine import figure
 from .stream import ENTER, ENTRY, FIFO_LATENCY, QUEUE, Gearbox
 from .tech import check_target
 
@@ -123,7 +124,7 @@ class Plan:
         return owned(f"stage {short_stage(self.network.names[n])}", error=ValueError)
 
     @cached_property
-    def engines(self):
+    def engines(self) -> tuple[Engine, ...]:
         drafts = self.drafts
         found, lanes, flight, relu = [], None, ENTRY, False
         time = self._time(drafts)
@@ -140,26 +141,26 @@ class Plan:
         return max([1, *(engine.interval for engine in engines if not engine.burst)])
 
     @cached_property
-    def queues(self):
+    def queues(self) -> tuple[int | None, ...]:
         time = self._time(self.engines)
         pairs = zip(self.engines, self.engines[1:])
         return (None, *(queue_between(a.burst, a.output_flight, b, time) for a, b in pairs))
 
     @cached_property
-    def layers(self):
+    def layers(self) -> tuple[tuple[Engine, ...], ...]:
         ends = np.cumsum([len(layer.factors) for layer in self.network.layers])
         layers = [[] for _ in ends]
         for (_, stop), engine in zip(self.spans, self.engines):
             layers[np.searchsorted(ends, stop)].append(engine)
         return tuple(map(tuple, layers))
 
-    lanes_in = property(lambda self: self.engines[0].lanes_in)
-    lanes_out = property(lambda self: self.engines[-1].lanes_out)
-    beats_in = property(lambda self: self.engines[0].beats_in)
-    beats_out = property(lambda self: self.engines[-1].beats_out)
+    lanes_in = figure(int, lambda self: self.engines[0].lanes_in)
+    lanes_out = figure(int, lambda self: self.engines[-1].lanes_out)
+    beats_in = figure(int, lambda self: self.engines[0].beats_in)
+    beats_out = figure(int, lambda self: self.engines[-1].beats_out)
 
     @property
-    def interval(self):
+    def interval(self) -> int:
         """Cycles from a frame's first beat to the next one's, in steady state: those of the slowest engine.
 
         (A converter passes as many beats as the engine on its narrower side takes or gives.)
@@ -167,12 +168,12 @@ class Plan:
         return max(engine.interval for engine in self.engines)
 
     @cached_property
-    def latency(self):
+    def latency(self) -> int:
         """Cycles from the first accepted input beat to the first valid output beat of the core, empty and unstalled."""
         return ENTER + self.pipeline_latency
 
     @property
-    def pipeline_latency(self):
+    def pipeline_latency(self) -> int:
         """The same for the bare pipeline, between two streams."""
         return self._schedule[0]
 
@@ -211,17 +212,17 @@ class Plan:
         return max(steady, int(ahead.max())) + layer[0].flight + 4
 
     @property
-    def skip_depths(self):
+    def skip_depths(self) -> tuple[int | None, ...]:
         """Beats of each layer's residual FIFO, None for a layer without."""
         return self._schedule[1]
 
     @property
-    def exit_depth(self):
+    def exit_depth(self) -> int:
         """Beats that the FIFO behind the last engine holds."""
         return self.engines[-1].output_flight + QUEUE
 
     @property
-    def frames_in_flight(self):
+    def frames_in_flight(self) -> int:
         """Frames inside at once, at most: what all buffers, pipelines and FIFOs can hold."""
         most = max(engine.lanes_out for engine in self.engines)
         ends = 16 / self.beats_in + 2 * self.exit_depth / self.beats_out
@@ -229,11 +230,11 @@ class Plan:
         queues = sum(beats / s.beats_in for s, beats in zip(self.engines, self.queues) if beats)
         return ceil(2 + ends + between + 2 * queues + sum(s.holds for s in self.engines))
 
-    multipliers = property(lambda self: sum(engine.multipliers for engine in self.engines))
-    rom_bits = property(lambda self: sum(engine.rom_bits for engine in self.engines))
+    multipliers = figure(int, lambda self: sum(engine.multipliers for engine in self.engines))
+    rom_bits = figure(int, lambda self: sum(engine.rom_bits for engine in self.engines))
 
     @property
-    def buffer_bits(self):
+    def buffer_bits(self) -> int:
         """Bits of the engines' buffers and of the residuals' FIFOs."""
         skips = (
             (1 << (depth - 1).bit_length())

@@ -7,7 +7,9 @@ from amaranth.lib.wiring import In, Out
 from . import pipeline
 from .cost import Tally
 from .pipeline import Pipeline
-from .stream import LinkFifo, Pad, Queue, beat, counter, counter_cost, delay
+from .plan import Plan
+from .signals import beat, counter, counter_cost, delay
+from .stream import LinkFifo, Pad, Queue
 from .tech import technology
 
 ERRORS_BITS = 16
@@ -21,7 +23,19 @@ def lane_bytes(width):
 class Framer(wiring.Component):
     """Frames to vectors: what is missing becomes zeros, what is too much is dropped up to the next TLAST.
 
-    `wrong` says at `done`, once a vector, whether its frame had the wrong length.
+    Parameters
+    ----------
+    shape, beats
+        of a beat; of a vector.
+
+    Members
+    -------
+    i : In(stream.Signature(shape)), i_last : In(1)
+        beats, and whether one is its frame's last.
+    o : Out(stream.Signature(shape))
+        vectors, each of so many beats.
+    done : Out(1), wrong : Out(1)
+        once a vector; with it, whether its frame had the wrong length.
     """
 
     def __init__(self, shape, beats):
@@ -78,24 +92,40 @@ def ports(plan, *, clock=True):
 
 
 class AxiStream(wiring.Component):
-    """A network between `s_axis_*` and `m_axis_*` on `aclk`, with a synchronous active-low `aresetn`.
+    """A network between two streams of bytes. (AMBA AXI-Stream Protocol Specification, IHI 0051B, chapter 2.)
 
-    Lane 0, the lowest index, is in the low bytes; each lane has whole bytes, its upper input bits ignored and its
-    output extended, with its sign or, in a format without, with zeros. TLAST ends a vector. An output frame whose input
-    frame had the wrong length carries TUSER on its last beat. `frame_error` stays set after a wrong frame until reset,
-    `frame_errors` counts them and stays at its largest value. `saturated` says in each cycle how many values some stage
-    clipped; unused, it costs nothing. (AMBA AXI-Stream Protocol Specification, IHI 0051B, chapter 2.) Where the plan
-    counts beats, TLAST on the way in is ignored, a vector ends after its beats, and no frame can be wrong.
+    Parameters
+    ----------
+    plan : Plan
+    clock : bool
+        False: without `aclk` and `aresetn`, in the "sync" domain of the design around it.
 
-    clock=False: without `aclk` and `aresetn`, in the "sync" domain of the design around it.
+    Members
+    -------
+    aclk : In(1), aresetn : In(1), where they are asked for
+        the clock, and a synchronous reset, active low.
+    s_axis_tdata : In(8 * bytes_in * lanes_in * vectors), m_axis_tdata : Out(8 * bytes_out * lanes_out * vectors)
+        a beat; lane 0, the lowest index, in the low bytes. Each lane has whole bytes, its upper input bits ignored and
+        its output extended, with its sign or, in a format without, with zeros.
+    s_axis_tlast : In(1), m_axis_tlast : Out(1)
+        the beat ends its vector. Where the plan counts beats, it is ignored on the way in: a vector ends after its
+        beats, and no frame can be wrong.
+    m_axis_tuser : Out(1)
+        with a vector's last beat: its input frame had the wrong length.
+    s_axis_tvalid : In(1), s_axis_tready : Out(1), m_axis_tvalid : Out(1), m_axis_tready : In(1)
+        a beat moves where both are high; ready is low in reset.
+    frame_error : Out(1), frame_errors : Out(16)
+        there was a wrong frame since the reset; how many, which stays at its largest value.
+    saturated : Out
+        how many values some stage clipped in this cycle; unused, it costs nothing.
     """
 
-    def __init__(self, plan, *, clock=True):
+    def __init__(self, plan: Plan, *, clock: bool = True) -> None:
         self.plan, self.clock = plan, clock
         self.bytes_in, self.bytes_out = (lane_bytes(q.width) for q in (plan.network.input, plan.network.output))
         super().__init__(ports(plan, clock=clock))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         if self.clock:
             m.domains.sync = domain = ClockDomain("sync", local=True)
@@ -178,7 +208,7 @@ class AxiStream(wiring.Component):
         return read.data
 
 
-def estimate(plan, target=None):
+def estimate(plan: Plan, target: str | None = None) -> dict[str, int]:
     """Dict of LUT, FF (estimates), DSP and RAM (exact) of the core of a Plan; target: another than the plan's.
 
     What plain HDL takes is up to synthesis: for "plain" all four are estimates, of what Yosys makes for a Xilinx

@@ -5,14 +5,15 @@ import shutil
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bfthw import cache, system
 from bfthw.files import replacing, undisturbed
 from bfthw.golden import short_stage
-from bfthw.reading import read_bytes
-from rtl_gen import load_design, tech
+from bfthw.reading import StrPath, read_bytes
+from rtl_gen import Design, load_design, tech
 from rtl_gen.manifest import FILE
 from rtl_gen.memories import SUFFIX, read_words, without_reads
 from rtl_gen.vectors import interleave, random_vectors, separate, unpack
@@ -31,10 +32,10 @@ class Played:
     vectors: int
     seconds: float
     outputs: np.ndarray | None
-    problems: tuple = ()
+    problems: tuple[str, ...] = ()
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         return not self.problems
 
 
@@ -50,7 +51,7 @@ class Result(Played):
     cycles: int
     latency: int | None
     interval: float | None
-    checks: tuple = ()
+    checks: tuple[str, ...] = ()
     waves: Path | None = None
 
     def __repr__(self):
@@ -72,7 +73,7 @@ def check_plain(path, most=FILE, reads=()):
     return text
 
 
-def simulate(path, **options):
+def simulate(path: StrPath | Design, **options: Any) -> Result:
     """Play vectors to the core that a manifest describes and compare with the golden model.
 
     path: the manifest, or the Design that rtl_gen.write returned. options: those of `play`. Returns a Result; raises

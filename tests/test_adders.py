@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rtl_gen.engines.adders import Graph, chain_start, lowest, solve, width
-from rtl_gen.engines.sharing import digits, signed_powers, sums_of
+from rtl_gen.engines.sharing import signed_digits, signed_powers, sums_of
 
 SHAPES = [(1, 1), (1, 4), (4, 1), (2, 2), (3, 5), (5, 3), (4, 4), (8, 6), (16, 16)]
 
@@ -134,7 +134,7 @@ def test_chain_start_is_the_lowest_bit_that_is_added():
 
 def test_signed_digits():
     n = np.concatenate([np.arange(-3000, 3000), [1 << 60, -(1 << 60), (1 << 60) - 1, 0x555555555555555]])
-    for value, count in zip(n.tolist(), digits(n)):
+    for value, count in zip(n.tolist(), signed_digits(n)):
         powers = signed_powers(value)
         assert sum(sign << shift for shift, sign in powers) == value and len(powers) == count
         assert all(b - a > 1 for (a, _), (b, _) in zip(powers, powers[1:]))

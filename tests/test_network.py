@@ -97,11 +97,11 @@ def test_equalise_leaves_the_function_unchanged(parts, seed):
     x = np.random.default_rng(seed + 10).normal(size=(8, 16))
     even = equalise(network)
     np.testing.assert_allclose(even(x), network(x), rtol=1e-9, atol=1e-9 * np.abs(network(x)).max())
-    rows = np.abs(even.layers[0].folded[0].values).max(axis=2).ravel()
-    columns = np.abs(even.layers[0].folded[1].values).max(axis=1).ravel()
+    rows = np.abs(even.layers[0].scaled[0].values).max(axis=2).ravel()
+    columns = np.abs(even.layers[0].scaled[1].values).max(axis=1).ravel()
     spread = np.log2(rows / columns)
     before = np.log2(
-        np.abs(values[0]).max(axis=2).ravel() / np.abs(network.layers[0].folded[1].values).max(axis=1).ravel()
+        np.abs(values[0]).max(axis=2).ravel() / np.abs(network.layers[0].scaled[1].values).max(axis=1).ravel()
     )
     assert np.abs(spread).max() < 0.3 * np.abs(before).max()
 

@@ -14,7 +14,8 @@ from rtl_bench import extremes, play_network
 from bfthw import Settings
 from rtl_gen import ENGINES, Engine, Network, Pipelined, choose, estimate, load_design, make_plan, write
 from rtl_gen.engines.readers import READERS, banked
-from rtl_gen.stream import Link, beat
+from rtl_gen.signals import beat
+from rtl_gen.stream import Link
 from sim import simulate
 
 

@@ -108,12 +108,12 @@ def test_error_against_float_stays_in_its_bound(seed):
     wanted, stage = network.taps(x), 0
     for layer, own in zip(network.layers, formats.layers):
         size0, error0 = size, error
-        for m, (factor, f) in enumerate(zip(layer.folded, own.factors)):
+        for m, (factor, f) in enumerate(zip(layer.scaled, own.factors)):
             step = 2.0 ** -(f.weights.frac + 1)
             absolute, ones = np.abs(factor.values), np.ones_like(factor.values)
             # |w x - w' x'| <= |w| e_x + e_w (|x| + e_x)
             error = chain.apply(absolute, error) + step * chain.apply(ones, size + error)
-            if m == len(layer.folded) - 1:
+            if m == len(layer.scaled) - 1:
                 if layer.residual:
                     s = np.ones(factor.pattern.outputs) if layer.scale is None else np.abs(layer.scale)
                     e = 0 if own.skip is None else 2.0 ** -(own.skip.frac + 1)

@@ -51,7 +51,7 @@ def check_reach(network, integers):
     factors, count = iter(integers.factors), 0
     for layer in network.layers:
         x0 = None
-        for own in layer.folded:
+        for own in layer.scaled:
             factor = next(factors)
             x0, last = x0 or factor.input, np.ldexp(1.0, -factor.output.frac)
             parts = [(own.values, weights_of(factor), factor.values, factor.weights, factor.input)]

@@ -12,24 +12,8 @@ from rtl_bench import Bench, pack, play, unpack
 
 from rtl_gen.engines.datapath import LEAD, delay, ordered, to_bits
 from rtl_gen.plan import convert_times
-from rtl_gen.stream import (
-    ENTER,
-    ENTRY,
-    FIFO_LATENCY,
-    QUEUE,
-    SMALL,
-    Fork,
-    FromStream,
-    Gearbox,
-    Link,
-    LinkFifo,
-    Pad,
-    beat,
-    count,
-    counter,
-    credit,
-    digits,
-)
+from rtl_gen.signals import SMALL, beat, count, counter, credit, digits
+from rtl_gen.stream import ENTER, ENTRY, FIFO_LATENCY, QUEUE, Fork, FromStream, Gearbox, Link, LinkFifo, Pad
 from rtl_gen.tech import technology
 
 pairs = pytest.mark.parametrize("before, after", [(b, a) for b in range(1, 9) for a in range(1, 9)])

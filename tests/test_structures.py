@@ -214,7 +214,7 @@ def test_published_beginnings():
 
 @pytest.mark.parametrize("outputs, inputs, blocks", [(58, 116, 4), (116, 58, 4), (58, 58, 7), (3, 50, 7), (10, 16, 2)])
 def test_monarch_of_any_size(outputs, inputs, blocks):
-    shape = structures.monarch(outputs, inputs, blocks)
+    shape = structures.padded_monarch(outputs, inputs, blocks)
     assert (shape[0].inputs, shape[-1].outputs) == (inputs, outputs)
     assert (paths(shape)[0] > 0) == (-(-min(inputs, outputs) // blocks) >= blocks)  # as many rows a block as blocks
     up = [-(-n // blocks) * blocks for n in (outputs, inputs)]

@@ -97,7 +97,7 @@ def _single(network, x):
         if not isinstance(node, Layer):
             return node(*xs).astype(np.float32)
         y = node.vectors(xs[0])
-        for factor in node.folded:
+        for factor in node.scaled:
             y = apply(factor.values.astype(np.float32), y, factor.support)
         return node.finish(y, xs[-1]).astype(np.float32)
 

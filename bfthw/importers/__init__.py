@@ -5,17 +5,19 @@ A layout (`layout.Layout`) knows one way to store a layer. Adding one is a modul
 """
 
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from ..line import Line
 from ..network import Layer
-from ..reading import NOT_TAKEN, CheckpointError, owned, short, some
+from ..reading import NOT_TAKEN, CheckpointError, StrPath, owned, short, some
 from . import blast, debut, dense, monarch, released, special, torch_butterfly
 from .between import Between
 from .layout import Hints
 
+Arrays = Mapping[str, np.ndarray]
 MODULES = (released, torch_butterfly, special, debut, monarch, blast, dense)
 LAYOUTS = {one.name: one for module in MODULES for one in module.LAYOUTS}
 BESIDE = ("special", "dense")  # what may stand beside layers of every format
@@ -47,7 +49,11 @@ _KEY = re.compile(
 )
 
 
-def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, options=None, asked=None, own=None):
+def layers(
+    path: StrPath, arrays: Arrays, *, order: Callable, wanted: Sequence[str] | None = None, format: str | None = None,
+    shapes: StrPath | None = None, options: Mapping[str, object] | None = None, asked: dict | None = None,
+    own: Callable | None = None,
+) -> tuple[list[Layer], list[str]]:
     """(layers, notes) of the arrays of a file.
 
     order: names, wanted, notes -> names in the order of use. wanted: names of the layers to take, None for all; others
@@ -94,7 +100,7 @@ def layers(path, arrays, *, order, wanted=None, format=None, shapes=None, option
         raise CheckpointError(f"{path}: batch norm {error}") from None
 
 
-def names(path, arrays):
+def names(path: StrPath, arrays: Arrays) -> list[str]:
     """Names of all layers of a file, read or not, without batch norms."""
     groups = _groups(path, arrays)
     return [name for name, parts in groups.items() if not dense.is_norm(parts)]
@@ -135,7 +141,9 @@ def _products(names, kinds):
     return next((tuple(maps.values()) for maps in found.values() if len(maps) == 2), None)
 
 
-def with_relus(path, layers, every, options, asked):
+def with_relus(
+    path: StrPath, layers: list[Layer], every: list[str], options: Mapping[str, object], asked: dict
+) -> tuple[list[Layer], list[str]]:
     """(layers of bfthw's own kind, notes): with the ReLUs that `options` put behind them, as of foreign layers."""
     between = _between(path, [layer.name for layer in layers], {}, every, options, asked)
     unused = [key for key in options if key not in asked]
@@ -164,7 +172,7 @@ def _norm(line, name, parts, eps):
     return f"batch norm {name!r}, {where}, folded into the layer behind it, with eps = {eps:g}"
 
 
-def is_native(arrays, format=None):
+def is_native(arrays: Iterable[str], format: str | None = None) -> bool:
     """Whether the arrays are bfthw's own, or to be taken so."""
     if format is not None:
         return format == "native"
@@ -174,7 +182,7 @@ def is_native(arrays, format=None):
     return all(key.split(".")[-1] in ("bias", "scale") for key in arrays)
 
 
-def real(path, key, array):
+def real(path: StrPath, key: str, array: np.ndarray) -> np.ndarray:
     """The array, if it is of finite real numbers; CheckpointError else."""
     if array.dtype.kind not in "fiu":
         hint = "; a complex butterfly has no real one of the same size" if array.dtype.kind == "c" else ""

@@ -1,7 +1,8 @@
 """The networks of the papers, and small ones, as functions that return graphs with random weights; and their costs."""
 
+from ..network import Network
 from . import mobilenetv1, mobilenetv3, pointnet, shufflenetv2
-from .build import FUSIONS, Build, alone
+from .build import FUSIONS, Build, Rule, alone
 from .small import csc1d, dscnn, net_c, net_h, resnet8, separable28
 
 NETWORKS = {"mobilenetv1": mobilenetv1, "shufflenetv2": shufflenetv2, "mobilenetv3-small": mobilenetv3}
@@ -9,14 +10,17 @@ NETWORKS |= {"pointnet": pointnet}
 BLOCKS = ("bft", "released")  # fusions that are square blocks, of the papers' counts
 
 
-def fusions(name):
+def fusions(name: str) -> tuple[str, ...]:
     """The fusions by name that a network comes in."""
     if name == "pointnet":
         return "dense", "bft", "monarch", "debut", "debut-big"  # released ones have no bias, its last layers need one
     return "dense", *(name for name in FUSIONS if name != "csc")
 
 
-def model(name, *, width=1.0, resolution=None, classes=None, fusion="bft", base=4, residual="blocks", seed=0):
+def model(
+    name: str, *, width: float = 1.0, resolution: int | None = None, classes: int | None = None,
+    fusion: str | Rule = "bft", base: int = 4, residual: str | None = "blocks", seed: int = 0,
+) -> Network:
     """A network of the papers, a `Network` with random weights: over (resolution, resolution, 3), or (points, 1, 3).
 
     fusion: what the pointwise convolutions are: "dense", "bft" (square Butterfly Transforms of radix `base`, joined or

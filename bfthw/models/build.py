@@ -1,18 +1,21 @@
 """What the networks here are written in: layers by kernel, channels and fusion, with random weights of a seed."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from math import ceil
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import chain as chains
 from ..chain import Chain, Factor, support
-from ..graph import BEFORE, INPUT
+from ..graph import BEFORE, INPUT, Node
 from ..network import Layer, Network
 from ..nodes import Pick, Sum
 from ..structures import csc, index, padded, places
 from ..window import Shape, Window
 
+Rule = Callable[[int, int, int], chains.Patterns]  # inputs, outputs, base -> a chain
 BLOCKS = "blocks", "bft"  # the residual and the fusion that have one of each block
 
 
@@ -24,25 +27,29 @@ class Build:
     "bft" (else as "square"); "square", where there are as many outputs as inputs; or None.
     """
 
-    def __init__(self, shape, seed=0, *, fusion=None, base=4, residual="blocks"):
+    def __init__(
+        self, shape: Iterable[int] | int, seed: int = 0, *, fusion: str | Rule | None = None, base: int = 4,
+        residual: str | None = "blocks",
+    ) -> None:
         self.rng, self.nodes, self.shapes = np.random.default_rng(seed), [], {INPUT: Shape.of(shape)}
         self.fusion, self.base, self.residual = None if fusion == "dense" else fusion, base, residual
 
-    def network(self):
+    def network(self) -> Network:
         return Network(self.nodes, self.shapes[INPUT])
 
-    def add(self, node):
+    def add(self, node: Node) -> str:
         self.nodes.append(node)
         self.shapes[node.name] = node.shape(*(self.shapes[name] for name in node.inputs))
         return node.name
 
-    def channels(self, name):
+    def channels(self, name: str) -> int:
         return self.shapes[name].channels
 
     def conv(
-        self, name, x, outputs, kernel=1, *, stride=1, padding=None, depthwise=False, fuse=False, norm=True, bias=0,
-        act="relu", add=None,
-    ):
+        self, name: str, x: str, outputs: int, kernel: int | tuple[int, int] = 1, *, stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, ...] | None = None, depthwise: bool = False, fuse: bool = False, norm: bool = True,
+        bias: ArrayLike = 0, act: str | None = "relu", add: str | None = None,
+    ) -> str:
         """A convolution, its batch norm (or, without, a bias) and its activation; of a vector, a linear layer.
 
         kernel, stride, padding: as of a `Window`; padding None: that which keeps a map of stride 1 as large as it is.
@@ -72,11 +79,11 @@ class Build:
     def _layer(self, name, x, add, **rest):
         return self.add(Layer(name=name, inputs=(x,) if add is None else (x, add), **rest))
 
-    def mean(self, name, x):
+    def mean(self, name: str, x: str) -> str:
         """The sum over all positions; 1 / positions is the scale of the layer behind it."""
         return self.add(Sum(name=name, inputs=(x,), window=Window.whole(self.shapes[x])))
 
-    def pick(self, name, inputs, index=None):
+    def pick(self, name: str, inputs: Iterable[str], index: ArrayLike | None = None) -> str:
         return self.add(Pick(name=name, inputs=inputs, index=index))
 
     def _node(self, name):
@@ -124,7 +131,7 @@ def ones(inputs, outputs=None):
     return Chain([Factor(shaped.astype(float), support(pattern))])
 
 
-def alone(network, layer):
+def alone(network: Network, layer: Layer) -> Network:
     """A `Network` over vectors of one butterfly of a graph, what `Build` adds from its own input included, so that the
     hardware takes it: chains that carry their inputs along where blocks are not square. Activations but ReLU stay out.
     """
@@ -179,11 +186,6 @@ def square_blocks(inputs, outputs, base=4):
     return padded(found, inputs, outputs) if q * n != max(inputs, outputs) else chains.patterns(found)
 
 
-def monarch(inputs, outputs, base=4):
-    """Two block-diagonal factors, with as many blocks as `base` says."""
-    return chains.monarch(outputs, inputs, blocks=base)
-
-
 def released(inputs, outputs, base=4):
     """The chain that the CVPR paper's released code computes, tied weights and residuals of rectangles included."""
     from ..importers.released import plan_layer
@@ -199,7 +201,12 @@ def cyclic(inputs, outputs, base=4):
 
 
 # by name: (inputs, outputs, base) -> patterns; "bft" adds the input of every square block to its output
-FUSIONS = {"bft": square_blocks, "released": released, "monarch": monarch, "csc": cyclic}
+FUSIONS: dict[str, Rule] = {
+    "bft": square_blocks,
+    "released": released,
+    "monarch": lambda inputs, outputs, base: chains.monarch(outputs, inputs, blocks=base),
+    "csc": cyclic,
+}
 
 
 def channels(count, width, least=8):

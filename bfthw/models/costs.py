@@ -1,10 +1,13 @@
 """Weights and multiplications of a network by the counting conventions of the papers, beside what these print."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-from ..network import Layer
+from ..chain import Factor
+from ..network import Layer, Network
+from ..window import Shape
 from . import model
 
 ADDS = " + adds"
@@ -23,11 +26,11 @@ class Cost:
     weights: int
     operations: int
 
-    def __add__(self, other):
+    def __add__(self, other: Self) -> Self:
         return Cost(weights=self.weights + other.weights, operations=self.operations + other.operations)
 
 
-def cost(layer, positions=1, convention="exact", base=4):
+def cost(layer: Layer, positions: int = 1, convention: str = "exact", base: int = 4) -> Cost:
     """The Cost of a `Layer` at so many positions; what only adds up costs nothing.
 
     Chains of several factors are butterflies, of radix `base` by the conventions "v1" and "stored".
@@ -46,18 +49,18 @@ def cost(layer, positions=1, convention="exact", base=4):
     return Cost(weights=weights, operations=(weights + adds) * positions)
 
 
-def multiplies(factor):
+def multiplies(factor: Factor) -> bool:
     """Whether its weights are any other than 0 and 1."""
     return not np.isin(factor.values, (0, 1)).all()
 
 
-def dense(layer):
+def dense(layer: Layer) -> int:
     """Weights of a dense matrix in the place of a chain; of one factor, its own."""
     chain = layer.chain
     return cost(layer).weights if len(chain.factors) == 1 else chain.inputs * chain.outputs
 
 
-def stages(n, base):
+def stages(n: int, base: int) -> int:
     """ceil(log_base n), in whole numbers; 1 for n = 1."""
     count = 1
     while base**count < n:
@@ -65,13 +68,13 @@ def stages(n, base):
     return count
 
 
-def total(network, convention="exact", base=4):
+def total(network: Network, convention: str = "exact", base: int = 4) -> Cost:
     """The Cost of a Network: convolutions, butterflies and fully connected layers; other nodes cost nothing."""
     found = (cost(layer, shape.positions, convention, base) for layer, shape in placed(network))
     return sum(found, Cost(weights=0, operations=0))
 
 
-def placed(network):
+def placed(network: Network) -> list[tuple[Layer, Shape]]:
     """(layer, the Shape that it gives) of each layer that multiplies."""
     pairs = [pair for pair in zip(network.nodes, network.shapes) if isinstance(pair[0], Layer)]
     return [(layer, shape) for layer, shape in pairs if any(map(multiplies, layer.chain.factors))]
@@ -90,14 +93,14 @@ class Row:
     source: str
     convention: str = "exact"
 
-    def model(self):
+    def model(self) -> Network:
         return model(self.name, **self.how())
 
-    def how(self):
+    def how(self) -> dict:
         """What `model` takes, up to the number of classes."""
         return {key: getattr(self, key) for key in ("width", "resolution", "fusion")}
 
-    def agrees(self, operations):
+    def agrees(self, operations: float) -> bool:
         """Whether a count is less than one off in the last printed digit, so the same cut or rounded."""
         return abs(operations / 1e6 - self.millions) < 1
 

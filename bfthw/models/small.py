@@ -1,10 +1,14 @@
 """Small networks: those of MLPerf Tiny, and ones for 28x28 pixels and for series."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from ..graph import INPUT
-from .build import Build, channels
+from ..network import Network
+from .build import Build, Rule, channels
 
 
-def resnet8(classes=10, *, width=1.0, seed=0, **fusion):
+def resnet8(classes: int = 10, *, width: float = 1.0, seed: int = 0, **fusion: Any) -> Network:
     """ResNet8 of MLPerf Tiny (Banbury et al., 2021): 32x32x3, three stacks of two 3x3 convolutions, 16, 32, 64."""
     b = Build((32, 32, 3), seed, **fusion)
     n = channels(16, width)
@@ -19,7 +23,7 @@ def resnet8(classes=10, *, width=1.0, seed=0, **fusion):
     return b.network()
 
 
-def dscnn(classes=12, *, width=1.0, seed=0, **fusion):
+def dscnn(classes: int = 12, *, width: float = 1.0, seed: int = 0, **fusion: Any) -> Network:
     """DS-CNN of MLPerf Tiny: 49x10 numbers of a second of speech, 10x4 s2, four depthwise-separable layers of 64."""
     b = Build((49, 10, 1), seed, **fusion)
     n = channels(64, width)
@@ -31,7 +35,10 @@ def dscnn(classes=12, *, width=1.0, seed=0, **fusion):
     return b.network()
 
 
-def separable28(first=16, stride=2, blocks=((64, 2), (64, 1)), classes=10, *, seed=0, **fusion):
+def separable28(
+    first: int = 16, stride: int = 2, blocks: Iterable[tuple[int, int]] = ((64, 2), (64, 1)), classes: int = 10, *,
+    seed: int = 0, **fusion: Any,
+) -> Network:
     """28x28x1: a 3x3 convolution of `first` channels and a stride, then depthwise-separable (channels, stride)."""
     b = Build((28, 28, 1), seed, **fusion)
     x = b.conv("conv1", INPUT, first, 3, stride=stride)
@@ -42,17 +49,20 @@ def separable28(first=16, stride=2, blocks=((64, 2), (64, 1)), classes=10, *, se
     return b.network()
 
 
-def net_h(**how):
+def net_h(**how: Any) -> Network:
     """16 channels of stride 2, then 64 of stride 2 and 64: 0.127 M products with butterflies."""
     return separable28(**{"fusion": "bft", **how})
 
 
-def net_c(**how):
+def net_c(**how: Any) -> Network:
     """32 channels of stride 1, then 64, 128 of stride 2, 128 and 128: 2.52 M products with butterflies."""
     return separable28(32, 1, ((64, 1), (128, 2), (128, 1), (128, 1)), **{"fusion": "bft", **how})
 
 
-def csc1d(classes=7, *, steps=100, axes=6, width=64, blocks=3, seed=0, fusion="csc", **how):
+def csc1d(
+    classes: int = 7, *, steps: int = 100, axes: int = 6, width: int = 64, blocks: int = 3, seed: int = 0,
+    fusion: str | Rule | None = "csc", **how: Any,
+) -> Network:
     """A series of `steps` x `axes`: a convolution of 5 steps, stride 2, then depthwise ones and cyclic layers."""
     b = Build((1, steps, axes), seed, fusion=fusion, **how)
     x = b.conv("conv1", INPUT, width, (1, 5), stride=(1, 2))

@@ -1,5 +1,8 @@
 """A chain of factors as a torch module, over vectors and over the channels of images."""
 
+from collections.abc import Iterable
+from typing import Self
+
 import torch
 from torch import nn
 
@@ -24,7 +27,10 @@ class Butterfly(nn.Module):
 
     over = "the last axis"
 
-    def __init__(self, shape, outputs=None, *, base=None, residual=None, bias=False, relu=False):
+    def __init__(
+        self, shape: int | chains.Patterns, outputs: int | None = None, *, base: int | None = None,
+        residual: bool | None = None, bias: bool = False, relu: bool = False,
+    ) -> None:
         super().__init__()
         self.patterns = _patterns(type(self).__name__, shape, outputs, base)
         self.inputs, self.outputs = self.patterns[0].inputs, self.patterns[-1].outputs
@@ -47,7 +53,10 @@ class Butterfly(nn.Module):
         self.reset_parameters()
 
     @classmethod
-    def of(cls, patterns, values, *, bias=None, scale=None, residual=False, relu=False):
+    def of(
+        cls, patterns: chains.Patterns, values: Iterable[torch.Tensor], *, bias: torch.Tensor | None = None,
+        scale: torch.Tensor | None = None, residual: bool = False, relu: bool = False,
+    ) -> Self:
         """A layer of its own, in float64, with these numbers, tensors; values: as `fill` takes them."""
         result = cls(patterns, residual=residual, relu=relu).double()
         result.fill(values)
@@ -55,7 +64,7 @@ class Butterfly(nn.Module):
             setattr(result, key, None if given is None else nn.Parameter(given.detach().cpu().double().clone()))
         return result
 
-    def fill(self, values):
+    def fill(self, values: Iterable[torch.Tensor]) -> None:
         """Puts values, a tensor (a, b, c, d) of each factor, in the place of those that are there."""
         with torch.no_grad():
             for own, given in zip(self.factors, values):
@@ -65,14 +74,14 @@ class Butterfly(nn.Module):
 
     # read only, because `flags` says the same
     @property
-    def residual(self):
+    def residual(self) -> bool:
         return self._residual
 
     @property
-    def relu(self):
+    def relu(self) -> bool:
         return self._relu
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """The paper's start for the edges, zero for the bias."""
         y = chains.initial_range(self.patterns)
         for values in self.factors:
@@ -84,11 +93,11 @@ class Butterfly(nn.Module):
         rest = [int(self.residual), int(self.relu)]
         return [1, *rest] if not self.index._buffers else [2, *rest, self.inputs]
 
-    def index_of(self, m):
+    def index_of(self, m: int) -> torch.Tensor | None:
         """The index of factor m, an int64 tensor (outputs, c), or None."""
         return self.index._buffers.get(str(m))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.shape[-1] != self.inputs:
             raise ValueError(f"{type(self).__name__} takes (..., {self.inputs}), got {tuple(x.shape)}")
         y = x.reshape(-1, self.inputs)
@@ -102,7 +111,7 @@ class Butterfly(nn.Module):
             y = y + self.bias
         return torch.relu(y) if self.relu else y
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         stages, dense = ", ".join(map(str, self.patterns)), self.inputs * self.outputs
         weights = sum(p.weights for p in self.patterns)
         cost = f"{weights} weights = {100 * weights / dense:.3g} % of dense"
@@ -141,7 +150,10 @@ class ButterflyPointwise(Butterfly):
 
     over = "channels"
 
-    def __init__(self, n, m=None, *, base=None, patterns=None, residual=None, bias=False, relu=False):
+    def __init__(
+        self, n: int, m: int | None = None, *, base: int | None = None, patterns: chains.Patterns | None = None,
+        residual: bool | None = None, bias: bool = False, relu: bool = False,
+    ) -> None:
         if patterns is not None:
             patterns, m = chains.patterns(patterns), n if m is None else m
             if (patterns[0].inputs, patterns[-1].outputs) != (n, m):
@@ -152,7 +164,7 @@ class ButterflyPointwise(Butterfly):
         shape, outputs = (n, m) if patterns is None else (patterns, None)
         super().__init__(shape, outputs, base=base, residual=residual, bias=bias, relu=relu)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.ndim not in (3, 4) or x.shape[-3] != self.inputs:
             raise ValueError(f"ButterflyPointwise takes (N, {self.inputs}, H, W), got {tuple(x.shape)}")
         y = super().forward(x.movedim(-3, -1)).movedim(-1, -3)
@@ -172,7 +184,7 @@ def _check_flags(module, state_dict, prefix, _metadata, _strict, _missing, _unex
             errors.append(f"{prefix}index.{m} must be that of this module's patterns, found another")
 
 
-def parameter_groups(model, weight_decay):
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """Two groups for an optimiser: what weight decay may touch, and what it must not.
 
     Butterfly factors are exempt: an output is a product of one weight of each stage, so decay shrinks it to the power
@@ -194,7 +206,7 @@ class Structured(nn.Module):
     over: what vectors lie along in the input, "the last axis" or "channels"; None where either may be.
     """
 
-    over = None
+    over: str | None = None
 
-    def to_butterfly(self):
+    def to_butterfly(self) -> Butterfly:
         raise NotImplementedError

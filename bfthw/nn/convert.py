@@ -20,7 +20,7 @@ OVER = {nn.Linear: (LAST,), nn.BatchNorm1d: (LAST, POINTS), nn.Conv1d: (POINTS,)
 OVER |= {nn.Conv2d: (CHANNELS,), nn.BatchNorm2d: (CHANNELS,)}
 
 
-def fold(butterfly, norm):
+def fold(butterfly: Butterfly, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Butterfly:
     """A copy of `butterfly` that does what `norm` in eval mode does after it.
 
     scale' = scale * g and bias' = bias * g + beta - mean * g with g = gamma / sqrt(var + eps), in float64, stored in
@@ -123,7 +123,7 @@ def _over(module, before, own=None):
     return common
 
 
-def to_layer(butterfly, name):
+def to_layer(butterfly: Butterfly, name: str) -> Layer:
     """A Butterfly as a float `Layer` (numpy, float64)."""
     return Layer(
         chain=Chain(Factor(numbers(v), chains.support(p)) for v, p in zip(butterfly.factors, butterfly.patterns)),
@@ -132,7 +132,7 @@ def to_layer(butterfly, name):
     )
 
 
-def row(model):
+def row(model: nn.Module) -> Network:
     """A torch model to the `Network` that it computes in eval mode, on vectors (channels of a pixel for a convolution).
 
     Takes Butterfly, ButterflyPointwise, nn.Linear, nn.Conv1d and nn.Conv2d of kernel 1 (grouped too), layers of other

@@ -1,22 +1,24 @@
 """The butterflies of any model as checkpoints of their own, with the inputs to calibrate them by."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from .. import files
 from ..checkpoint import save
 from ..line import Line
-from ..network import Network
-from ..reading import nearest, owned
+from ..network import Layer, Network
+from ..reading import StrPath, nearest, owned
 from ..storage import write_array
 from .butterfly import Butterfly, Structured
 from .convert import _linear, to_layer
 from .hooks import evaluated, refresh, unwrapped
-from .watch import followers, inputs_of
+from .watch import Samples, followers, inputs_of
 
 ROWS = 1024  # vectors of a layer that are kept
 
@@ -30,7 +32,7 @@ class Extracted:
 
     name: str
     path: Path
-    layer: object
+    layer: Layer
     vectors: int
 
     def __str__(self):
@@ -38,7 +40,9 @@ class Extracted:
         return f"{self.path}: {parts}, {self.layer.chain.inputs} -> {self.layer.chain.outputs}, {self.vectors} inputs"
 
 
-def extract(model, x, folder, *, leave=(), rows=ROWS, seed=0):
+def extract(
+    model: nn.Module, x: Samples, folder: StrPath, *, leave: str | Iterable[str] = (), rows: int = ROWS, seed: int = 0
+) -> tuple[Extracted, ...]:
     """Write every butterfly of a model, whatever else is in it, as folder/LAYER.safetensors and its inputs as .npy.
 
     x: samples, a tensor or a tuple of the model's arguments; the model sees them in eval mode, on its own device, and

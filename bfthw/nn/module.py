@@ -1,6 +1,8 @@
 """A whole float network as a torch module to train, made from its graph, and back."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -30,16 +32,16 @@ class GraphModule(nn.Module):
     Raises ValueError for an activation with a function of its own, which torch does not have.
     """
 
-    def __init__(self, network, *, norm=False, dropout=None):
+    def __init__(self, network: Network, *, norm: bool = False, dropout: Mapping[str, float] | None = None) -> None:
         super().__init__()
         self.network, self.matrices = network, []
         self.layers = nn.ModuleDict({_key(layer.name): GraphLayer(layer, norm) for layer in network.layers})
         self.dropout = nn.ModuleDict({_key(name): nn.Dropout(share) for name, share in (dropout or {}).items()})
 
-    def layer(self, name):
+    def layer(self, name: str) -> "GraphLayer":
         return self.layers[_key(name)]
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.matrices = []
 
         def step(node, *xs):
@@ -52,7 +54,7 @@ class GraphModule(nn.Module):
             pass
         return y
 
-    def penalty(self):
+    def penalty(self) -> torch.Tensor | int:
         """Mean |A A^T - I| of square matrices of more than 3 rows in the last forward (PointNet, section 4.2); or 0."""
         found = 0
         for given in self.matrices:
@@ -61,7 +63,7 @@ class GraphModule(nn.Module):
             found = found + (n > 3) * (a @ a.mT - torch.eye(n, device=a.device)).norm(dim=(1, 2)).mean()
         return found
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> Self:
         """Matrices, kernels and batch norms as torch starts them; butterflies and biases stay. Returns itself."""
         for layer in self.layers.values():
             if layer.norm is not None:
@@ -70,7 +72,7 @@ class GraphModule(nn.Module):
                 layer.chain.reset_parameters()
         return self
 
-    def to_network(self):
+    def to_network(self) -> Network:
         """The float `Network` with the weights as they are, batch norms folded."""
         nodes = [self.layer(n.name).to_layer() if isinstance(n, Layer) else n for n in self.network.nodes]
         return Network(nodes, self.network.shape)

@@ -13,7 +13,7 @@ PASS, MOVE, MAKE = 40, 25, 50
 BLOCK, MANY = 1 << 18, 8
 
 
-def apply(values, x, index=None):
+def apply(values: torch.Tensor, x: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
     """values (a, b, c, d) on x (N, inputs) -> (N, a*b*d), `chain.apply` in torch; index: of an Indexed pattern."""
     return _columns([values], [index], _turn(x)).t()
 

@@ -46,7 +46,9 @@ def read(x):
     """Places (2, *dims) -> those of one sample, int64 (*dims); ValueError where samples are mixed."""
     both = x.as_subclass(torch.Tensor).numpy().astype(np.int64)
     if len(both) != 2 or not ((both[1] == both[0] + SAMPLE) | ((both[0] == ZERO) & (both[1] == ZERO))).all():
-        raise ValueError("the first axis of what it takes is no longer that of the samples; keep that one first and whole")
+        raise ValueError(
+            "the first axis of what it takes is no longer that of the samples; keep that one first and whole"
+        )
     return both[0]
 
 
@@ -109,7 +111,7 @@ class Table:
         return np.searchsorted(self.begins, at, "right") - 1
 
     def own(self, places):
-        """Integers (H, W, C): which of the places (*dims) make the map of one node, if they are all of it, else None."""
+        """Integers (H, W, C): which of the places (*dims) make the map of a node, if they are all of it, else None."""
         at = places.ravel()
         source = self._sources(at[:1])[0]
         shape = self.shapes[source]

@@ -21,7 +21,7 @@ class ReleasedBFT(Structured):
     gradients add up. Raises ValueError for a base that is not 2, 4 or 8 and for fewer than 2 channels.
     """
 
-    def __init__(self, cin, cout, base=4):
+    def __init__(self, cin: int, cout: int, base: int = 4) -> None:
         super().__init__()
         self.plan = plan_layer(cin, cout, base)
         self.inputs, self.outputs, self.base = cin, cout, base
@@ -39,14 +39,14 @@ class ReleasedBFT(Structured):
         self.register_load_state_dict_pre_hook(_rename)
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """The released code's start; their README has no other."""
         y = 2 ** ((self.stages - 1) / self.stages) * (2 / self.outputs) ** (0.5 / self.stages)
         for block in self.conv.balanced_bfts:
             nn.init.uniform_(block.weight1, -y, y)
 
     @property
-    def residual(self):
+    def residual(self) -> bool:
         """Whether the residual is added behind the chain; in a rectangle it goes along inside."""
         return self.inputs == self.outputs
 
@@ -58,7 +58,7 @@ class ReleasedBFT(Structured):
         table = torch.cat([flat, flat.new_tensor([1.0, 0.0])])
         return [table[getattr(self, f"_source{m}")] for m in range(len(self.plan.patterns))]
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         image = x.ndim in (3, 4)
         vectors = x.movedim(-3, -1) if image else x
         if x.ndim < 2 or vectors.shape[-1] != self.inputs:
@@ -71,11 +71,11 @@ class ReleasedBFT(Structured):
             y = y + vectors
         return y.movedim(-1, -3).contiguous() if image else y
 
-    def to_butterfly(self):
+    def to_butterfly(self) -> Butterfly:
         """The equal Butterfly in float64: tied weights as entries of their own."""
         return Butterfly.of(self.plan.patterns, self._values(), residual=self.residual)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"{self.inputs} -> {self.outputs}, base={self.base}, {self.plan.weights} multiplications"
 
 

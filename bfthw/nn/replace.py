@@ -1,8 +1,10 @@
 """A network's pointwise convolutions and dense layers as butterflies: with new weights, or the nearest ones."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import replace as changed
 from shutil import get_terminal_size
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +21,9 @@ from ..structures import side_by_side, way
 from ..table import Table
 from .butterfly import Butterfly, ButterflyPointwise
 from .hooks import copied, is_plain, refresh, unwrapped
-from .watch import inputs_of, samples, taken
+from .watch import Samples, inputs_of, samples, taken
 
+Asked = str | chains.Patterns  # a chain: by name, or as patterns
 ROWS, ENOUGH = 1024, 4  # vectors of a layer that are fitted, and how many there are for each input at least
 READERS = nn.MultiheadAttention, nn.TransformerEncoderLayer  # these take the weights and do not call the layers
 
@@ -36,18 +39,20 @@ class Replaced:
     inputs: int
     outputs: int
     dense: int
-    patterns: tuple = ()
-    errors: tuple = ()
+    patterns: tuple[chains.Pattern, ...] = ()
+    errors: tuple[float, ...] = ()
     why: str = ""
 
     @property
-    def weights(self):
+    def weights(self) -> int:
         return sum(p.weights for p in self.patterns)
 
 
 def replace(
-    model, x=None, *, linear=False, leave=(), chain=None, residual=None, project=False, seed=0, show=True, **how
-):
+    model: nn.Module, x: Samples | None = None, *, linear: bool = False, leave: str | Iterable[str] = (),
+    chain: Asked | dict[str, Asked] | None = None, residual: bool | None = None, project: bool = False, seed: int = 0,
+    show: bool = True, **how: Any,
+) -> nn.Module:
     """A copy of a model with every 1x1 convolution a butterfly; its attribute `replaced` has a `Replaced` of each.
 
     linear: nn.Linear too. leave: names of modules that stay, with all that is in them, wherever else they stand.

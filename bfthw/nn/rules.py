@@ -64,7 +64,8 @@ def rule_of(name):
     """The rule of a function; TypeError that says what would do."""
     if name in RULES:
         return RULES[name]
-    raise TypeError(f"is not taken; {INSTEAD[name]} would be" if name in INSTEAD else "is not taken; docs/graph.md has what is")
+    what = f"{INSTEAD[name]} would be" if name in INSTEAD else "docs/graph.md has what is"
+    raise TypeError(f"is not taken; {what}")
 
 
 # what is no change of numbers
@@ -95,11 +96,12 @@ def dropped(seen, x, p=0.5, training=True):
 
 
 @rule(
-    "view", "reshape", "flatten", "unflatten", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t",
-    "squeeze", "unsqueeze", "chunk", "split", "split_with_sizes", "tensor_split", "unbind", "narrow", "select", "getitem",
-    "setitem", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "contiguous", "clone", "expand",
-    "broadcast_to", "repeat", "repeat_interleave", "tile", "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "index_select", "flip", "roll", "rot90", "copy", "zero", "get", "unfold",
-    "adjoint", "atleast_1d", "atleast_2d", "atleast_3d", "ravel", "take_along_dim", "broadcast_tensors",
+    "view", "reshape", "flatten", "unflatten", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis",
+    "t", "squeeze", "unsqueeze", "chunk", "split", "split_with_sizes", "tensor_split", "unbind", "narrow", "select",
+    "getitem", "setitem", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "contiguous", "clone",
+    "expand", "broadcast_to", "repeat", "repeat_interleave", "tile", "channel_shuffle", "pixel_shuffle",
+    "pixel_unshuffle", "index_select", "flip", "roll", "rot90", "copy", "zero", "get", "unfold", "adjoint",
+    "atleast_1d", "atleast_2d", "atleast_3d", "ravel", "take_along_dim", "broadcast_tensors",
 )
 def moved(seen, *args, **kwargs):
     """Torch moves the places; zeros that it puts among them have a place of their own."""
@@ -260,12 +262,12 @@ def _back(seen, name):
 
 
 @rule(
-    "relu", "relu6", "hardswish", "hardsigmoid", "sigmoid", "silu", "tanh", "gelu", "mish", "elu", "selu", "celu", "prelu",
-    "leaky_relu", "rrelu", "softplus", "softsign", "tanhshrink", "log_sigmoid", "logsigmoid", "hardtanh", "hardshrink",
-    "softshrink", "threshold", "clamp", "clip", "clamp_min", "clamp_max", "abs", "absolute", "exp", "exp2", "expm1", "log",
-    "log2", "log10", "log1p", "square", "sqrt", "rsqrt", "reciprocal", "pow", "rpow", "rdiv", "rtruediv", "sin", "cos",
-    "tan", "asin", "acos", "atan", "arctan", "sinh", "cosh", "asinh", "erf", "erfc", "sign", "round", "floor", "ceil",
-    "trunc", "frac", "sinc", "logit", "expit", "special_expit",
+    "relu", "relu6", "hardswish", "hardsigmoid", "sigmoid", "silu", "tanh", "gelu", "mish", "elu", "selu", "celu",
+    "prelu", "leaky_relu", "rrelu", "softplus", "softsign", "tanhshrink", "log_sigmoid", "logsigmoid", "hardtanh",
+    "hardshrink", "softshrink", "threshold", "clamp", "clip", "clamp_min", "clamp_max", "abs", "absolute", "exp",
+    "exp2", "expm1", "log", "log2", "log10", "log1p", "square", "sqrt", "rsqrt", "reciprocal", "pow", "rpow", "rdiv",
+    "rtruediv", "sin", "cos", "tan", "asin", "acos", "atan", "arctan", "sinh", "cosh", "asinh", "erf", "erfc", "sign",
+    "round", "floor", "ceil", "trunc", "frac", "sinc", "logit", "expit", "special_expit",
 )
 def activated(seen, x, *args, **kwargs):
     """Any function of one number is a table, or a clamp."""

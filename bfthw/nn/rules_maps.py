@@ -70,7 +70,8 @@ def averaged(
     window, more = pool_window(x, kernel_size, stride, padding, ceil_mode)
     if more or any(window.padding) and not count_include_pad:
         raise ValueError(
-            "averages fewer numbers at the border; count_include_pad=True and ceil_mode=False would be taken, or no padding"
+            "averages fewer numbers at the border; count_include_pad=True and ceil_mode=False would be taken, or no "
+            "padding"
         )
     y = seen.windowed(x, lambda name, source: Sum(name=name, inputs=source, window=window))
     return scaled(seen, y, 1 / (divisor_override or window.taps))
@@ -114,7 +115,8 @@ def adaptive_window(x, wanted):
     for n, length in zip(wanted, lengths):
         if length % n:
             fits = [k for k in range(1, length + 1) if length % k == 0]
-            raise ValueError(f"makes {n} windows of unequal size of {length}; {', '.join(map(str, fits))} would be taken")
+            sizes = ", ".join(map(str, fits))
+            raise ValueError(f"makes {n} windows of unequal size of {length}; {sizes} would be taken")
     size = tuple(length // n for n, length in zip(wanted, lengths))
     return Window(size, size)
 

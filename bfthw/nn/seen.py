@@ -233,8 +233,8 @@ class Seen(TorchFunctionMode):
             for source in node.inputs:
                 if source in endings:
                     raise TypeError(
-                        f"to_network: {source!r}, in front of {node.name!r}, is taken at the end of a network alone, where "
-                        "it is left out; a sigmoid or a batch norm would be taken here"
+                        f"to_network: {source!r}, in front of {node.name!r}, is taken at the end of a network alone, "
+                        "where it is left out; a sigmoid or a batch norm would be taken here"
                     )
         return name
 

@@ -4,12 +4,14 @@ Python runs as it is; so shapes that it asks for, hooks and writing into a tenso
 symbolic trace does not promise. What each function of torch makes stands in bfthw.nn.rules and the modules beside it.
 """
 
+from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
 from torch import nn
 
+from ..network import Network
 from . import convert, foreign, places
 from .butterfly import Butterfly, Structured
 from .hooks import copied, evaluated, refresh, unwrapped
@@ -19,7 +21,7 @@ from .seen import Seen
 TOLERANCE = 1e-9  # of the largest output: what was read must compute what the module does
 
 
-def to_network(model, shape=None, notes=None):
+def to_network(model: nn.Module, shape: int | Sequence[int] | None = None, notes: list[str] | None = None) -> Network:
     """A torch model to the `Network` that it computes in eval mode.
 
     shape: of one input, as the module takes it without the axis of the samples: (n,), (C, L) or (C, H, W). The network
@@ -108,7 +110,8 @@ def _forward(model, x):
         raise ValueError(f"to_network: the module takes no input (N, {dims}): {_told(error)}") from None
     if not isinstance(y, torch.Tensor):
         raise ValueError(
-            f"to_network: the module gives a {type(y).__name__}, a network one tensor; wrap it in a module that returns one"
+            f"to_network: the module gives a {type(y).__name__}, a network one tensor; wrap it in a module that "
+            "returns one"
         )
     if y.ndim < 2 or len(y) != len(x):
         raise ValueError(f"to_network: of {len(x)} samples the module makes {tuple(y.shape)}, not an output for each")
@@ -164,9 +167,9 @@ def _layer(path, module):
 
 
 def _compare(given, wanted):
-    worst, allowed = np.abs(given - wanted).max(), TOLERANCE * np.abs(wanted).max()
-    if not worst <= allowed:
+    worst, largest = np.abs(given - wanted).max(), np.abs(wanted).max()
+    if not worst <= TOLERANCE * largest:
         raise ValueError(
-            f"to_network: what was read differs from the module by {worst:.3g}, of outputs up to {np.abs(wanted).max():.3g}: "
+            f"to_network: what was read differs from the module by {worst:.3g}, of outputs up to {largest:.3g}: "
             "it draws by chance, or computes beside torch's functions; those parts must be left out"
         )

@@ -13,13 +13,14 @@ from .butterfly import Butterfly, ButterflyPointwise
 from .convert import numbers
 from .hooks import evaluated
 
+Samples = torch.Tensor | tuple[torch.Tensor, ...]  # of a model's arguments
 BATCH = 64  # samples at once
 RELUS = {F.relu, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_}
 PASSED = {F.dropout, F.dropout1d, F.dropout2d, torch.Tensor.contiguous}  # without training=True these change nothing
 FACTS = int, str, torch.Size, torch.dtype, torch.device, torch.layout  # about a tensor, not of what is in it
 
 
-def samples(x):
+def samples(x: Samples) -> int:
     """Samples of a model's arguments, a tensor or a tuple of them; ValueError where they have none, or not as many."""
     parts = x if isinstance(x, tuple) else (x,)
     if wrong := [part for part in parts if not isinstance(part, torch.Tensor) or not part.ndim]:
@@ -30,7 +31,7 @@ def samples(x):
     return sizes.pop()
 
 
-def taken(x, which):
+def taken(x: Samples, which: slice | torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Those samples of x, a tuple of tensors."""
     return tuple(part[which] for part in (x if isinstance(x, tuple) else (x,)))
 

@@ -15,7 +15,7 @@ from itertools import count
 
 import numpy as np
 
-from .sharing import digits, signed_powers, sums_of
+from .sharing import signed_digits, signed_powers, sums_of
 
 OVERHEAD = 4  # cells of a carry chain beside its bits: nextpnr enters and leaves a chain by two cells each
 RUNS, DIGITS = 8, 600  # runs of step 1; fewer where they would go over more digits than this, all in all
@@ -354,7 +354,7 @@ def _solve(rows, constants, ranges, levels):
     shifts = [lowest(int(bits)) if bits else 0 for bits in np.bitwise_or.reduce(matrix, 1)]
     matrix >>= np.array(shifts)[:, None]
     drafts = []
-    for run in range(max(2, min(RUNS, DIGITS // max(1, int(digits(matrix).sum()))))):
+    for run in range(max(2, min(RUNS, DIGITS // max(1, int(signed_digits(matrix).sum()))))):
         sums = sums_of(matrix, np.random.default_rng(run) if run > 1 else None, run % 2)
         builder, _ = _build(sums, shifts, constants, ranges, levels, None, 1)
         drafts.append((sum(node.cells + OVERHEAD for node in builder.nodes), run, sums))

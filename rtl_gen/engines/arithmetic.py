@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..stream import element
+from ..signals import element
 from ..tech import MULTIPLY, READ
 
 

@@ -8,7 +8,7 @@ from math import ceil
 import numpy as np
 from amaranth.hdl import Array, Const, Mux, Signal, signed
 
-from ..stream import SMALL, count, count_cost, counter, counter_cost, delay, element, numbers
+from ..signals import SMALL, count, count_cost, counter, counter_cost, delay, element, numbers
 from ..tech import MULTIPLY, READ, technology
 
 LEAD = READ + 1  # cycles from the addresses of buffer and weights to operands

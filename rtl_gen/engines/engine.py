@@ -4,18 +4,26 @@ An engine is a file: a subclass of `Engine` says all of it before anything is bu
 Between engines go links (stream.Link): beats of some elements in natural order, each of them once for every vector.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
-from bfthw import IntFactor
+from bfthw import IntFactor, Pattern
 
 from ..tech import technology
 
 ENGINES = {}  # kind → class, in the order in which they were defined
+_Kind = TypeVar("_Kind")
 PRODUCTS = "dsp", "lut"  # of multipliers, or of tables and carry chains
+
+
+def figure(kind: type[_Kind], get: Callable[[Any], _Kind]) -> _Kind:
+    """A property in a line, of a type."""
+    get.__annotations__["return"] = kind
+    return property(get)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +71,7 @@ class Engine:
         engines worth a thought that have these fields, each faster or smaller than the others; may be empty.
     """
 
-    factors: tuple
+    factors: tuple[IntFactor, ...]
     vectors: int = 1
     target: str = "plain"
     flight: int = 0
@@ -101,32 +109,32 @@ class Engine:
             raise ValueError(f"products must be one of {', '.join(PRODUCTS)}, got {products!r}")
 
     @property
-    def factor(self):
+    def factor(self) -> IntFactor:
         """The last one, which a residual joins."""
         return self.factors[-1]
 
     @cached_property
-    def pattern(self):
+    def pattern(self) -> Pattern:
         return self.factor.pattern
 
-    takes_skip = property(lambda self: self.factor.skip_input is not None)
+    takes_skip = figure(bool, lambda self: self.factor.skip_input is not None)
 
     @property
-    def lut(self):
+    def lut(self) -> bool:
         """Whether its products are of tables."""
         return getattr(self, "products", "dsp") == "lut"
 
     @property
-    def chosen(self):
+    def chosen(self) -> dict:
         """What a table of choices says of it."""
         return {"engine": self.kind, **{option: getattr(self, option) for option in self.options}}
 
     @classmethod
-    def menu(cls, **fields):
+    def menu(cls, **fields: Any) -> Iterator[Self]:
         yield cls(**fields)
 
 
-def engine_class(kind):
+def engine_class(kind: str) -> type[Engine]:
     """The class of a kind; ValueError for a name that is none."""
     if kind not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {kind!r}")

@@ -6,36 +6,26 @@ next vectors are loaded into the places that it has read. So the memory holds ea
 in every cycle, and n words in, n·passes cycles, n words out are one vector's share (with `vectors`, of each of them).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..stream import (
-    ENTRY,
-    Link,
-    beat,
-    count,
-    counter,
-    counter_cost,
-    credit,
-    credit_cost,
-    delay,
-    digits,
-    digits_cost,
-    element,
-    gathered,
-    numbers,
+from ..cost import Tally
+from ..signals import (
+    beat, count, counter, counter_cost, credit, credit_cost, delay, digits, digits_cost, element, gathered, numbers,
     turns,
 )
+from ..stream import ENTRY, Link
 from ..tech import READ, technology
 from .arithmetic import Arithmetic
 from .datapath import LEAD, Datapath, ordered, ordered_cost, to_bits
-from .engine import Engine
+from .engine import Engine, figure
 from .pairs import build_pairs, check_pairs, in_pairs, pairs_cost
 from .walk import walk, walk_cost
 
@@ -86,28 +76,28 @@ class Folded(Engine):
             check_pairs(self.factors, self.arithmetic, self.target)
 
     @classmethod
-    def menu(cls, **fields):
+    def menu(cls, **fields: Any) -> Iterator[Self]:
         for paired in [fields["paired"]] if "paired" in fields else (False, True):
             try:
                 yield cls(**{**fields, "paired": paired})
             except ValueError:
                 continue  # these factors cannot share an engine, or not their products a multiplier
 
-    size = property(lambda self: self.pattern.outputs)
-    burst = property(lambda self: self.size)
-    passes = property(lambda self: len(self.factors))
-    radix = property(lambda self: max(f.pattern.c for f in self.factors))
-    simd = property(lambda self: self.radix // 2 if self.paired else self.radix)
-    width = property(lambda self: self.arithmetic.x_width)
+    size = figure(int, lambda self: self.pattern.outputs)
+    burst = figure(int, lambda self: self.size)
+    passes = figure(int, lambda self: len(self.factors))
+    radix = figure(int, lambda self: max(f.pattern.c for f in self.factors))
+    simd = figure(int, lambda self: self.radix // 2 if self.paired else self.radix)
+    width = figure(int, lambda self: self.arithmetic.x_width)
 
     @cached_property
-    def arithmetic(self):
+    def arithmetic(self) -> Arithmetic:
         order = []
         for a, b, _, d in (f.pattern for f in self.factors):
             order.append(np.arange(a * b * d).reshape(a, b, d).transpose(0, 2, 1).ravel() + len(order) * self.size)
         return Arithmetic(self.factors, self.simd, self.radix // self.simd, order=np.concatenate(order))
 
-    def in_order_of_use(self):
+    def in_order_of_use(self) -> np.ndarray:
         """Weights int64 (passes*n, radix), a row a turn; a radix smaller than the largest takes the last operands.
 
         Paired: as `pairs.in_pairs` has them.
@@ -120,23 +110,23 @@ class Folded(Engine):
 
     # cycles
 
-    beats_in = beats_out = property(lambda self: self.size)
+    beats_in = beats_out = figure(int, lambda self: self.size)
 
     @property
-    def depth(self):
+    def depth(self) -> int:
         """Cycles from an output's turn to its arrival; its turn comes at the earliest with its group's last read."""
         return LEAD + self.arithmetic.depth + self.paired
 
-    output_flight = property(lambda self: self.pattern.c - 1 + self.depth)
+    output_flight = figure(int, lambda self: self.pattern.c - 1 + self.depth)
 
     @property
-    def early(self):
+    def early(self) -> int:
         """Words of a vector that may be missing when its first pass begins: they arrive before its first result."""
         first = self.factors[0].pattern.c
         return min(first + self.depth, self.size - 1) if self.prompt else 0
 
     @cached_property
-    def gaps(self):
+    def gaps(self) -> tuple[int, ...]:
         """Idle cycles behind each pass: none of its words must be read before it is written, and a group has as many
         outputs as words, which must not fall behind when the radix gets smaller. 0 but for small n and mixed radices.
         """
@@ -155,18 +145,18 @@ class Folded(Engine):
         return tuple(max(0, *pair) for pair in zip(behind, (*late, 0)))
 
     @property
-    def last_pass(self):
+    def last_pass(self) -> int:
         """Cycles from the first read of the first pass to that of the last pass."""
         return (self.passes - 1) * self.size + sum(self.gaps[:-1])
 
     @property
-    def first_group(self):
+    def first_group(self) -> int:
         """Words of a vector before its first group is complete."""
         p = self.factors[0].pattern
         return (p.c - 1) * p.d + 1
 
     @property
-    def interval(self):
+    def interval(self) -> int:
         """Cycles from one vector's first beat to the next one's: every pass, and what the next one is waited for."""
         # the next vector's words are granted as soon as the last results of the pass before the last are written
         radices = [f.pattern.c for f in self.factors]
@@ -175,7 +165,7 @@ class Folded(Engine):
         begin = max(self.size + self.gaps[-1], enough, group)
         return int(self.last_pass + begin)
 
-    def output_times(self, arrivals, skip=None):
+    def output_times(self, arrivals: np.ndarray, skip: np.ndarray | None = None) -> np.ndarray:
         arrivals = np.asarray(arrivals)
         begin = max(arrivals[self.size - self.early - 1] - ENTRY + 3, arrivals[self.first_group - 1] + 3)
         # groups of the first pass wait for their words, where these come slowly
@@ -185,34 +175,34 @@ class Folded(Engine):
         last = max(begin, ready.max()) + self.last_pass
         return last + self.factor.pattern.c - 1 + self.depth + np.arange(self.size)
 
-    def keeps(self, interval):
+    def keeps(self, interval: int) -> int:
         return interval
 
     # bits
 
     @property
-    def multipliers(self):
+    def multipliers(self) -> int:
         skip = 1 if self.factor.skip is not None else 0
         return self.vectors * (self.simd + skip)
 
     @property
-    def rom_bits(self):
+    def rom_bits(self) -> int:
         word = self.radix * self.arithmetic.w_width + self.arithmetic.field_bits
         return self.passes * self.size * word + self.vectors * (1 + self.paired) * self.arithmetic.table_bits
 
     @property
-    def buffer_bits(self):
+    def buffer_bits(self) -> int:
         residual = self.factors[0].input.width if self.factor.skip_input else 0
         return self.size * self.vectors * (self.width + residual)
 
-    parts = property(lambda self: self.radix + 2)
+    parts = figure(int, lambda self: self.radix + 2)
 
     @property
-    def words(self):
+    def words(self) -> int:
         shapes = [f.pattern for f in self.factors]
         return sum(p.weights // self.radix + p.inputs + p.outputs for p in shapes)
 
-    def cost(self, tally):
+    def cost(self, tally: Tally) -> None:
         word, first = self.width * self.vectors, self.factors[0]
         walk_cost(tally, self.size)
         walk_cost(tally, self.size)
@@ -236,12 +226,16 @@ class Folded(Engine):
         lanes = 2 if self.paired else 1
         Datapath.cost(tally, a, lanes=lanes, vectors=self.vectors, lut=self.lut, wait=0, paired=self.paired)
 
-    def component(self):
+    def component(self) -> wiring.Component:
         return FoldedUnit(self)
 
 
 class FoldedUnit(wiring.Component):
     """The component of a Folded engine.
+
+    Parameters
+    ----------
+    engine : Folded
 
     Members
     -------

@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Cat, Mux, Signal
 
-from ..stream import delay
+from ..signals import delay
 from ..tech import technology
 from .datapath import LEAD, Datapath
 

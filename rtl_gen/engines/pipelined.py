@@ -1,10 +1,12 @@
 """The pipelined engine: a factor; a reader brings the operands in the order of use, a datapath makes them outputs."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
+import numpy as np
 from amaranth.hdl import Array, Cat, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -12,15 +14,17 @@ from amaranth.lib.wiring import In, Out
 from bfthw import Pattern
 from bfthw.chain import divisors
 
-from ..stream import Link, beat, count, delay, element, numbers
+from ..cost import Tally
+from ..signals import beat, count, delay, element, numbers
+from ..stream import Link
 from ..tech import READ, technology
 from .arithmetic import Arithmetic
 from .datapath import LEAD, Datapath, ordered, ordered_cost, to_bits
-from .engine import Engine
-from .readers import READERS
+from .engine import Engine, figure
+from .readers import READERS, Reader
 
 
-def fitting_lanes(pattern):
+def fitting_lanes(pattern: Pattern) -> tuple[int, ...]:
     """The lanes (PE) a factor can have: divisors of both widths that divide d or are a multiple of it."""
     common = divisors(gcd(pattern.inputs, pattern.outputs))
     return tuple(lanes for lanes in common if pattern.d % lanes == 0 or lanes % pattern.d == 0)
@@ -61,7 +65,7 @@ class Pipelined(Engine):
         check_parallelism(self.pattern, self.lanes, self.simd)
 
     @classmethod
-    def menu(cls, **fields):
+    def menu(cls, **fields: Any) -> Iterator[Self]:
         (factor,) = fields["factors"]
         for lanes in [fields["lanes"]] if "lanes" in fields else fitting_lanes(factor.pattern):
             intervals = set()
@@ -72,18 +76,18 @@ class Pipelined(Engine):
                     yield engine
 
     @cached_property
-    def reader(self):
+    def reader(self) -> Reader:
         skip = self.factor.skip_input is not None
         takes = (cls for cls in READERS if cls.takes(self.pattern, self.lanes, self.simd, skip))
         return next(takes)(self)
 
     @cached_property
-    def arithmetic(self):
+    def arithmetic(self) -> Arithmetic:
         return Arithmetic(self.factors, self.simd, self.steps)
 
-    steps = property(lambda self: self.pattern.c // self.simd)
+    steps = figure(int, lambda self: self.pattern.c // self.simd)
 
-    def in_order_of_use(self):
+    def in_order_of_use(self) -> np.ndarray:
         """Weights int64 (cycles, lanes, simd), one entry a cycle of a vector."""
         v = self.factor.values.transpose(0, 1, 3, 2)  # (a, b, d, c): outputs in natural order, then k
         v = v.reshape(-1, self.lanes, self.steps, self.simd)
@@ -91,55 +95,55 @@ class Pipelined(Engine):
 
     # cycles
 
-    lanes_in = lanes_out = property(lambda self: self.lanes)
-    beats_in = property(lambda self: self.pattern.inputs // self.lanes)
-    beats_out = property(lambda self: self.pattern.outputs // self.lanes)
-    cycles = property(lambda self: self.reader.blocks * self.reader.issues)
+    lanes_in = lanes_out = figure(int, lambda self: self.lanes)
+    beats_in = figure(int, lambda self: self.pattern.inputs // self.lanes)
+    beats_out = figure(int, lambda self: self.pattern.outputs // self.lanes)
+    cycles = figure(int, lambda self: self.reader.blocks * self.reader.issues)
 
     @property
-    def interval(self):
+    def interval(self) -> int:
         """The input's beats or the dot products' cycles, whichever are more."""
         return max(self.beats_in, self.beats_out * self.steps)
 
-    depth = property(lambda self: self.reader.depth + LEAD + self.arithmetic.depth)
-    output_flight = property(lambda self: self.depth + self.reader.output_flight)
+    depth = figure(int, lambda self: self.reader.depth + LEAD + self.arithmetic.depth)
+    output_flight = figure(int, lambda self: self.depth + self.reader.output_flight)
 
-    def output_times(self, arrivals, skip=None):
+    def output_times(self, arrivals: np.ndarray, skip: np.ndarray | None = None) -> np.ndarray:
         return self.reader.reads(arrivals, skip)[self.steps - 1 :: self.steps] + self.depth
 
-    def skip_times(self, arrivals, outputs):
+    def skip_times(self, arrivals: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return outputs - self.depth
 
-    def keeps(self, interval):
+    def keeps(self, interval: int) -> int:
         return self.reader.wait(interval // self.reader.blocks) + self.depth + 8
 
-    holds = property(lambda self: self.reader.holds + (self.depth + 8) / self.beats_out)
+    holds = figure(float, lambda self: self.reader.holds + (self.depth + 8) / self.beats_out)
 
     # bits
 
     @property
-    def multipliers(self):
+    def multipliers(self) -> int:
         skip = 1 if self.factor.skip is not None else 0
         return self.lanes * self.vectors * (self.simd + skip)
 
-    word_bits = property(lambda self: self.lanes * self.simd * self.factor.weights.operand)
+    word_bits = figure(int, lambda self: self.lanes * self.simd * self.factor.weights.operand)
 
     @property
-    def rom_bits(self):
+    def rom_bits(self) -> int:
         more = self.pattern.outputs * self.arithmetic.field_bits + self.cycles * self.reader.address_bits
         more += self.lanes * self.vectors * self.arithmetic.table_bits
         return self.pattern.weights * self.factor.weights.operand + more
 
-    kept_width = property(lambda self: self.factor.input.width - (self.positive and self.factor.input.signed))
-    buffer_bits = property(lambda self: self.reader.buffer_bits)
-    parts = property(lambda self: self.lanes * self.simd + 2 * self.lanes)
+    kept_width = figure(int, lambda self: self.factor.input.width - (self.positive and self.factor.input.signed))
+    buffer_bits = figure(int, lambda self: self.reader.buffer_bits)
+    parts = figure(int, lambda self: self.lanes * self.simd + 2 * self.lanes)
 
     @property
-    def words(self):
+    def words(self) -> int:
         p = self.pattern
         return p.weights // (self.lanes * self.simd) + p.inputs + p.outputs
 
-    def cost(self, tally):
+    def cost(self, tally: Tally) -> None:
         self.reader.cost(tally)
         ordered_cost(tally, self.cycles, self.word_bits)
         # operands: registers, and a choice of so many places
@@ -151,7 +155,7 @@ class Pipelined(Engine):
             tally.add(0, -tally.tech.absorbs * (operands + alone))
         Datapath.cost(tally, self.arithmetic, lanes=self.lanes, vectors=self.vectors, lut=self.lut, wait=LEAD)
 
-    def component(self):
+    def component(self) -> wiring.Component:
         return PipelinedUnit(self)
 
 
@@ -159,6 +163,10 @@ class PipelinedUnit(wiring.Component):
     """The component of a Pipelined engine.
 
     Every register of the datapath runs free: a read is issued only when `o` has room for what it becomes.
+
+    Parameters
+    ----------
+    engine : Pipelined
 
     Members
     -------

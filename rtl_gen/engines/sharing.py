@@ -18,7 +18,7 @@ WIDEST = 12  # bits of the shifts and multiples that are tried in patterns
 _ONES = np.array([n.bit_count() for n in range(1 << 16)], np.int8)
 
 
-def digits(n):
+def signed_digits(n):
     """Nonzero digits of the canonical signed-digit form (non-adjacent, Reitwieser 1960) of integers below 2**61."""
     n = np.abs(n)
     bits = n ^ 3 * n
@@ -49,7 +49,7 @@ def _patterns(bits):
     pairs = np.concatenate([pairs, pairs * [1, -1]])
     single = np.concatenate([1 + powers[1:], 1 - powers[2:]])
     multiples = np.arange(1, (1 << bits) + 1)
-    multiples = multiples[digits(multiples) <= 3]
+    multiples = multiples[signed_digits(multiples) <= 3]
     return pairs, single, np.concatenate([multiples, -multiples])
 
 
@@ -58,10 +58,11 @@ def _gains(p, q, bits):
     """Digits saved in a sum by each pattern on its coefficients p and q (q None: on p alone), and the multiples."""
     pairs, single, m = _patterns(bits)
     if q is None:
-        left, before = digits(p - single[:, None] * m), digits(np.array([p]))
+        left, before = signed_digits(p - single[:, None] * m), signed_digits(np.array([p]))
     else:
-        left, before = digits(p - pairs[:, :1] * m) + digits(q - pairs[:, 1:] * m), digits(np.array([p, q]))
-    left = left + digits(m)
+        left = signed_digits(p - pairs[:, :1] * m) + signed_digits(q - pairs[:, 1:] * m)
+        before = signed_digits(np.array([p, q]))
+    left = left + signed_digits(m)
     best = left.argmin(1)
     saved = np.maximum(before.sum() - left[np.arange(len(best)), best], 0)
     return saved, np.where(saved > 0, m[best], 0)

@@ -9,12 +9,14 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..stream import Link, beat, element
+from ..cost import Tally
+from ..signals import beat, element
+from ..stream import Link
 from ..tech import READ, number, technology
-from .adders import OVERHEAD, solve, width
+from .adders import OVERHEAD, Graph, solve, width
 from .datapath import looked_up
-from .engine import Engine
-from .sharing import digits
+from .engine import Engine, figure
+from .sharing import signed_digits
 
 SKIP = 3  # cycles from a vector's arrival to that of its residual, at least
 COUNTED = 8  # clipped values that are counted in a cycle
@@ -34,23 +36,23 @@ class Spatial(Engine):
     beats_in = beats_out = interval = 1
     multipliers = buffer_bits = words = 0
 
-    lanes_in = property(lambda self: self.pattern.inputs)
-    lanes_out = property(lambda self: self.pattern.outputs)
-    output_flight = property(lambda self: self.flight + self.depth)
+    lanes_in = figure(int, lambda self: self.pattern.inputs)
+    lanes_out = figure(int, lambda self: self.pattern.outputs)
+    output_flight = figure(int, lambda self: self.flight + self.depth)
 
-    def output_times(self, arrivals, skip=None):
+    def output_times(self, arrivals: np.ndarray, skip: np.ndarray | None = None) -> np.ndarray:
         return np.asarray(arrivals) + self.depth
 
-    def skip_times(self, arrivals, outputs):
+    def skip_times(self, arrivals: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return np.asarray(arrivals) + SKIP
 
-    def keeps(self, interval):
+    def keeps(self, interval: int) -> int:
         return self.depth + 1
 
-    holds = property(lambda self: self.depth + 1)
+    holds = figure(float, lambda self: self.depth + 1)
 
     @cached_property
-    def graphs(self):
+    def graphs(self) -> dict[tuple[int, int], Graph]:
         """(i, l) -> the Graph of that block: its accumulators, rounding constant included.
 
         They are linear in the block's inputs and, with a residual, in x0 of its outputs. Row exponents and a negative
@@ -75,25 +77,25 @@ class Spatial(Engine):
             result[i, l] = solve(matrix << up, ranges, constants[i, :, l], levels)
         return result
 
-    def inputs(self, i, l):
+    def inputs(self, i: int, l: int) -> list[int]:
         """Elements that a block takes, as numbers of x."""
         if self.factor.support is not None:
             return self.factor.support.index[i].tolist()
         _, _, c, d = self.pattern
         return [(i * c + k) * d + l for k in range(c)]
 
-    def outputs(self, i, l):
+    def outputs(self, i: int, l: int) -> list[int]:
         """Elements that a block gives, as numbers of y and of x0."""
         _, b, _, d = self.pattern
         return [(i * b + j) * d + l for j in range(b)]
 
     @property
-    def shift(self):
+    def shift(self) -> int:
         """Bits that are dropped from an accumulator of `graphs`."""
         return max(0, self.factor.shift)
 
     @cached_property
-    def bounds(self):
+    def bounds(self) -> list[tuple[int, int]]:
         """Exact (lo, hi) of each output before saturation."""
         ends = [None] * self.lanes_out
         for block, graph in self.graphs.items():
@@ -101,31 +103,31 @@ class Spatial(Engine):
                 ends[n] = tuple(end >> self.shift for end in graph.output_range(j))
         return ends
 
-    def clips(self, n):
+    def clips(self, n: int) -> tuple[bool, bool]:
         """Whether output n can be above what it is held to, and below the format, where no ReLU is."""
         (lo, hi), f = self.bounds[n], self.factor
         return hi > self.top, lo < f.rounded.lo and not f.relu
 
     @cached_property
-    def counted(self):
+    def counted(self) -> int:
         """Values of a beat that can clip at all; what a clamp takes away is nothing that was clipped."""
         clamps = self.top < self.factor.rounded.hi
         return 0 if clamps else sum(any(self.clips(n)) for n in range(self.lanes_out)) * self.vectors
 
     @property
-    def top(self):
+    def top(self) -> int:
         """The most that a rounded sum can be."""
         return self.factor.rounded.hi if self.factor.top is None else self.factor.top
 
     # cycles
 
     @cached_property
-    def adder_depth(self):
+    def adder_depth(self) -> int:
         """Cycles until every accumulator is complete."""
         return max(graph.depth for graph in self.graphs.values())
 
     @property
-    def count_depth(self):
+    def count_depth(self) -> int:
         """Cycles that counting the clipped values takes beyond its last additions."""
         levels, n = 0, self.counted
         while n > COUNTED:
@@ -133,51 +135,51 @@ class Spatial(Engine):
         return levels
 
     @property
-    def depth(self):
+    def depth(self) -> int:
         """Cycles from `i.valid` to `o.valid`: adders, saturation, a table, counting."""
         return self.adder_depth + 1 + self.table_depth + self.count_depth
 
     @property
-    def table_depth(self):
+    def table_depth(self) -> int:
         return READ * (self.factor.table is not None)
 
     # size
 
     @property
-    def rom_bits(self):
+    def rom_bits(self) -> int:
         table = self.factor.table
         return 0 if table is None else self.lanes_out * self.vectors * len(table.values) * self.factor.output.width
 
-    adders = property(lambda self: sum(len(graph.nodes) for graph in self.graphs.values()) * self.vectors)
+    adders = figure(int, lambda self: sum(len(graph.nodes) for graph in self.graphs.values()) * self.vectors)
 
     @property
-    def tables(self):
+    def tables(self) -> int:
         """Estimate of TRELLIS_COMB on ECP5: carry chains, in pairs of bits, with what nextpnr puts at their ends; a
         table a bit of each output; three for each value that can clip (its flag, its part of the count)."""
         cells = sum(2 * -(-node.cells // 2) + OVERHEAD for graph in self.graphs.values() for node in graph.nodes)
         return (cells + self.lanes_out * self.factor.output.width) * self.vectors + 3 * self.counted
 
     @property
-    def registers(self):
+    def registers(self) -> int:
         """Estimate of TRELLIS_FF: values for as long as they are needed, outputs, flags of values that clip."""
         bits = sum(graph.registers(self.adder_depth, self.shift) for graph in self.graphs.values()) * self.vectors
         outputs = self.lanes_out * self.vectors * self.factor.output.width * (1 + self.count_depth)
         return bits + outputs + 2 * self.counted + self.depth
 
-    parts = property(lambda self: self.pattern.weights + self.pattern.inputs + self.pattern.outputs)
+    parts = figure(int, lambda self: self.pattern.weights + self.pattern.inputs + self.pattern.outputs)
 
     @property
-    def digits(self):
+    def digits(self) -> np.ndarray:
         a, _, _, d = self.factor.values.shape
-        return digits(self.factor.values).sum(axis=(1, 2)).reshape(a * d)
+        return signed_digits(self.factor.values).sum(axis=(1, 2)).reshape(a * d)
 
-    def cost(self, tally):
+    def cost(self, tally: Tally) -> None:
         tally.add(self.tables, self.registers)
         if self.factor.table is not None:
             each = tally.tech.rom_cost(len(self.factor.table.values), self.factor.output.width)
             tally.take(each, self.lanes_out * self.vectors)
 
-    def component(self):
+    def component(self) -> wiring.Component:
         return SpatialUnit(self)
 
 
@@ -198,6 +200,10 @@ class Late:
 
 class SpatialUnit(wiring.Component):
     """The component of a Spatial engine. Nothing is ever held: room at `o` is room at `i`.
+
+    Parameters
+    ----------
+    engine : Spatial
 
     Members
     -------

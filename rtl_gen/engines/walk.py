@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Mux, Signal
 
-from ..stream import counter, counter_cost
+from ..signals import counter, counter_cost
 
 
 def walk(m, patterns, step, name):

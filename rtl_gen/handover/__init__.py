@@ -2,8 +2,11 @@
 
 import os
 import re
+from collections.abc import Iterable
+from pathlib import Path
 
 from .. import memories, tech
+from ..plan import Plan
 from .bench import bench
 from .clock import MHZ, check_clock, constraints
 from .fusesoc import core
@@ -17,12 +20,12 @@ OF_WEIGHTS = "_tb.v", ".h"  # those that new weights change
 __all__ = ["ENDINGS", "MHZ", "OF_WEIGHTS", "check_clock", "check_free", "names", "write"]
 
 
-def names(name, endings=ENDINGS):
+def names(name: str, endings: Iterable[str] = ENDINGS) -> list[str]:
     """Those that there may be beside NAME.v."""
     return [f"{name}{ending}" for ending in endings]
 
 
-def check_free(folder, name):
+def check_free(folder: Path, name: str) -> None:
     """FileExistsError where files have these names, but there is no core that they would be of: somebody's own. And
     where the Verilog of two cores, such as x and x_tb, would be one's core and what stands beside the other.
     """
@@ -42,7 +45,7 @@ def check_free(folder, name):
         )
 
 
-def write(plan, folder, name, mhz=MHZ):
+def write(plan: Plan, folder: Path, name: str, mhz: float = MHZ) -> None:
     """Write what the core of a Plan needs beside NAME.v, which is in the folder already.
 
     mhz: the clock of the constraints. NAME_models.v is there where the core instances primitives.

@@ -3,7 +3,7 @@
 MHZ = 100.0  # where nothing else is asked for
 
 
-def check_clock(mhz):
+def check_clock(mhz: float) -> None:
     """ValueError unless a clock can be so fast."""
     if not 1e-3 <= mhz <= 1e5:
         raise ValueError(f"clock must be 0.001 to 100000 MHz, got {mhz:g}")

@@ -12,12 +12,12 @@ from .technology import MULTIPLY, READ, Technology, number
 TARGETS = ("plain", "ecp5", "ice40", "gowin")
 
 
-def check_target(target):
+def check_target(target: str) -> None:
     if target not in TARGETS:
         raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
 
 
-def technology(target):
+def technology(target: str) -> Technology:
     """The Technology of a target's name, or of "cases", plain HDL without contents of memories; ValueError for a name
     that is none.
     """
@@ -26,7 +26,7 @@ def technology(target):
     return import_module(f".{target}", __name__).TECHNOLOGY
 
 
-def models(target):
+def models(target: str) -> tuple[Path, ...]:
     """Paths of the Verilog models of the primitives that a target's Verilog instances."""
     path = Path(__file__).with_name(f"{target}.v")
     return () if target == "plain" else (path,)

@@ -1,12 +1,14 @@
 """What every family answers to."""
 
-from amaranth.hdl import Cat, Const
+from collections.abc import Sequence
+
+from amaranth.hdl import Cat, Const, Module, Value
 
 READ = 2  # cycles from an address to its data: the memory and its output register
 MULTIPLY = 3  # cycles from operands to their product: input, pipeline, output register
 
 
-def number(value):
+def number(value: Value) -> Value:
     """A value as a signed one: with a zero above, where it has no sign."""
     return value if value.shape().signed else Cat(value, Const(0, 1)).as_signed()
 
@@ -29,7 +31,9 @@ class Technology:
     block = 0  # cost of a block RAM in the measure by which synthesis maps memories
     rows, row = 0, 0  # words of distributed RAM, 0 for none, and the tables of each 4 bits of it
 
-    def products(self, m, name, xs, ws, *, lut=False):
+    def products(
+        self, m: Module, name: str, xs: Sequence[Value], ws: Sequence[Value], *, lut: bool = False
+    ) -> list[Value]:
         """Products of two lists of signals of equal length, MULTIPLY cycles later; a list of signed signals.
 
         All xs are of one shape, with a sign or without; all ws are signed, of one width. lut: of tables and carry
@@ -37,23 +41,28 @@ class Technology:
         """
         raise NotImplementedError
 
-    def rom(self, m, name, words, width, address):
+    def rom(self, m: Module, name: str, words: Sequence[int], width: int, address: Value) -> Value:
         """`words[address]`, READ cycles later; words: unsigned ints."""
         raise NotImplementedError
 
-    def ram(self, m, name, *, depth, width, enable, w_address, w_data, r_address):
+    def ram(
+        self, m: Module, name: str, *, depth: int, width: int, enable: Sequence[Value], w_address: Value, w_data: Value,
+        r_address: Value,
+    ) -> list[Value]:
         """Banks with common addresses and data to write, one for each bit of `enable`; their words, READ cycles later.
 
         A word must not be read in the cycle in which it is written.
         """
         raise NotImplementedError
 
-    def products_cost(self, count, x_width, w_width, *, lut=False, signed=True):
+    def products_cost(
+        self, count: int, x_width: int, w_width: int, *, lut: bool = False, signed: bool = True
+    ) -> dict[str, float]:
         """signed: whether the xs are; where they are not, one bit more if multipliers know signed operands alone."""
         raise NotImplementedError
 
-    def rom_cost(self, depth, width):
+    def rom_cost(self, depth: int, width: int) -> dict[str, float]:
         raise NotImplementedError
 
-    def ram_cost(self, depth, width, banks):
+    def ram_cost(self, depth: int, width: int, banks: int) -> dict[str, float]:
         raise NotImplementedError

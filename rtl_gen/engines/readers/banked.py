@@ -6,7 +6,7 @@ from math import gcd, lcm
 import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal
 
-from ...stream import counter, counter_cost, credit, credit_cost, delay, digits, digits_cost
+from ...signals import counter, counter_cost, credit, credit_cost, delay, digits, digits_cost
 from ...tech import technology
 from .reader import Buffer, Buffered, joined
 

@@ -3,8 +3,9 @@
 import numpy as np
 from amaranth.hdl import Const, Mux, Signal
 
-from ...stream import counter, counter_cost, delay, gathered, turns
+from ...signals import counter, counter_cost, delay, gathered, turns
 from ...tech import READ
+from ..engine import figure
 from .banked import Gathered
 from .reader import Reads
 
@@ -28,8 +29,8 @@ class Direct(Gathered):
         choices = super().select
         return choices[:1] if (choices == choices[:1]).all() else choices
 
-    output_flight = property(lambda self: self.engine.flight + self.block_beats - 1)
-    holds = property(lambda self: 2 / self.blocks)
+    output_flight = figure(int, lambda self: self.engine.flight + self.block_beats - 1)
+    holds = figure(float, lambda self: 2 / self.blocks)
 
     def reads(self, arrivals, skip=None):
         """A block's turns begin with its last beat, and behind those of the block before."""

@@ -7,8 +7,9 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 
 from bfthw.chain import Indexed
 
-from ...stream import counter, counter_cost, credit, credit_cost, delay, digits, digits_cost
+from ...signals import counter, counter_cost, credit, credit_cost, delay, digits, digits_cost
 from ...tech import READ, technology
+from ..engine import figure
 from .reader import Buffer, Buffered, joined
 
 
@@ -25,10 +26,10 @@ class Copies(Buffered):
     def takes(cls, pattern, lanes, simd, skip):
         return isinstance(pattern, Indexed)
 
-    group = property(lambda self: self.engine.pattern.a)
-    words = property(lambda self: self.block_beats)
-    banks = property(lambda self: self.engine.lanes * self.engine.simd)
-    elements_seen = property(lambda self: self.banks * self.engine.vectors)
+    group = figure(int, lambda self: self.engine.pattern.a)
+    words = figure(int, lambda self: self.block_beats)
+    banks = figure(int, lambda self: self.engine.lanes * self.engine.simd)
+    elements_seen = figure(int, lambda self: self.banks * self.engine.vectors)
 
     @property
     def select(self):

@@ -4,11 +4,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from amaranth.hdl import Cat, Const, Signal
+from amaranth.hdl import Cat, Const, Signal, ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ...stream import Link, beat, counter, credit, delay, digits
+from ...signals import beat, counter, credit, delay, digits
+from ...stream import Link
+from ..engine import Engine, figure
 
 READERS = []  # classes, in the order in which they are asked: those defined last come first
 
@@ -20,12 +22,12 @@ class Reads(NamedTuple):
     which of a vector's cycles, for the weights. seen: READ cycles later, the elements of all vectors that are seen.
     """
 
-    issue: object
-    take: object
-    first: object
-    choice: object
-    address: object
-    seen: object
+    issue: ValueLike
+    take: ValueLike
+    first: ValueLike
+    choice: ValueLike
+    address: ValueLike
+    seen: ValueLike
 
 
 class Reader:
@@ -64,21 +66,21 @@ class Reader:
         if "takes" in vars(cls):
             READERS.insert(0, cls)
 
-    def __init__(self, engine):
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    depth = property(lambda self: self.ahead)
+    depth = figure(int, lambda self: self.ahead)
 
     @cached_property
-    def blocks(self):
+    def blocks(self) -> int:
         return self.engine.pattern.a // self.group
 
     @cached_property
-    def block_beats(self):
+    def block_beats(self) -> int:
         return self.engine.pattern.inputs // (self.blocks * self.engine.lanes)
 
     @cached_property
-    def issues(self):
+    def issues(self) -> int:
         s = self.engine
         return self.group * s.pattern.b * s.pattern.d // s.lanes * s.steps
 
@@ -94,7 +96,7 @@ class Buffered(Reader):
     powers_of_two = False
 
     @cached_property
-    def slots(self):
+    def slots(self) -> int:
         """Blocks in the buffer, so that the promised interval is kept.
 
         In the slowest schedule that keeps it, a block's slot is taken for the flight of its first beat, the wait, the
@@ -106,16 +108,16 @@ class Buffered(Reader):
         return 1 << (slots - 1).bit_length() if self.powers_of_two else slots
 
     @cached_property
-    def bank_depth(self):
+    def bank_depth(self) -> int:
         """Words of a bank: word and row in whole bits each, so that an address is put together from counters."""
         return self.slots << ((self.words - 1).bit_length() + (self.rows - 1).bit_length())
 
     @cached_property
-    def buffer_bits(self):
+    def buffer_bits(self) -> int:
         s = self.engine
         return self.banks * self.bank_depth * s.lanes * s.vectors * s.kept_width
 
-    holds = property(lambda self: self.slots / self.blocks)
+    holds = figure(float, lambda self: self.slots / self.blocks)
 
     def needed(self):
         """For each read of a vector the last beat that it needs, in order."""
@@ -155,6 +157,10 @@ class Buffered(Reader):
 
 class Buffer(wiring.Component):
     """An input buffer, written in order, read in the order of its reader.
+
+    Parameters
+    ----------
+    reader : Buffered
 
     Members
     -------
