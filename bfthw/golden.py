@@ -209,10 +209,13 @@ class IntNode(Node):
     def accumulate(self, *xs: Array) -> Array:
         return self.node(*self._aligned(xs))
 
+    def reach(self, *ends: Ends) -> Ends:
+        """(lo, hi) of each input's channels, integers (1, C) -> (lo, hi) of what is rounded."""
+        return self.node.bounds(*zip(*(self._aligned(side) for side in zip(*ends))))
+
     def bounds(self, *ends: Ends) -> Ends:
         """(lo, hi) of each input's channels, integers (1, C) -> (lo, hi) of the outputs."""
-        sides = zip(*(self._aligned(side) for side in zip(*ends)))
-        return tuple(map(self.requantise, self.node.bounds(*sides)))
+        return tuple(map(self.requantise, self.reach(*ends)))
 
     def requantise(self, acc: np.ndarray) -> np.ndarray:
         return self.output.saturate(rescale(acc, self.shift))

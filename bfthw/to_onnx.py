@@ -5,33 +5,27 @@ sums are exact in whatever order they are taken; the shift is a division that le
 and come out are the integers of the network's formats, channels last: (N, H, W, C), or (N, C) for vectors.
 """
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from . import files, storage
+from . import files, storage, to_qonnx
 from .golden import IntLayer, IntNetwork
 from .nodes import Gate, Max, Pick, Product, Sum
+from .onnx_graph import OnnxGraph, Writers
 
-OPSET, IR = 17, 8  # of 2022: old runtimes read them
 LEAST = -(1 << 62)  # below every number of a format
-WRITERS = {}  # class of a node without weights -> function of the graph, the node, names and Shapes of its inputs
+writer = Writers("ONNX")
 
 
-def save_onnx(network: IntNetwork, path: str | Path) -> None:
+def save_onnx(network: IntNetwork, path: str | Path, qonnx: bool = False) -> None:
     """Write an IntNetwork as .onnx, whole or not at all, the same bytes for the same network.
 
-    ImportError without the package onnx; ValueError names a node that ONNX has no words for here.
+    qonnx: as floats between Quant nodes, see bfthw.to_qonnx, instead of integers.
+    ImportError without the package onnx; ValueError names a node that ONNX, or QONNX, has no words for here.
     """
     path = Path(path)
     storage.check_suffix(path, (".onnx",))
-    files.write(path, model(network).SerializeToString(deterministic=True))
-
-
-def model(network: IntNetwork):
-    """The onnx.ModelProto of an IntNetwork; errors as `save_onnx`."""
     try:
         import onnx
     except ImportError:
@@ -39,49 +33,20 @@ def model(network: IntNetwork):
     if not isinstance(network, IntNetwork):
         what = type(network).__name__
         raise TypeError(f"save_onnx takes an IntNetwork, got {what}; bfthw.compile makes one of floats")
-    graph = _Graph(onnx)
+    write = to_qonnx.model if qonnx else model
+    files.write(path, write(onnx, network).SerializeToString(deterministic=True))
+
+
+def model(onnx, network: IntNetwork):
+    """The onnx.ModelProto of an IntNetwork, all in integers; ValueError as `save_onnx`."""
+    graph = OnnxGraph(onnx)
     values, shapes = {0: graph.op("Reshape", "input", [-1, *network.shape])}, (network.shape, *network.shapes)
     for k, (node, sources) in enumerate(zip(network.nodes, network.sources), 1):
         graph.prefix = node.name
         xs, given = [values[s] for s in sources], [shapes[s] for s in sources]
         values[k] = _layer(graph, node, xs, given) if isinstance(node, IntLayer) else _node(graph, node, xs, given)
     graph.op("Reshape", values[len(network.nodes)], [-1, *network.shapes[-1].dims], output="output")
-    formats = {"input": network.input.to_list(), "output": network.output.to_list()}
-    return graph.model({"bfthw": json.dumps(formats)}, network.shape.dims, network.shapes[-1].dims)
-
-
-def writer(kind: type) -> Callable:
-    """Registers how nodes of a class are written: (graph, node, names and Shapes of inputs) -> the name of its sums."""
-    return lambda function: WRITERS.setdefault(kind, function)
-
-
-class _Graph:
-    """Nodes and constants of the file; names of values begin with `prefix`."""
-
-    def __init__(self, onnx):
-        self.onnx, self.nodes, self.tensors, self.prefix = onnx, [], [], "input"
-
-    def op(self, kind, *inputs, output=None, **given):
-        """The name of what an operator gives. inputs: names, or integers that become constants."""
-        name = output or f"{self.prefix}/{len(self.nodes)}"
-        inputs = [one if isinstance(one, str) else self.constant(one) for one in inputs]
-        self.nodes.append(self.onnx.helper.make_node(kind, inputs, [name], name=f"{name}/{kind}", **given))
-        return name
-
-    def constant(self, values):
-        name = f"{self.prefix}/constant{len(self.tensors)}"
-        self.tensors.append(self.onnx.numpy_helper.from_array(np.array(values, np.int64), name))
-        return name
-
-    def model(self, metadata, *dims):
-        helper, kind = self.onnx.helper, self.onnx.TensorProto.INT64
-        ends = [helper.make_tensor_value_info(name, kind, ["N", *own]) for name, own in zip(("input", "output"), dims)]
-        graph = helper.make_graph(self.nodes, "integers", ends[:1], ends[1:], self.tensors)
-        result = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="bfthw"
-        )
-        helper.set_model_props(result, metadata)
-        return result
+    return graph.model(network, network.shape.dims, network.shapes[-1].dims)
 
 
 def _layer(graph, layer, xs, shapes):
@@ -165,12 +130,10 @@ def _gathered(graph, window, x, shape, outside=None):
 def _node(graph, node, xs, shapes):
     """A node without weights: its inputs aligned, computed, rounded once."""
     own = node.node
-    if type(own) not in WRITERS:
-        known = ", ".join(kind.__name__ for kind in WRITERS)
-        raise ValueError(f"node {node.name!r}: a {type(own).__name__} is not written as ONNX; {known} are")
+    write = writer.of(own)
     if not own.multiplies:
         xs = [_scaled(graph, x, node.acc_frac - fmt.frac) for x, fmt in zip(xs, node.formats)]
-    return _rounded(graph, WRITERS[type(own)](graph, own, xs, shapes), node.shift, node.output)
+    return _rounded(graph, write(graph, own, xs, shapes), node.shift, node.output)
 
 
 def _taps(graph, node, x, shape, outside):

@@ -77,6 +77,9 @@ def test_other_steps_are_said(tmp_path):
     assert any("not in one step that is a power of two" in note for note in loaded.notes) and not loaded.network.formats
     x = RNG.normal(size=(5, 4))
     assert np.allclose(loaded.network(x), x @ (np.clip(np.rint(W / F(0.1)), -32, 31) * F(0.1)), atol=1e-6)
+    nodes[1], nodes[3] = quant("w", "s5", "b6", "qw"), quant("h", "odd", "b8", "y")
+    loaded = bfthw.load(written(tmp_path / "w.onnx", rounded(*nodes)))
+    assert any("not in one step that is a power of two" in note for note in loaded.notes) and not loaded.network.formats
 
 
 @pytest.mark.parametrize("step", [2.0**-5, 0.03], ids=["power of two", "other"])

@@ -72,7 +72,7 @@ def test_least_squares_gives_up_outliers():
 @seeds
 @pytest.mark.parametrize("rows", [0, 2])
 def test_weights_by_least_squares(seed, rows):
-    values = random_network(seed).layers[0].folded[0].values
+    values = random_network(seed).layers[0].scaled[0].values
 
     def error(fmt):
         e = row_exponents(values, fmt, rows)
@@ -211,9 +211,9 @@ def test_own_noise_by_hand(seed):
     stage = 0
     for layer in network.layers:
         start = given[stage]
-        for m, factor in enumerate(layer.folded):
+        for m, factor in enumerate(layer.scaled):
             y = factor(given[stage])
-            if m == len(layer.folded) - 1:
+            if m == len(layer.scaled) - 1:
                 y = y + (0 if not layer.residual else start if layer.scale is None else start * layer.scale)
                 y = y + (0 if layer.bias is None else layer.bias)
                 y = np.maximum(y, 0) if layer.relu else y

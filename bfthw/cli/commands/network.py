@@ -107,19 +107,24 @@ def quantize(
     ],
     calibration: given.Calibration = None,
     allow_constant: given.AllowConstant = False,
+    qonnx: Annotated[bool, typer.Option("--qonnx", help="With -o OUT.onnx: as QONNX, for FINN and hls4ml")] = False,
     *,
     file,
     bits,
 ):
     """Turn float weights into integers and write them as .npz, which `generate` takes as well.
 
-    With -o OUT.onnx: as operators of ONNX on integers, which onnxruntime computes to the same numbers.
+    With -o OUT.onnx: as operators of ONNX on integers, which onnxruntime computes to the same numbers; with --qonnx as
+    floats between Quant nodes, exact too.
     """
     check_place(output)
+    if qonnx and output.suffix != ".onnx":
+        raise ValueError(f"--qonnx goes with -o OUT.onnx, not {output.name}")
     integers = to_integers(ckpt, make_settings(**bits), calibration, file, allow_constant, output=output)
     if output.suffix == ".onnx":
-        save_onnx(integers, output)
-        return console.print(f"wrote {output}, integers to integers", markup=False, soft_wrap=True)
+        save_onnx(integers, output, qonnx)
+        what = "floats that are the integers" if qonnx else "integers to integers"
+        return console.print(f"wrote {output}, {what}", markup=False, soft_wrap=True)
     save_integers(integers, output)
     todo = f"bfthw generate {output} -o DIR --name NAME"
     if integers.beyond_row is not None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...choose import choose_formats
-from ...formats import apply_formats, formats_of
+from ...formats import Formats, apply_formats, formats_of, row_exponents
 from ...formats import quantise as to_integers
 from ...graph import INPUT
 from ...network import Layer, Network
@@ -20,11 +20,11 @@ ROUNDINGS |= {"ROUND_TO_ZERO": np.trunc, "DOWN": np.trunc, "HALF_UP": lambda x: 
 
 
 def _format(scale, zero, bits, signed, narrow=False):
-    """The QFormat of one scale 2**-frac without a zero point, or None."""
-    if np.size(scale) != 1 or np.any(zero) or narrow or not 1 <= bits <= 62:
+    """The QFormat of a scale 2**-frac without a zero point, the coarsest one of many, or None."""
+    mantissa, exponent = np.frexp(scale)
+    if np.any(mantissa != 0.5) or np.any(zero) or narrow or not 1 <= bits <= 62:
         return None
-    mantissa, exponent = np.frexp(np.ravel(scale)[0])
-    return QFormat(bits, 1 - int(exponent), signed) if mantissa == 0.5 else None
+    return QFormat(bits, 1 - int(exponent.max()), signed)
 
 
 @operator("Quant", domain="qonnx.custom_op.general")
@@ -44,7 +44,7 @@ def quant(call: Call) -> Tensor:
     bits, t = int(bits.ravel()[0]), call.input(0)
     fmt = _format(scale, zero, bits, signed)
     if t.node is not None:
-        return call.made.rounded(t, None if narrow else fmt)
+        return call.made.rounded(t, fmt if scale.size == 1 and not narrow else None)
     high = 2 ** (bits - signed) - 1 - (narrow and not signed)
     low = -(2 ** (bits - 1)) + narrow if signed else 0
     q = np.clip(ROUNDINGS[mode](t.array / scale + zero), low, high)
@@ -60,7 +60,7 @@ def quantize(call: Call) -> Tensor:
         info = QFormat(bits, 0, signed)
         q = np.clip(np.rint(t.array / scale) + zero, info.lo, info.hi)
         return replace(t, array=q, format=None, step=None)
-    t = call.made.rounded(t, _format(scale, zero, bits, signed))
+    t = call.made.rounded(t, _format(scale, zero, bits, signed) if scale.size == 1 else None)
     return replace(t, step=(scale.tobytes(), zero.tobytes()))
 
 
@@ -99,24 +99,67 @@ def with_formats(network: Network, formats: dict, weights: dict) -> tuple[Networ
     """
     if not formats and not any(weights.values()):
         return network, []
-    wanted = [INPUT, *(node.name for node in network.nodes if isinstance(node, Layer) or node.computes)]
-    unsaid = [name for name in wanted if formats.get(name) is None]
-    unsaid += [f"the weights of {node.name}" for node in network.layers if weights.get(node.name) is None]
+    outputs = _outputs(network, formats)
+    rows = {n.name: _rows(n.scaled[0].values, weights.get(n.name)) for n in network.layers}
+    unsaid = [name for name, fmt in outputs.items() if fmt is None]
+    unsaid += [f"the weights of {name}" for name, count in rows.items() if count is None]
     unsaid += [f"the factors of {node.name}" for node in network.layers if len(node.chain.factors) > 1]
+    added = {n.name: _holding(n.add_scale) for n in network.layers if n.add_scale is not None}
+    unsaid += [f"the weights of what is added in {name}" for name, fmt in added.items() if fmt is None]
     if unsaid:
         where = some(unsaid, str)
         note = (
             f"the file rounds, but not in one step that is a power of two at {where}: values are taken without rounding"
         )
         return network, [f"{note}, `quantize` chooses formats"]
-    chosen = choose_formats(network, Settings())
     layers = []
-    for node, own in zip(network.layers, chosen.layers):
-        factor = replace(own.factors[0], weights=weights[node.name], output=formats[node.name])
-        layers.append(replace(own, factors=(factor,), bias_width=None))
-    joins = {name: formats.get(name) or fmt for name, fmt in chosen.joins.items()}
-    chosen = replace(chosen, input=formats[INPUT], layers=tuple(layers), joins=joins)
-    chosen = formats_of(to_integers(network, chosen, apply_formats))
-    return Network(network.nodes, network.shape, formats=chosen), [
+    for node, own in zip(network.layers, choose_formats(network, Settings()).layers):
+        name = node.name
+        factor = replace(own.factors[0], weights=weights[name], rows=rows[name], output=outputs[name])
+        layers.append(replace(own, factors=(factor,), bias_width=None, skip=added.get(name)))
+    joins = {n.name: outputs[n.name] for n in network.nodes if not isinstance(n, Layer)}
+    chosen = Formats(input=outputs[INPUT], layers=tuple(layers), joins=joins)
+    integers = to_integers(network, chosen, apply_formats)
+    # a bias below half of the last bit of the sums is there so that no half is rounded: bfthw.to_qonnx
+    none = {whole.name for whole in integers.weighted if (b := whole.factors[-1].bias) is not None and not b.any()}
+    nodes = [replace(node, bias=None) if node.name in none else node for node in network.nodes]
+    chosen = formats_of(to_integers(Network(nodes, network.shape), chosen, apply_formats))
+    return Network(nodes, network.shape, formats=chosen), [
         "formats are those that the file rounds to; a half is rounded up"
     ]
+
+
+def _outputs(network, formats):
+    """{node: format of what it gives, None where the file does not say}; who computes nothing gives what it takes."""
+    found = {INPUT: formats.get(INPUT)}
+
+    def step(node, *given):
+        passes = not isinstance(node, Layer) and not node.computes and len({*given}) == 1
+        found[node.name] = fmt = formats.get(node.name, given[0] if passes else None)
+        return fmt
+
+    for _ in network.walk(found[INPUT], step):
+        pass
+    return found
+
+
+def _rows(values, fmt):
+    """The least extra bits of a row with which a format holds weights exactly; None where none do."""
+    if fmt is None:
+        return None
+    return next((rows for rows in range(9) if _exact(np.ldexp(values, _extra(values, fmt, rows)), fmt)), None)
+
+
+def _extra(values, fmt, rows):
+    exponents = row_exponents(values, fmt, rows)
+    return 0 if exponents is None else exponents[:, :, None]
+
+
+def _exact(values, fmt):
+    return np.array_equal(fmt.dequantise(fmt.quantise(values)), values)
+
+
+def _holding(values):
+    """The narrowest format, of 8 bits or more, that holds numbers exactly; None where 24 bits do not."""
+    formats = (QFormat.covering(bits, values.min(), values.max()) for bits in range(8, 25))
+    return next((fmt for fmt in formats if _exact(values, fmt)), None)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ... import to_qonnx
 from ...reading import first_line
 from .tensors import Store
 from .values import Tensor
@@ -14,16 +15,18 @@ FLOATS = ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16")
 def opened(onnx, model, tensors: dict) -> tuple:
     """(context for `check_node`, the input's dimensions with None for unknown ones, notes) of a model.
 
-    ValueError for opsets of no known meaning, for functions of its own, and for parts that only training uses.
+    ValueError for opsets of no known meaning, for functions of its own other than the Quant that bfthw writes, and for
+    parts that only training uses.
     """
     newest = onnx.defs.onnx_opset_version()
     versions = {entry.version for entry in model.opset_import if entry.domain in DOMAINS}
     if len(versions) != 1 or not OLDEST <= max(versions) <= newest:
         found = ", ".join(map(str, sorted(versions))) or "none"
         raise ValueError(f"its opset of ai.onnx must be one from {OLDEST} to {newest}, got {found}")
-    for name in ("functions", "training_info"):
-        if len(getattr(model, name)):
-            raise ValueError(f"has {name.replace('_', ' ')}, which may change what its nodes compute and are not read")
+    strange = [one.name for one in model.functions if one != to_qonnx.function(onnx)]
+    for what, there in (("functions", strange), ("training info", model.training_info)):
+        if there:
+            raise ValueError(f"has {what}, which may change what its nodes compute and are not read")
     names = [tensor.name for tensor in model.graph.initializer]
     if len(names) != len(tensors):
         raise ValueError("two of its tensors have the same name")
