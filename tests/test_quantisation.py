@@ -93,7 +93,7 @@ def test_calibration_by_least_squares(seed):
     outputs = [f.output for layer in formats.layers for f in layer.factors]
     assert outputs == [least_squares(6, tap) for tap in network.taps(x)]
     weights = [f.weights for layer in formats.layers for f in layer.factors]
-    values = [factor.values for layer in network.layers for factor in layer.folded]
+    values = [factor.values for layer in network.layers for factor in layer.scaled]
     assert weights == [weight_format(v, 8, 0, "least-squares") for v in values]
 
 
