@@ -11,8 +11,11 @@ import pytest
 from amaranth.lib import wiring
 from engine_cases import ENGINES, spec_of
 
+from bfthw import QFormat
+from bfthw.window import Shape, Window
 from boards import cobs, shell, uart
 from rtl_gen import AxiStream, Design, Network, emit, manifest, stream, top
+from rtl_gen.engines import Maximum, Reduction
 from rtl_gen.engines.readers.reader import Buffered
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,6 +88,9 @@ def components():
         yield engine.component()
         if isinstance(getattr(engine, "reader", None), Buffered):
             yield engine.reader.buffer()
+    maps = dict(input=QFormat(4, 0), shape=Shape(2, 2, 1))
+    maximum = Maximum(**maps, window=Window(2))
+    yield from (maximum.component(), maximum.reader.buffer(), Reduction(**maps, output=QFormat(4, 0)).component())
     file = {"sha256": "0" * 64}
     files = manifest.Files(verilog={"name": "x.v", **file}, integers={"name": "x.npz", **file})
     design = Design(plan=plans[0], manifest=emit.make_manifest(plans[0], "x", files), path=Path("x.json"))

@@ -3,6 +3,11 @@
 from .engine import ENGINES, Engine, engine_class
 from .folded import Folded
 from .pipelined import Pipelined, fitting_lanes
+from .reduction import Reduction
 from .spatial import Spatial
+from .windowed import Convolution, Maximum
 
-__all__ = ["ENGINES", "Engine", "Folded", "Pipelined", "Spatial", "engine_class", "fitting_lanes"]
+__all__ = [
+    "ENGINES", "Convolution", "Engine", "Folded", "Maximum", "Pipelined", "Reduction", "Spatial", "engine_class",
+    "fitting_lanes",
+]

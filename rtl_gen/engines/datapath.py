@@ -201,6 +201,10 @@ class Datapath:
             m.d.sync += y.eq(0)
         return y, clips
 
+    def requantised(self, m, name, dot):
+        """What becomes of a sum that nothing joins, of one factor: (output, whether it was clipped), 3 cycles later."""
+        return self._limited(m, name, self._rounded(m, name, dot, None, {}), {})
+
     def _looked_up(self, m, name, y, fields):
         """What the table gives, READ cycles later; other factors' outputs as they are."""
         a, f = self.a, self.a.factors[-1]

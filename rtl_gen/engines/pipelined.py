@@ -47,7 +47,7 @@ class Pipelined(Engine):
     of c. products: of multipliers, "dsp", or of tables, "lut".
 
     More members: reader, the Reader; steps, cycles of a dot product; cycles, reads of a vector; kept_width, bits of an
-    input in the buffer; word_bits, of the weights used in a cycle.
+    input in the buffer; word_bits, of the weights used in a cycle; operands, that are taken in a cycle.
     """
 
     lanes: int = 1
@@ -89,7 +89,8 @@ class Pipelined(Engine):
 
     def in_order_of_use(self) -> np.ndarray:
         """Weights int64 (cycles, lanes, simd), one entry a cycle of a vector."""
-        v = self.factor.values.transpose(0, 1, 3, 2)  # (a, b, d, c): outputs in natural order, then k
+        # (a, b, d, c): outputs in natural order, then k
+        v = self.factor.values.transpose(0, 1, 3, 2)[..., self.reader.order]
         v = v.reshape(-1, self.lanes, self.steps, self.simd)
         return v.transpose(0, 2, 1, 3).reshape(-1, self.lanes, self.simd)
 
@@ -137,6 +138,7 @@ class Pipelined(Engine):
     kept_width = figure(int, lambda self: self.factor.input.width - (self.positive and self.factor.input.signed))
     buffer_bits = figure(int, lambda self: self.reader.buffer_bits)
     parts = figure(int, lambda self: self.lanes * self.simd + 2 * self.lanes)
+    operands = figure(int, lambda self: self.lanes * self.simd)
 
     @property
     def words(self) -> int:
@@ -147,7 +149,7 @@ class Pipelined(Engine):
         self.reader.cost(tally)
         ordered_cost(tally, self.cycles, self.word_bits)
         # operands: registers, and a choice of so many places
-        operands = self.lanes * self.simd * self.factor.input.width * self.vectors
+        operands = self.operands * self.factor.input.width * self.vectors
         tally.add(operands * (len(self.reader.select) - 1) * 0.7, operands)
         if tally.tech.products_cost(1, self.factor.input.width, self.factor.weights.operand).get("DSP"):
             # into the blocks' second registers go operands, and weights that no vectors share
@@ -171,7 +173,7 @@ class PipelinedUnit(wiring.Component):
     Members
     -------
     i : In(Link), o : Out(Link)
-        `lanes * vectors` elements a beat.
+        `lanes_in * vectors` elements a beat, and `lanes * vectors`.
     skip : In(stream), where a residual joins
         the layer's input, a beat for each of `o`.
     saturated : Out
@@ -182,7 +184,7 @@ class PipelinedUnit(wiring.Component):
         self.engine = engine
         f, elements = engine.factor, engine.lanes * engine.vectors
         ports = {
-            "i": In(Link(beat(f.input, elements))),
+            "i": In(Link(beat(f.input, engine.lanes_in * engine.vectors))),
             "o": Out(Link(beat(f.output, elements))),
             "saturated": Out(range(elements + 1)),
         }
@@ -199,8 +201,7 @@ class PipelinedUnit(wiring.Component):
         w, words = f.weights.operand, to_bits(s.in_order_of_use(), f.weights.operand)
         weights = ordered(m, technology(s.target), "weights", words, s.word_bits, reads.address)
         ws = [[weights[n * w :][:w].as_signed() for n in range(l * s.simd, (l + 1) * s.simd)] for l in range(s.lanes)]
-        several = len(s.reader.select) > 1
-        xs = self._operands(m, reads.seen, delay(m, reads.choice, READ, "choice_seen") if several else reads.choice)
+        xs = operands(m, s.reader, element(f.input), reads.seen, reads.choice)
         x0 = None
         if skip is not None:
             ahead = s.reader.ahead
@@ -216,17 +217,19 @@ class PipelinedUnit(wiring.Component):
         m.d.comb += self.saturated.eq(count(m, clips, "saturated", reset=True))
         return m
 
-    def _operands(self, m, seen, choice):
-        """[lane][vector][q] of signals, a cycle after they are seen."""
-        s, xs = self.engine, []
-        seen = numbers(seen, element(s.factor.input), s.reader.elements_seen)
-        for lane in range(s.lanes):
-            xs.append([])
-            for e in range(s.vectors):
-                xs[-1].append([])
-                for q in range(s.simd):
-                    places = [n * s.vectors + e for n in s.reader.select[:, lane, q]]
-                    sources = [seen[at] for at in places]
-                    x = sources[0] if len(set(places)) == 1 else Array(sources)[choice]
-                    xs[-1][-1].append(delay(m, x, 1, f"x{lane}v{e}_{q}"))
-        return xs
+
+def operands(m, reader, shape, seen, choice):
+    """[lane][vector][q] of signals, a cycle after they are seen; shape: of one; seen, choice: of a Reader's Reads."""
+    s, xs = reader.engine, []
+    seen = numbers(seen, shape, reader.elements_seen)
+    choice = delay(m, choice, READ, "choice_seen") if len(reader.select) > 1 else choice
+    for lane in range(s.lanes):
+        xs.append([])
+        for e in range(s.vectors):
+            xs[-1].append([])
+            for q in range(s.simd):
+                places = [n * s.vectors + e for n in reader.select[:, lane, q]]
+                sources = [seen[at] for at in places]
+                x = sources[0] if len(set(places)) == 1 else Array(sources)[choice]
+                xs[-1][-1].append(delay(m, x, 1, f"x{lane}v{e}_{q}"))
+    return xs

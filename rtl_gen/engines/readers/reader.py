@@ -46,6 +46,8 @@ class Reader:
     ahead, depth, output_flight
         cycles from a read's issue to its addresses; from an output's turn to its datapath, less LEAD; and what comes to
         the engine's depth from the grant of room for an output beat to its arrival.
+    order
+        inputs of a dot product in the order in which they are taken: an index of (c,).
     reads(arrivals, skip)
         cycle of each read of a vector, int64 (blocks * issues,), given those of its input beats and residual beats.
     wait(time), holds
@@ -61,6 +63,7 @@ class Reader:
     ahead = 1
     address_bits = 0
     output_flight = 0
+    order = slice(None)
 
     def __init_subclass__(cls):
         if "takes" in vars(cls):
