@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import bfthw.nn  # noqa: E402
-from bfthw import chain  # noqa: E402
+from bfthw import chain, structures  # noqa: E402
 from bfthw.nn import Butterfly, ButterflyPointwise, fold, parameter_groups, to_network  # noqa: E402
 
 SHAPES = {
@@ -275,3 +275,10 @@ def test_weight_decay_touches_no_factor():
     sum(p.sum() * 0 for p in model.parameters()).backward()
     optimiser.step()
     assert all(torch.equal(b, p) for b, p in zip(before, model[0].factors))
+
+
+def test_torch_exports_indexed_factors():
+    """torch.export takes a module's tuples apart and makes named ones anew of their numbers, which an index is not."""
+    module = Butterfly(structures.padded(chain.bft(8, 2), 6, 6)).eval()
+    x = torch.randn(3, 6)
+    assert torch.equal(torch.export.export(module, (x,)).module()(x), module(x))

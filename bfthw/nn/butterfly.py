@@ -32,7 +32,7 @@ class Butterfly(nn.Module):
         residual: bool | None = None, bias: bool = False, relu: bool = False,
     ) -> None:
         super().__init__()
-        self.patterns = _patterns(type(self).__name__, shape, outputs, base)
+        self.patterns = _Whole(_patterns(type(self).__name__, shape, outputs, base))
         self.inputs, self.outputs = self.patterns[0].inputs, self.patterns[-1].outputs
         self._residual = self.inputs == self.outputs if residual is None else bool(residual)
         self._relu = bool(relu)
@@ -120,6 +120,10 @@ class Butterfly(nn.Module):
 
     def __repr__(self):
         return f"{self._get_name()}({self.extra_repr()})"  # a line: its factors would say the patterns again
+
+
+class _Whole(tuple):
+    """A tuple that torch.export leaves whole: it would make Indexed patterns anew of their four numbers."""
 
 
 def _patterns(owner, shape, outputs, base):
