@@ -38,6 +38,21 @@ def of_numbers(node):
     return lambda x: (node.act or np.asarray)(x * gain[0] + shift[0])
 
 
+def back(nodes, name):
+    """Along layers that do the same to every number, (name of a node, what the given node is of it as a function, the
+    activations between, the last one first); nodes: by name.
+    """
+    function, acts = (lambda x: x), []
+    while True:
+        yield name, function, acts
+        node = nodes.get(name)
+        own = node and of_numbers(node)
+        if own is None:
+            return
+        acts = acts + [node.act] * (node.act is not None)
+        name, function = node.inputs[0], lambda x, own=own, function=function: function(own(x))
+
+
 def known(function, name):
     """The Act of a function of float64 arrays; one of `act.KNOWN` where it is that."""
     x = np.concatenate([np.linspace(-12, 12, 769), [-1e6, -1e3, 1e3, 1e6]])

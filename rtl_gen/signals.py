@@ -1,6 +1,7 @@
 """What is made of a few signals: shapes of numbers, delays, counters, credits, sums."""
 
 from math import prod
+from operator import add
 
 from amaranth.hdl import Cat, Const, Mux, Signal, signed, unsigned
 from amaranth.lib import data
@@ -97,17 +98,24 @@ def credit_cost(tally, size):
         tally.adder(size.bit_length() + 1, size.bit_length() + 1)
 
 
-def count(m, values, name, reset=False):
-    """The sum of many small numbers, an adder and a register a level; reset: of what must be forgotten with it."""
+def tree(m, values, name, join, reset=False):
+    """`join` of two neighbours, and so on until one is left, a register a level; reset: of what must be forgotten with
+    it.
+    """
     level = 0
     while len(values) > 1:
-        sums = []
+        joined = []
         for n in range(0, len(values), 2):
-            value = sum(values[n + 1 : n + 2], values[n])
-            sums.append(Signal.like(value, name=f"{name}_{level}_{n // 2}", reset_less=not reset))
-            m.d.sync += sums[-1].eq(value)
-        values, level = sums, level + 1
+            value = join(*values[n : n + 2]) if n + 1 < len(values) else values[n]
+            joined.append(Signal.like(value, name=f"{name}_{level}_{n // 2}", reset_less=not reset))
+            m.d.sync += joined[-1].eq(value)
+        values, level = joined, level + 1
     return values[0]
+
+
+def count(m, values, name, reset=False):
+    """The sum of many small numbers."""
+    return tree(m, values, name, add, reset)
 
 
 def count_cost(tally, values):

@@ -1,6 +1,7 @@
 """The networks of the papers, and small ones, as functions that return graphs with random weights; and their costs."""
 
 from ..network import Network
+from ..reading import owned
 from . import mobilenetv1, mobilenetv3, pointnet, shufflenetv2
 from .build import FUSIONS, Build, Rule, alone
 from .small import csc1d, dscnn, net_c, net_h, resnet8, separable28
@@ -47,11 +48,9 @@ def model(
     if residual not in ("blocks", "square", None) or fusion == "released" and residual != "blocks":
         rule = "'blocks' with the fusion released" if fusion == "released" else "'blocks', 'square' or None"
         raise ValueError(f"{name}: residual must be {rule}, got {residual!r}")
-    try:
-        how = {"fusion": fusion, "base": base, "residual": residual}
+    how = {"fusion": fusion, "base": base, "residual": residual}
+    with owned(name, ValueError, ValueError):
         return NETWORKS[name].network(width, resolution, classes, seed, **how)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
 
 
 def _check_width(name, width):

@@ -12,6 +12,7 @@ from ..chain import Chain, Factor, support
 from ..graph import BEFORE, INPUT, Node
 from ..network import Layer, Network
 from ..nodes import Pick, Sum
+from ..reading import owned
 from ..structures import csc, index, padded, places
 from ..window import Shape, Window
 
@@ -91,10 +92,8 @@ class Build:
 
     def _fused(self, name, inputs, outputs):
         rule = FUSIONS[self.fusion] if isinstance(self.fusion, str) else self.fusion
-        try:
+        with owned(f"{name}, {inputs} -> {outputs} channels", (ValueError, TypeError), ValueError):
             patterns = chains.patterns(rule(inputs, outputs, self.base))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{name}, {inputs} -> {outputs} channels: {error}") from None
         sizes = patterns[0].inputs, patterns[-1].outputs
         if sizes != (inputs, outputs):
             raise ValueError(f"{name} has {inputs} -> {outputs} channels, its chain {sizes[0]} -> {sizes[1]}")

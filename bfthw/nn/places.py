@@ -95,7 +95,7 @@ class Table:
     def __init__(self, order, name):
         self.order, self.input = order, np.argsort(order.ravel())
         self.nodes, self.shapes, self.begins, self.names = [], [Shape(*order.shape)], [0], [name]
-        self.total, self._taken, self.notes = order.size, {}, []
+        self.total, self._found, self._taken, self.notes = order.size, {}, {}, []
 
     def add(self, node):
         """Places (H, W, C) of what a new node gives."""
@@ -105,7 +105,12 @@ class Table:
         for row, item in ((self.shapes, shape), (self.begins, self.total), (self.names, node.name)):
             row.append(item)
         self.total += shape.size
-        return self.begins[-1] + np.arange(shape.size).reshape(shape)
+        return self.places(node.name)
+
+    def places(self, name):
+        """Places (H, W, C) of what a node gives."""
+        at = self.names.index(name)
+        return self.begins[at] + np.arange(self.shapes[at].size).reshape(self.shapes[at])
 
     def _sources(self, at):
         return np.searchsorted(self.begins, at, "right") - 1
@@ -177,7 +182,7 @@ class Table:
 
     def around(self, at, name):
         """(source, zeros around it: top, left, bottom, right) where places (H, W, C) are a padded map; else None."""
-        found = self.find(at) or self._filled(at, name)
+        found = self.found(at, name)
         if found is None or found.window is None or found.window != Window(1, padding=found.window.padding):
             return None
         channels = np.arange(self.shapes[found.sources[0]].channels)
@@ -189,11 +194,18 @@ class Table:
 
         name: () -> one for a new node.
         """
-        key = at.shape, blake2b(np.ascontiguousarray(at)).digest()  # the places themselves would fill the memory
+        key = _digest(at)
         if key not in self._taken:
-            found = self.find(at) or self._vectors(at, name) or self._filled(at, name)
+            found = self.found(at, name)
             self._taken[key] = found and self._given(found, name)
         return self._taken[key]
+
+    def found(self, at, name):
+        """`find`, of several sources, with zeros around or among them too: then from new nodes that join them."""
+        key = _digest(at)
+        if key not in self._found:
+            self._found[key] = self.find(at) or self._vectors(at, name) or self._filled(at, name)
+        return self._found[key]
 
     def vector(self, places, name):
         """`take` of a vector, places (n,), where all of it was one already: None where maps would be made a vector."""
@@ -226,7 +238,7 @@ class Table:
         for source in {*owner.tolist()} - {-1}:
             mine = owner == source
             own = self.take(at.ravel()[mine][None, None], name)
-            moved[mine] = self.begins[self.names.index(own)] + np.arange(mine.sum())
+            moved[mine] = self.places(own).ravel()
         return self.find(moved[None, None]) if (moved != ZERO).all() else None
 
     def _filled(self, at, name):
@@ -239,8 +251,13 @@ class Table:
         own, moved = self.take(part, name), np.full(at.shape, ZERO)
         if own is None:
             return None
-        moved[inside] = self.begins[self.names.index(own)] + np.arange(part.size).reshape(part.shape)
+        moved[inside] = self.places(own)
         return self.find(moved)
+
+
+def _digest(at):
+    """What places are known by; they themselves would fill the memory."""
+    return at.shape, blake2b(np.ascontiguousarray(at)).digest()
 
 
 def absorbed(layer, found, size):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ..fuse import known, of_numbers
+from ..fuse import back, known
 from ..nodes import Gate
 from . import places
 from .convert import affine
@@ -235,27 +235,15 @@ def _product(seen, a, b):
     if any(o is None for o in own) or not np.array_equal(*own):
         return None
     names = [seen.take(number.ravel()[o]) for number, o in zip((a, b), own)]
-    ways = [dict(_back(seen, name)) for name in names]
+    nodes = {node.name: node for node in seen.table.nodes}
+    ways = [{name: function for name, function, _ in back(nodes, last)} for last in names]
     common = next((name for name in ways[0] if name in ways[1]), None)
     if common is None:
         return None
     f, g = (way[common] for way in ways)
     out = np.empty(a.size, np.int64)
-    k = seen.table.names.index(common)
-    out[own[0]] = seen.table.begins[k] + np.arange(a.size).reshape(own[0].shape)
+    out[own[0]] = seen.table.places(common).reshape(own[0].shape)
     return places.tensor(out.reshape(a.shape)), known(lambda x: f(x) * g(x), "product")
-
-
-def _back(seen, name):
-    """(name of a node, what the given node is of it, a function) along layers that do the same to every number."""
-    nodes, function = {node.name: node for node in seen.table.nodes}, lambda x: x
-    while True:
-        yield name, function
-        node = nodes.get(name)
-        own = node and of_numbers(node)
-        if own is None:
-            return
-        name, function = node.inputs[0], lambda x, own=own, function=function: function(own(x))
 
 
 # activations

@@ -13,7 +13,7 @@ from bfthw import Pattern, QFormat
 from bfthw.window import Shape, Window
 
 from ..cost import Tally
-from ..signals import beat, delay, element
+from ..signals import beat, delay, element, tree
 from ..stream import Link
 from .datapath import LEAD
 from .engine import Engine, figure
@@ -184,7 +184,7 @@ class MaximumUnit(wiring.Component):
         for row in operands(m, s.reader, element(s.input), reads.seen, reads.choice):
             for n, terms in enumerate(row):
                 name = f"{len(outputs)}v{n}"
-                top = largest(m, terms, f"most{name}")
+                top = tree(m, terms, f"most{name}", larger)
                 if s.steps > 1:
                     kept = Signal.like(top, name=f"kept{name}", reset_less=True)
                     with m.If(busy):
@@ -198,11 +198,5 @@ class MaximumUnit(wiring.Component):
         return m
 
 
-def largest(m, values, name):
-    """The largest of some numbers, a register a level of comparisons."""
-    level = 0
-    while len(values) > 1:
-        pairs = [values[n : n + 2] for n in range(0, len(values), 2)]
-        most = [Mux(pair[0] > pair[1], *pair) if len(pair) > 1 else pair[0] for pair in pairs]
-        values, level = [delay(m, value, 1, f"{name}_{level}_{n}") for n, value in enumerate(most)], level + 1
-    return values[0]
+def larger(x, y):
+    return Mux(x > y, x, y)

@@ -1,13 +1,13 @@
 """Operators that work number by number: activations, and sums, products and quotients."""
 
 from dataclasses import replace
-from functools import reduce
+from itertools import islice
 from math import erf, prod
 
 import numpy as np
 
 from ...act import KNOWN, Act
-from ...fuse import known, of_numbers
+from ...fuse import back, known
 from ...nodes import Gate
 from .registry import Call, operator, spread, unlike
 from .values import Tensor, Varies
@@ -193,19 +193,12 @@ def _gate(call, a, b):
 
 def _function(call, x, y, what):
     """what(x, f(x)), f being what layers that work number by number make of x; None where y is something else."""
-    steps, node, named = [], call.made.nodes.get(y.node), []
-    while node is not None and len(steps) < 8 and (own := of_numbers(node)):
-        steps.insert(0, own)
-        named += [node.act.name] if node.act else []
-        if node.inputs[0] == x.node:
-            break
-        node = call.made.nodes.get(node.inputs[0])
-    else:
+    steps = islice(back(call.made.nodes, y.node), 9)
+    function, acts = next((own for name, *own in steps if name == x.node), (None, ()))
+    if not acts or not np.array_equal(x.array, y.array):
         return None
-    if not named or not np.array_equal(x.array, y.array):
-        return None
-    name = f"{what.__name__}_{'_'.join(named)}"
-    return call.made.active(x, known(lambda v: what(v, reduce(lambda f, step: step(f), steps, v)), name))
+    name = "_".join([what.__name__, *(act.name for act in acts)])
+    return call.made.active(x, known(lambda v: what(v, function(v)), name))
 
 
 OF_DATA = {"Add": _sum, "Sub": lambda call, a, b: _sum(call, a, b, -1), "Mul": _gate}
