@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import hypothesis
@@ -27,6 +28,24 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
         (user / name).mkdir(parents=True, exist_ok=True)
         (made / name).symlink_to(user / name)
     os.environ["XDG_CACHE_HOME"] = str(made)
+
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """Imports a module by its path below examples/, "digits/data"; its plain name is forgotten again afterwards."""
+
+    def load(path):
+        folder, _, name = path.rpartition("/")
+        monkeypatch.syspath_prepend(str(EXAMPLES / folder))
+        return import_module(name)
+
+    yield load
+    for name, module in [*sys.modules.items()]:
+        if Path(getattr(module, "__file__", None) or "").is_relative_to(EXAMPLES):
+            del sys.modules[name]
 
 
 @pytest.fixture

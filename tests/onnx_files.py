@@ -1,7 +1,12 @@
 """ONNX models for the tests, and how a network that was read from one takes the same inputs."""
 
+import warnings
+
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
+
+import bfthw
+from bfthw import Settings
 
 
 def model(nodes, tensors, shape=("N", 4), opset=17, kind=TensorProto.FLOAT, ir=8, **rest):
@@ -41,3 +46,9 @@ def outputs(loaded, x, shape):
     ):
         y = np.moveaxis(y, -1, 1)
     return y.reshape(shape)
+
+
+def quantised(network, x, **settings):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return bfthw.compile(network, settings=Settings(**settings), calibration=x, allow_constant=True)

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +17,8 @@ HERE = Path(__file__).parent.parent / "examples" / "digits"
 
 
 @pytest.fixture
-def example(monkeypatch):
-    """Imports a module of the example; its plain name is forgotten again afterwards."""
-    monkeypatch.syspath_prepend(str(HERE))
-    yield import_module
-    for name in ("data", "train"):
-        sys.modules.pop(name, None)
-
-
-@pytest.fixture
 def images(example):
-    return example("data").load()
+    return example("digits/data").load()
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +32,7 @@ def test_split(images, example):
     assert np.abs(np.bincount(y_test) / (np.bincount(y) + np.bincount(y_test)) - 0.2).max() < 0.01
     together = {row.tobytes() for row in x} & {row.tobytes() for row in x_test}
     assert not together  # no image is on both sides
-    fmt = example("data").INPUT
+    fmt = example("digits/data").INPUT
     for pixels in (x, x_test):
         assert pixels.min() == 0 and pixels.max() == 1
         assert np.array_equal(fmt.dequantise(fmt.quantise(pixels)), pixels)
@@ -59,7 +49,7 @@ def test_network_is_small_and_has_its_formats(network, example):
     assert body.chain.patterns == chain.bft(64, 4) and body.residual and body.relu
     assert head.chain.patterns == chain.dense(10, 64) and not head.residual and not head.relu
     integers = compile(network)
-    assert integers.input == example("data").INPUT == QFormat(8, 6)
+    assert integers.input == example("digits/data").INPUT == QFormat(8, 6)
     assert {f.weights.width for f in integers.factors} == {8} and {f.output.width for f in integers.factors} == {10}
     assert sum(f.pattern.weights for f in integers.factors) == 768 + 640
 
@@ -81,7 +71,7 @@ def test_training_again(example, images, tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        first, second = (example("train").train(*images, epochs=12, fine_epochs=3) for _ in range(2))
+        first, second = (example("digits/train").train(*images, epochs=12, fine_epochs=3) for _ in range(2))
     finally:
         torch.set_num_threads(threads)
     assert first.float_after > 0.93 and abs(first.float_after - first.integer_after) < 0.02

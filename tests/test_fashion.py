@@ -1,6 +1,5 @@
 """The network shipped for Fashion-MNIST: what it gets right, and its integers, on test images that come along."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,9 @@ FOLDER = Path(__file__).resolve().parents[1] / "examples" / "fashion"
 
 
 @pytest.fixture
-def fashion(monkeypatch):
-    """(the shipped network, data.py of the example, whose plain name is forgotten again afterwards)."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    import data
-
-    yield load(FOLDER / "fashion.safetensors").network, data
-    del sys.modules["data"]
+def fashion(example):
+    """(the shipped network, data.py of the example)."""
+    return load(FOLDER / "fashion.safetensors").network, example("fashion/data")
 
 
 def test_shipped_network(fashion):

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from builtins import compile as compile_code
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -285,31 +284,28 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
-def example(monkeypatch):
+def program(example):
     pytest.importorskip("sklearn")
-    monkeypatch.syspath_prepend(str(ROOT / "examples" / "digits"))
-    yield import_module("quantisation")
-    for name in ("data", "train", "quantisation"):
-        sys.modules.pop(name, None)
+    return example("digits/quantisation")
 
 
-def test_digits_keep_their_accuracy(example):
+def test_digits_keep_their_accuracy(program):
     """8 bits after calibration within half a point of the floats, 4 bits after some training within one and a half."""
     torch = pytest.importorskip("torch")
-    images, network = example.load(), load(ROOT / "examples" / "digits" / "digits.safetensors").network
-    network, plan = replace(network, formats=None), example.Plan(fine_epochs=3)
+    images, network = program.load(), load(ROOT / "examples" / "digits" / "digits.safetensors").network
+    network, plan = replace(network, formats=None), program.Plan(fine_epochs=3)
     exact = np.mean(network(images[2]).argmax(axis=1) == images[3])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        narrow = example.measure(network, images, {"weight_bits": 4}, 0, plan)
+        narrow = program.measure(network, images, {"weight_bits": 4}, 0, plan)
     finally:
         torch.set_num_threads(threads)
-    assert all(narrow[name] >= exact - 0.015 for name in example.TRAINED)
-    for method in example.METHODS.values():
-        own = example.settings(weight_bits=8, **method)
+    assert all(narrow[name] >= exact - 0.015 for name in program.TRAINED)
+    for method in program.METHODS.values():
+        own = program.settings(weight_bits=8, **method)
         prepared, formats = prepare(network, settings=own, calibration=images[0])
-        assert example.accuracies(prepared, *images[2:], formats=formats)[1] >= exact - 0.005
+        assert program.accuracies(prepared, *images[2:], formats=formats)[1] >= exact - 0.005
 
 
 @pytest.mark.slow

@@ -1,16 +1,15 @@
 """Integer networks as .onnx files: onnxruntime gives the golden integers, ==."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from onnx_cases import RIGHT, needed
-from onnx_files import model, written
+from onnx_files import model, quantised, written
 from typer.testing import CliRunner
 
 import bfthw
-from bfthw import Chain, Factor, IntFactor, IntLayer, IntNetwork, Layer, Network, QFormat, Settings, Window, chain
+from bfthw import Chain, Factor, IntFactor, IntLayer, IntNetwork, Layer, Network, QFormat, Window, chain
 from bfthw.cli.main import app
 from bfthw.golden import IntNode
 from bfthw.nodes import Pick
@@ -27,12 +26,6 @@ def judged(integers, path, q):
     y = session.run(None, {"input": q})[0]
     assert y.dtype == np.int64 and np.array_equal(y, integers(q))
     return y
-
-
-def quantised(network, x, **settings):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return bfthw.compile(network, settings=Settings(**settings), calibration=x, allow_constant=True)
 
 
 @pytest.mark.parametrize("name", RIGHT)

@@ -1,16 +1,15 @@
 """Integers as QONNX files: onnxruntime gives the golden integers, ==, and bfthw reads them back with their formats."""
 
-import warnings
 
 import numpy as np
 import pytest
 from checkpoint_files import refused
 from onnx_cases import RIGHT, needed
-from onnx_files import model, written
+from onnx_files import model, quantised, written
 from typer.testing import CliRunner
 
 import bfthw
-from bfthw import Chain, Factor, IntFactor, IntLayer, IntNetwork, Layer, Network, QFormat, Settings, Window, chain
+from bfthw import Chain, Factor, IntFactor, IntLayer, IntNetwork, Layer, Network, QFormat, Window, chain
 from bfthw.cli.main import app
 from bfthw.formats import quantise
 from bfthw.golden import IntNode
@@ -36,12 +35,6 @@ def judged(integers, path, q):
     y = session.run(None, {"input": turned(integers.input.dequantise(q))})[0]
     assert y.dtype == np.float32 and np.array_equal(y, turned(integers.output.dequantise(integers(q))))
     return made
-
-
-def quantised(network, x, **settings):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return bfthw.compile(network, settings=Settings(**settings), calibration=x, allow_constant=True)
 
 
 TABLES = "its activation is a table, QONNX has no operator for it"
