@@ -7,13 +7,14 @@ inputs. FF are the registers that the parts declare. The few constants in the fo
 """
 
 from collections import Counter
-from math import ceil
+from math import ceil, inf
+
+from .tech.cut import mode_of
 
 RESOURCES = "LUT", "FF", "DSP", "RAM"
 # costs of memories: those of Yosys' memory_libmap, which finds a bit of logic worth 1 and 16×4 bits of tables 4
 ENABLE = 8  # cost of a block RAM's read enable, found by trying
 CHOICE = 0.25  # and of a bit that is chosen from another row of tables
-DEEP = 64  # words: deeper ROMs are block RAMs on every family
 
 
 class Tally:
@@ -48,16 +49,19 @@ class Tally:
         bits = 0 if one and tech.apart else bits
         self.sum.update(LUT=-(-bits // tech.pair) * tech.pair + tech.chain, FF=ff)
 
-    def memory(self, depth, width):
-        """A memory that synthesis infers, read by a clock with an enable, mapped as memory_libmap would."""
+    def memory(self, depth, width, *, in_registers=False):
+        """A memory that synthesis infers, read by a clock with an enable, mapped as memory_libmap would; in_registers:
+        never a block RAM.
+        """
         tech = self.tech
         if tech.name == "plain":
             # without a register of its own behind it
             return self.sum.update(tech.ram_cost(depth, width, 1), FF=-width)
-        blocks = tech.rom_cost(max(depth, DEEP), width)["RAM"]
+        mode = mode_of(min(depth, tech.modes[-1].words), tech.modes)
+        blocks = -(-width // mode.bits) * -(-depth // mode.words)
         rows = -(-depth // tech.rows) if tech.rows else 0
         tables = -(-width // 4) * rows
-        costs = {"logic": width * depth, "block": blocks * tech.block + ENABLE}
+        costs = {"logic": width * depth, "block": inf if in_registers else blocks * tech.block + ENABLE}
         if rows:
             costs["tables"] = tables * 4 + width * (rows - 1) * CHOICE
         cheapest = min(costs, key=costs.get)

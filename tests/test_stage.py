@@ -12,7 +12,8 @@ from rtl_gen import Pipelined
 from rtl_gen.engines.readers.banked import Banked
 from rtl_gen.engines.readers.direct import Direct
 from rtl_gen.engines.readers.indexed import Copies
-from rtl_gen.stream import ENTRY, FIFO_LATENCY, QUEUE
+from rtl_gen.fifo import FIFO_LATENCY, QUEUE
+from rtl_gen.stream import ENTRY
 
 W = QFormat(5, 2)
 RNG = np.random.default_rng(0)

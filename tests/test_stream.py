@@ -10,10 +10,11 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 from rtl_bench import Bench, pack, play, unpack
 
-from rtl_gen.engines.datapath import LEAD, delay, ordered, to_bits
-from rtl_gen.plan import convert_times
-from rtl_gen.signals import SMALL, beat, count, counter, credit, digits
-from rtl_gen.stream import ENTER, ENTRY, FIFO_LATENCY, QUEUE, Fork, FromStream, Gearbox, Link, LinkFifo, Pad
+from rtl_gen.engines.words import LEAD, ordered, to_bits
+from rtl_gen.fifo import DEEP_LATENCY, ENTER, FIFO_LATENCY, FRONT, QUEUE, LinkFifo, Pad, fifo_latency, is_deep
+from rtl_gen.schedule import convert_times
+from rtl_gen.signals import SMALL, beat, count, counter, credit, delay, digits
+from rtl_gen.stream import ENTRY, Fork, FromStream, Gearbox, Link
 from rtl_gen.tech import technology
 
 pairs = pytest.mark.parametrize("before, after", [(b, a) for b in range(1, 9) for a in range(1, 9)])
@@ -66,6 +67,34 @@ def test_link_fifo_loses_and_repeats_nothing(cycles, depth, stall, reset_after):
         assert came.moved == list(range(60)) and np.ptp(np.diff(left.moved)) == 0
 
 
+@pytest.mark.parametrize("stall, reset_after", [(0, None), (0.4, 40), ((0, 0.7), 110)])
+def test_deep_link_fifo_loses_and_repeats_nothing(stall, reset_after):
+    """In block RAM with the register behind it, filled to its last place where the sink stalls."""
+    part, sent = Bench(Wire(beat(32, 1), 3), 40, "plain"), words(160, 32)
+    came, left = play(part, [(part.i, sent)], [(part.o, 160)], stall=stall, seed=4, reset_after=reset_after)
+    assert left.beats == sent
+    if not stall:
+        assert left.seen[0] - came.moved[0] == ENTRY + 3 + DEEP_LATENCY == ENTRY + 3 + fifo_latency(40, 32)
+        # no bubbles at either end
+        assert came.moved == list(range(160)) and np.ptp(np.diff(left.moved)) == 0
+
+
+def test_deep_link_fifo_takes_exactly_what_it_holds():
+    """Its places, FRONT more behind them and one in the output register."""
+    part = Bench(Wire(beat(32, 1), 2), 64, "plain")
+    with pytest.raises(AssertionError, match=rf"hangs: \[{64 + FRONT + 1}, 0\] beats"):
+        play(part, [(part.i, words(90, 32))], [(part.o, 1)], stall=(0, 1), limit=200)
+
+
+def test_which_fifos_are_deep():
+    """None of few places, and none that distributed RAM holds cheaper."""
+    tried = [(places, width) for places in (32, 64, 128, 256, 1024) for width in (1, 4, 8, 28, 29, 64)]
+    deep = {fifo for fifo in tried if is_deep(*fifo)}
+    assert deep == {(64, 29), (64, 64), (128, 28), (128, 29), (128, 64)} | {
+        (places, width) for places in (256, 1024) for width in (8, 28, 29, 64)
+    } | {(1024, 1), (1024, 4)}
+
+
 def test_link_fifo_takes_exactly_what_it_holds():
     """With a sink that never takes: the next power of two from `depth` up, and one more for the output register."""
     for depth in (1, 3, 4, 9):
@@ -88,7 +117,7 @@ def test_gearbox(before, after):
         assert np.array_equal(unpack(left.beats, width, after).ravel(), x)
         if not stall:
             # the schedule that the latency is computed from
-            wanted = convert_times(np.arange(len(sent)), before, after, fifo=False)
+            wanted = convert_times(np.arange(len(sent)), before, after, fifo=0)
             if before != after:
                 assert left.seen == wanted.tolist()
             # one beat a cycle at the slower side

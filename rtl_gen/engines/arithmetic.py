@@ -150,11 +150,6 @@ class Arithmetic:
     def in_order(self, values):
         return values if self.order is None else values[self.order]
 
-    @property
-    def field_bits(self):
-        """Bits of all fields of an output."""
-        return sum(bits for _, bits, _ in self.fields.values())
-
     tree = property(lambda self: (self.simd - 1).bit_length())
 
     @property

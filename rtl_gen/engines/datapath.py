@@ -2,47 +2,13 @@
 free-running.
 """
 
-from collections import Counter
-from math import ceil
-
 import numpy as np
 from amaranth.hdl import Array, Const, Mux, Signal, signed
 
-from ..signals import SMALL, count, count_cost, counter, counter_cost, delay, element, numbers
+from ..signals import count, count_cost, delay, element, numbers
 from ..tech import MULTIPLY, READ, technology
-
-LEAD = READ + 1  # cycles from the addresses of buffer and weights to operands
-
-
-def to_bits(values, width):
-    """Integers (words, ...) -> unsigned Python ints, one a word, the first element in the low bits."""
-    values = np.asarray(values)
-    if values.size == 0 or width == 0:
-        return [0] * len(values)
-    bits = (values.reshape(len(values), -1)[..., None] >> np.arange(width)) & 1
-    packed = np.packbits(bits.reshape(len(values), -1).astype(np.uint8), axis=1, bitorder="little")
-    return [int.from_bytes(row.tobytes(), "little") for row in packed]
-
-
-def ordered(m, tech, name, words, width, address):
-    """`words[address]`, LEAD cycles later, on its way through one register more than a ROM has."""
-    if len(words) == 1 or width == 0:
-        return Const(words[0], width)
-    if tech.free_registers:
-        return delay(m, tech.rom(m, name, words, width, address), 1, f"{name}_far")
-    return tech.rom(m, name, words, width, delay(m, address, 1, f"{name}_near"))
-
-
-def ordered_cost(tally, words, width):
-    """The ROM, and the register behind it or that of the address before it.
-
-    Of a few words, columns that are equal become one: so many of 2^words are expected to be there.
-    """
-    if words > 1:
-        if words <= SMALL:
-            width = 2**words * (1 - (1 - 0.5**words) ** width)
-        tally.take(tally.tech.rom_cost(words, ceil(width)))
-        tally.add(0, width if tally.tech.free_registers else (words - 1).bit_length())
+from .fields import fields_cost, read_fields
+from .words import LEAD, to_bits
 
 
 def looked_up(m, tech, name, factor, y):
@@ -79,7 +45,7 @@ class Datapath:
             products = [p[: self.paired].as_signed() for p in products] + [
                 (p >> self.paired) + p[self.paired - 1] for p in products
             ]
-        per_output = self._fields(m, take)
+        per_output = read_fields(m, a, self.tech, self.lanes, take)
         if a.steps > 1:
             busy = delay(m, busy, LEAD + a.to_total - 1, "busy", reset=True)
             first = delay(m, first, LEAD + a.to_total - 1, "first")
@@ -98,28 +64,6 @@ class Datapath:
                 outputs.append(y)
                 clips.append(clipped)
         return outputs, clips
-
-    def _fields(self, m, take):
-        """[lane] of name → signal, each in the cycle in which it is needed."""
-        a, result, cycles = self.a, [{} for _ in range(self.lanes)], {}
-        needed = {"skip": a.to_total - MULTIPLY, "end": a.to_rounded - 1}
-        for name, field in a.fields.items():
-            cycles.setdefault(needed.get(name, a.to_total), []).append((name, *field))
-        for cycle, fields in cycles.items():
-            words, at, slices = [0] * (len(fields[0][1]) // self.lanes), 0, []
-            for name, values, width, is_signed in fields:
-                for lane in range(self.lanes):
-                    bits = to_bits(a.in_order(values)[lane :: self.lanes, None], width)
-                    words = [word | value << at for word, value in zip(words, bits)]
-                    slices.append((lane, name, at, width, is_signed))
-                    at += width
-            step = delay(m, take, cycle, f"take{cycle}", reset=True)
-            address, _ = counter(m, len(words), step, f"fields{cycle}_address")
-            data = ordered(m, self.tech, f"fields{cycle}", words, at, address)
-            for lane, name, at, width, is_signed in slices:
-                value = data[at : at + width]
-                result[lane][name] = value.as_signed() if is_signed else value
-        return result
 
     def _sum(self, m, name, terms, busy, first):
         """The exact dot product, in the cycle of the sum that is rounded."""
@@ -265,12 +209,5 @@ class Datapath:
             one.add(others * a.output_width, READ * (1 + others * width))
         tally.take(one.sum, each)
         count_cost(tally, each)
-        # fields that are needed in the same cycle share a ROM
-        needed, roms = {"skip": 1, "end": 2}, Counter()
-        for name, (_, bits, _) in a.fields.items():
-            roms[needed.get(name, 0)] += bits
-        for bits in roms.values():
-            words = sum(f.pattern.outputs for f in a.factors) // lanes
-            counter_cost(tally, words)
-            ordered_cost(tally, words, bits * lanes)
+        fields_cost(tally, a, lanes)
         tally.add(0, LEAD + a.depth)

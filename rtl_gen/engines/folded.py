@@ -18,16 +18,29 @@ from amaranth.lib.wiring import In, Out
 
 from ..cost import Tally
 from ..signals import (
-    beat, count, counter, counter_cost, credit, credit_cost, delay, digits, digits_cost, element, gathered, numbers,
+    beat,
+    count,
+    counter,
+    counter_cost,
+    credit,
+    credit_cost,
+    delay,
+    digits,
+    digits_cost,
+    element,
+    gathered,
+    numbers,
     turns,
 )
 from ..stream import ENTRY, Link
 from ..tech import READ, technology
 from .arithmetic import Arithmetic
-from .datapath import LEAD, Datapath, ordered, ordered_cost, to_bits
+from .datapath import Datapath
 from .engine import Engine, figure
+from .fields import field_bits
 from .pairs import build_pairs, check_pairs, in_pairs, pairs_cost
 from .walk import walk, walk_cost
+from .words import LEAD, ordered, ordered_cost, to_bits
 
 
 def check_fold(factors, whole=True):
@@ -187,8 +200,9 @@ class Folded(Engine):
 
     @property
     def rom_bits(self) -> int:
-        word = self.radix * self.arithmetic.w_width + self.arithmetic.field_bits
-        return self.passes * self.size * word + self.vectors * (1 + self.paired) * self.arithmetic.table_bits
+        a, lanes = self.arithmetic, 1 + self.paired
+        more = field_bits(a, technology(self.target), lanes) + self.vectors * lanes * a.table_bits
+        return self.passes * self.size * self.radix * a.w_width + more
 
     @property
     def buffer_bits(self) -> int:

@@ -4,7 +4,8 @@ from amaranth.hdl import Cat, Mux, Signal
 
 from ..signals import delay
 from ..tech import technology
-from .datapath import LEAD, Datapath
+from .datapath import Datapath
+from .words import LEAD
 
 
 def pair_bits(target, x_width):

@@ -19,9 +19,11 @@ from ..signals import beat, count, delay, element, numbers
 from ..stream import Link
 from ..tech import READ, technology
 from .arithmetic import Arithmetic
-from .datapath import LEAD, Datapath, ordered, ordered_cost, to_bits
+from .datapath import Datapath
 from .engine import Engine, figure
+from .fields import field_bits
 from .readers import READERS, Reader
+from .words import LEAD, ordered, ordered_cost, to_bits
 
 
 def fitting_lanes(pattern: Pattern) -> tuple[int, ...]:
@@ -131,7 +133,7 @@ class Pipelined(Engine):
 
     @property
     def rom_bits(self) -> int:
-        more = self.pattern.outputs * self.arithmetic.field_bits + self.cycles * self.reader.address_bits
+        more = field_bits(self.arithmetic, technology(self.target), self.lanes) + self.cycles * self.reader.address_bits
         more += self.lanes * self.vectors * self.arithmetic.table_bits
         return self.pattern.weights * self.factor.weights.operand + more
 

@@ -18,12 +18,15 @@ def check_target(target: str) -> None:
 
 
 def technology(target: str) -> Technology:
-    """The Technology of a target's name, or of "cases", plain HDL without contents of memories; ValueError for a name
-    that is none.
+    """The Technology of a target's name, or of "cases", plain HDL without contents of memories; with "-tables" behind
+    it, of a family whose small memories are in tables wherever that is cheap, with "-blocks" of one whose ROMs are all
+    in block RAMs. ValueError for a name that is none.
     """
+    family, _, kind = target.partition("-")
     if target != "cases":
-        check_target(target)
-    return import_module(f".{target}", __name__).TECHNOLOGY
+        check_target(family)
+    module = import_module(f".{family}", __name__)
+    return getattr(module, kind.upper() or "TECHNOLOGY")
 
 
 def models(target: str) -> tuple[Path, ...]:

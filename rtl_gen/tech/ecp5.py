@@ -6,21 +6,23 @@ Yosys maps to.
 
 from functools import partial
 
-from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Shape, Signal
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Shape, Signal
 
-from . import ecp5_carry, small, wide
+from . import ecp5_carry, wide
+from .blocks import Blocks
+from .cut import Mode, mode_of, side_by_side
 from .plain import registered
-from .technology import READ, Technology
 
 WIDEST = 18  # bits of an operand of MULT18X18D
 SHALLOW = 16  # words: what is no deeper goes into distributed RAM, or into tables
 CHUNKS = 2048  # of 9 bits, in a block RAM
-DEEPEST = 16384  # words of a block RAM
+# FPGA-TN-02204, pseudo dual port: 36 bits take the data pins of both ports; an enable for each byte of 9 bits
+MODES = Mode(512, 36, 9), Mode(1024, 18, 9), Mode(2048, 9, 9), Mode(4096, 4, 4), Mode(8192, 2, 2), Mode(16384, 1, 1)
 
 
 def shape(depth):
-    """Data bits of a DP16KD port that has `depth` words, or the narrowest."""
-    return next((bits for bits, words in ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192)) if depth <= words), 1)
+    """Data bits of a DP16KD port that has `depth` words."""
+    return mode_of(depth, MODES).bits
 
 
 def initial(words, width):
@@ -78,11 +80,12 @@ def block_ram(m, name, width, r_address, *, words=(), enable=(), w_address=None,
     return data
 
 
-class Ecp5(Technology):
+class Ecp5(Blocks):
     name = "ecp5"
     operand = WIDEST
     chain, pair = 2, 2
     block, rows, row = 128, 16, 6
+    modes, few_words, few_in_ram, short = MODES, 2 * SHALLOW, SHALLOW, SHALLOW
 
     def products(self, m, name, xs, ws, *, lut=False):
         if lut:
@@ -117,31 +120,14 @@ class Ecp5(Technology):
         )
         return p[: len(x) + len(w)].as_signed()
 
-    def rom(self, m, name, words, width, address):
-        if len(words) <= 2 * SHALLOW:
-            return small.rom(m, name, words, width, address)
-        if len(words) > DEEPEST:
-            # as many block RAMs one behind the other as it takes
-            parts = [
-                self.rom(m, f"{name}_from{at}", words[at : at + DEEPEST], width, address[: DEEPEST.bit_length() - 1])
-                for at in range(0, len(words), DEEPEST)
-            ]
-            which = address[DEEPEST.bit_length() - 1 :]
-            for n in range(READ):
-                which = registered(m, which, f"{name}_which{n}")
-            return Array(parts)[which]
+    def rom_row(self, m, name, words, width, address, late):
         size, parts = shape(len(words)), []
         for at in range(0, width, size):
             column = [word >> at & ((1 << size) - 1) for word in words]
             parts.append(block_ram(m, f"{name}_{at // size}", size, address, words=column))
         return Cat(*parts)[:width]
 
-    def ram(self, m, name, *, depth, width, enable, w_address, w_data, r_address):
-        if depth <= SHALLOW:
-            return small.ram(
-                m, name, "distributed", depth=depth, width=width, enable=enable, w_address=w_address, w_data=w_data,
-                r_address=r_address,
-            )
+    def ram_row(self, m, name, *, depth, width, enable, w_address, w_data, r_address, late):
         size = shape(depth)
         each = -(-width // 9) * 9  # bits of a bank, in whole enables
         words = []
@@ -150,20 +136,20 @@ class Ecp5(Technology):
             together = size // each
             for at in range(0, len(enable), together):
                 banks = enable[at : at + together]
-                lines = Cat(Cat(w_data, Const(0, each))[:each] for _ in banks)
+                lines = Cat(Cat(data, Const(0, each))[:each] for data in w_data[at : at + together])
                 word = block_ram(
                     m, f"{name}_{at // together}", size, r_address, enable=self._bytes(banks, each, size),
                     w_address=w_address, w_data=Cat(lines, Const(0, size))[:size],
                 )
                 words += [word[n * each :][:width] for n in range(len(banks))]
             return words
-        for n, bank in enumerate(enable):
+        for n, (bank, data) in enumerate(zip(enable, w_data)):
             parts = []
             for at in range(0, width, size):
                 parts.append(
                     block_ram(
                         m, f"{name}_{n}_{at // size}", size, r_address, enable=[bank] * max(1, size // 9),
-                        w_address=w_address, w_data=Cat(w_data[at:], Const(0, size))[:size],
+                        w_address=w_address, w_data=Cat(data[at:], Const(0, size))[:size],
                     )
                 )
             words.append(Cat(*parts)[:width])
@@ -181,26 +167,29 @@ class Ecp5(Technology):
             return wide.cost(count, x_width + (not signed), w_width, WIDEST)
         return {"DSP": count, "FF": count * (x_width + w_width)}
 
-    def rom_cost(self, depth, width):
-        if depth <= 2 * SHALLOW:
-            tables = 1 if depth <= 16 else 2
-            return {"LUT": width * tables, "FF": width + (depth - 1).bit_length()}
-        if depth > DEEPEST:
-            whole, rest = divmod(depth, DEEPEST)
-            costs = [self.rom_cost(DEEPEST, width)] * whole + ([self.rom_cost(rest, width)] if rest else [])
-            total = {key: sum(cost.get(key, 0) for cost in costs) for key in ("LUT", "FF", "RAM")}
-            return total | {"LUT": total["LUT"] + width * (len(costs) - 1)}
+    def small_rom_cost(self, depth, width):
+        # multiplexers of up to eight inputs are no tables
+        tables = 1 << max(0, (depth - 1).bit_length() - 4)
+        return {"LUT": width * (tables + tables // 32), "FF": width + (depth - 1).bit_length()}
+
+    def small_ram_cost(self, depth, width, banks):
+        rows = -(-depth // 16)
+        lut = banks * (-(-width // 4) * 4 * rows + (width + 1 if rows > 1 else 0))
+        return {"LUT": lut, "FF": banks * width + (depth - 1).bit_length()}
+
+    def rom_row_cost(self, depth, width, late):
         return {"RAM": -(-width // shape(depth))}
 
-    def ram_cost(self, depth, width, banks):
-        if depth <= SHALLOW:
-            rows = -(-depth // 16)
-            lut = banks * (-(-width // 4) * 4 * rows + (width + 1 if rows > 1 else 0))
-            return {"LUT": lut, "FF": banks * width + (depth - 1).bit_length()}
-        size, each = shape(depth), -(-width // 9) * 9
-        if 2 * each <= size:
-            return {"RAM": -(-banks // (size // each))}
-        return {"RAM": banks * -(-width // size)}
+    def ram_row_cost(self, depth, width, banks, late):
+        return {"RAM": side_by_side(width, banks, mode_of(depth, MODES))}
 
 
-TECHNOLOGY = Ecp5()
+class Tables(Ecp5):
+    price = 300
+
+
+class Whole(Ecp5):
+    few_words = 0
+
+
+TECHNOLOGY, TABLES, BLOCKS = Ecp5(), Tables(), Whole()

@@ -68,10 +68,12 @@ module MULT18X18D (
         end
 endmodule
 
-// 18 kbit with two ports. Lattice FPGA-TN-02204, memory usage guide; the places of data, byte enables (ADA3 to ADA0 at
-// 18 and 36 bits) and initial contents (18 bits in every 20 of INITVAL) are those of Yosys' lattice/brams_map_16kd.v.
-// Below 9 bits the ninth bit of each nine lies idle. At 36 bits one port has the data pins of both: DIA, DOA low.
-// Only port A writes, and what the ports read of a word that is being written is not modelled: the old word is read.
+// 18 kbit with two ports, each writes and reads. Lattice FPGA-TN-02204, memory usage guide; the places of data, of byte
+// enables (the lowest bits of the address at 18 and 36 bits) and of the initial contents (18 bits in every 20 of
+// INITVAL) are those of Yosys' lattice/brams_map_16kd.v; what a write shows at its own port, and what a reset does, is
+// that of lattice/brams_16kd.txt. Below 9 bits the ninth bit of each nine lies idle. At 36 bits a port has the data
+// pins of both, DIA, DOA low, and only A writes. A reset before the output register is modelled, behind it not; what a
+// port reads of a word that the other one is writing is not: the old word is read.
 module DP16KD (
     input DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9,
     input DIA8, DIA7, DIA6, DIA5, DIA4, DIA3, DIA2, DIA1, DIA0,
@@ -127,7 +129,9 @@ module DP16KD (
              DATA_WIDTH_B != 18 && DATA_WIDTH_B != 36) ||
             (REGMODE_A != "NOREG" && REGMODE_A != "OUTREG") || (REGMODE_B != "NOREG" && REGMODE_B != "OUTREG") ||
             CSDECODE_A != "0b000" || CSDECODE_B != "0b000" || CLKAMUX != "CLKA" || CLKBMUX != "CLKB" ||
-            (WRITEMODE_A != "NORMAL" && WRITEMODE_A != "READBEFOREWRITE") || INIT_DATA != "STATIC")
+            (WRITEMODE_A != "NORMAL" && WRITEMODE_A != "WRITETHROUGH" && WRITEMODE_A != "READBEFOREWRITE") ||
+            (WRITEMODE_B != "NORMAL" && WRITEMODE_B != "WRITETHROUGH" && WRITEMODE_B != "READBEFOREWRITE") ||
+            (RESETMODE != "SYNC" && RESETMODE != "ASYNC") || INIT_DATA != "STATIC")
         begin : refused
             DP16KD_has_a_parameter_without_model refused();
         end
@@ -135,10 +139,10 @@ module DP16KD (
 
     wire [13:0] ada = {ADA13, ADA12, ADA11, ADA10, ADA9, ADA8, ADA7, ADA6, ADA5, ADA4, ADA3, ADA2, ADA1, ADA0};
     wire [13:0] adb = {ADB13, ADB12, ADB11, ADB10, ADB9, ADB8, ADB7, ADB6, ADB5, ADB4, ADB3, ADB2, ADB1, ADB0};
-    wire [35:0] di = {DIB17, DIB16, DIB15, DIB14, DIB13, DIB12, DIB11, DIB10, DIB9,
-                      DIB8, DIB7, DIB6, DIB5, DIB4, DIB3, DIB2, DIB1, DIB0,
-                      DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9,
-                      DIA8, DIA7, DIA6, DIA5, DIA4, DIA3, DIA2, DIA1, DIA0};
+    wire [17:0] dib = {DIB17, DIB16, DIB15, DIB14, DIB13, DIB12, DIB11, DIB10, DIB9,
+                       DIB8, DIB7, DIB6, DIB5, DIB4, DIB3, DIB2, DIB1, DIB0};
+    wire [35:0] dia = {dib, DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9,
+                       DIA8, DIA7, DIA6, DIA5, DIA4, DIA3, DIA2, DIA1, DIA0};
 
     // the first bit of a word in its row of 36; a: the low bits of its address
     function [5:0] place(input [4:0] a, input integer width);
@@ -153,32 +157,58 @@ module DP16KD (
     endfunction
 
     localparam [35:0] ONES = 36'hFFFFFFFFF;
-    wire [35:0] bytes = {{9{ada[3]}}, {9{ada[2]}}, {9{ada[1]}}, {9{ada[0]}}};
-    wire [35:0] mask = ONES >> (36 - DATA_WIDTH_A) & (DATA_WIDTH_A >= 18 ? bytes : ONES);
+
+    // the bits of a word that are written; a: the low bits of its address
+    function [35:0] mask(input [3:0] a, input integer width);
+        mask = (width < 18 ? ONES : {{9{a[3]}}, {9{a[2]}}, {9{a[1]}}, {9{a[0]}}}) & ONES >> (36 - width);
+    endfunction
 
     reg [35:0] rows [0:511];
     reg [35:0] latch_a, latch_b, reg_a, reg_b;
-    wire [35:0] old = rows[ada[13:5]];
-    wire unknown = RSTA | RSTB | WEB | CSA2 | CSA1 | CSA0 | CSB2 | CSB1 | CSB0;
+    wire [5:0] place_a = place(ada[4:0], DATA_WIDTH_A);
+    wire [5:0] place_b = place(adb[4:0], DATA_WIDTH_B);
+    wire [35:0] mask_a = mask(ada[3:0], DATA_WIDTH_A) << place_a;
+    wire [35:0] mask_b = mask(adb[3:0], DATA_WIDTH_B) << place_b;
+    wire [35:0] old_a = rows[ada[13:5]];
+    wire [35:0] old_b = rows[adb[13:5]];
+    wire [35:0] new_a = old_a & ~mask_a | dia << place_a & mask_a;
+    wire [35:0] new_b = old_b & ~mask_b | {18'b0, dib} << place_b & mask_b;
+    wire write_a = CEA & WEA & ~RSTA;
+    wire write_b = CEB & WEB & ~RSTB;
+    // where both write into a row, at one clock, neither puts the other's bits back
+    wire both = write_a && write_b && ada[13:5] == adb[13:5];
+    wire [35:0] row_a = both ? new_a & ~mask_b | new_b & mask_b : new_a;
+    wire [35:0] row_b = both ? row_a : new_b;
+    wire unknown = CSA2 | CSA1 | CSA0 | CSB2 | CSB1 | CSB0 | (WEB && (DATA_WIDTH_A == 36 || DATA_WIDTH_B == 36)) |
+                   (RSTA && REGMODE_A == "OUTREG") | (RSTB && REGMODE_B == "OUTREG");
     integer n;
 
-    initial for (n = 0; n < 512; n = n + 1) rows[n] = {INITIAL[40 * n + 20 +: 18], INITIAL[40 * n +: 18]};
+    initial begin
+        for (n = 0; n < 512; n = n + 1) rows[n] = {INITIAL[40 * n + 20 +: 18], INITIAL[40 * n +: 18]};
+        latch_a = 0;
+        latch_b = 0;
+    end
 
     always @(posedge CLKA) begin
         if (OCEA) reg_a <= latch_a;
-        if (CEA && WEA)
-            rows[ada[13:5]] <= old & ~(mask << place(ada[4:0], DATA_WIDTH_A)) |
-                               (di & mask) << place(ada[4:0], DATA_WIDTH_A);
-        if (CEA && (!WEA || WRITEMODE_A == "READBEFOREWRITE")) latch_a <= old >> place(ada[4:0], DATA_WIDTH_A);
+        if (write_a) rows[ada[13:5]] <= row_a;
+        if (RSTA) latch_a <= 0;
+        else if (CEA && (!WEA || WRITEMODE_A != "NORMAL"))
+            latch_a <= (WEA && WRITEMODE_A == "WRITETHROUGH" ? new_a : old_a) >> place_a;
     end
 
     always @(posedge CLKB) begin
         if (OCEB) reg_b <= latch_b;
-        if (CEB) latch_b <= rows[adb[13:5]] >> place(adb[4:0], DATA_WIDTH_B);
+        if (write_b) rows[adb[13:5]] <= row_b;
+        if (RSTB) latch_b <= 0;
+        else if (CEB && (!WEB || WRITEMODE_B != "NORMAL"))
+            latch_b <= (WEB && WRITEMODE_B == "WRITETHROUGH" ? new_b : old_b) >> place_b;
     end
 
-    wire [35:0] out_a = unknown ? 36'bx : REGMODE_A == "OUTREG" ? reg_a : latch_a;
-    wire [35:0] out_b = unknown ? 36'bx : REGMODE_B == "OUTREG" ? reg_b : latch_b;
+    wire [35:0] read_a = RSTA && RESETMODE == "ASYNC" ? 36'b0 : latch_a;
+    wire [35:0] read_b = RSTB && RESETMODE == "ASYNC" ? 36'b0 : latch_b;
+    wire [35:0] out_a = unknown ? 36'bx : REGMODE_A == "OUTREG" ? reg_a : read_a;
+    wire [35:0] out_b = unknown ? 36'bx : REGMODE_B == "OUTREG" ? reg_b : read_b;
     assign {DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10, DOA9,
             DOA8, DOA7, DOA6, DOA5, DOA4, DOA3, DOA2, DOA1, DOA0} = DATA_WIDTH_B == 36 ? out_b[17:0] : out_a[17:0];
     assign {DOB17, DOB16, DOB15, DOB14, DOB13, DOB12, DOB11, DOB10, DOB9,

@@ -8,33 +8,34 @@ from functools import partial
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Shape, Signal, signed
 
-from . import rows, small, wide
-from .technology import Technology
+from . import rows, wide
+from .blocks import Blocks
+from .cut import Mode, mode_of, side_by_side
 
 BYTE = 9
 WIDEST = 18  # bits of an operand of MULT18X18
 SHALLOW = 32  # words: what is no deeper goes into shadow RAM, or into tables
-SHAPES = {512: 36, 1024: 18, 2048: 9, 4096: 4, 8192: 2, 16384: 1}  # words → bits of a block RAM
+# UG285, semi-dual port and ROM, GW1N and GW2A alike: 8, 16 and 32 bits too, which are those of 9, 18 and 36
+MODES = Mode(512, 36, 9), Mode(1024, 18, 9), Mode(2048, 9, 9), Mode(4096, 4, 4), Mode(8192, 2, 2), Mode(16384, 1, 1)
 
 
 def bits_of(depth):
-    """Data bits of a block RAM of that many words; ValueError beyond the deepest."""
-    if depth > max(SHAPES):
-        raise ValueError(f"a memory of {depth} words; the block RAMs of a Gowin FPGA have {max(SHAPES)} at most")
-    return next(bits for words, bits in SHAPES.items() if depth <= words)
+    """Data bits of a block RAM of that many words."""
+    return mode_of(depth, MODES).bits
 
 
 def _address(value, bits, enable=()):
     """The 14 bits of an address port: the enables of the bytes, or zeros, below the word's address."""
-    low = 14 - next(words for words, size in SHAPES.items() if size == bits).bit_length() + 1
+    low = 14 - next(mode.words for mode in MODES if mode.bits == bits).bit_length() + 1
     enable = Cat(*enable)
     return Cat(enable, Const(0, low - len(enable)), value, Const(0, 14))[:14]
 
 
-class Gowin(Technology):
+class Gowin(Blocks):
     name = "gowin"
     operand = WIDEST
     block, rows, row = 128, 16, 8
+    modes, few_words, few_in_ram, short = MODES, SHALLOW, SHALLOW, SHALLOW
 
     def products(self, m, name, xs, ws, *, lut=False):
         if lut:
@@ -58,9 +59,7 @@ class Gowin(Technology):
         )
         return product
 
-    def rom(self, m, name, words, width, address):
-        if len(words) <= SHALLOW:
-            return small.rom(m, name, words, width, address)
+    def rom_row(self, m, name, words, width, address, late):
         size, parts = bits_of(len(words)), []
         for at in range(0, width, size):
             content = sum((word >> at & (1 << size) - 1) << n * size for n, word in enumerate(words))
@@ -87,21 +86,16 @@ class Gowin(Technology):
         )
         return data[:size]
 
-    def ram(self, m, name, *, depth, width, enable, w_address, w_data, r_address):
-        if depth <= SHALLOW:
-            return small.ram(
-                m, name, "distributed", depth=depth, width=width, enable=enable, w_address=w_address, w_data=w_data,
-                r_address=r_address,
-            )
+    def ram_row(self, m, name, *, depth, width, enable, w_address, w_data, r_address, late):
         size, bytes_of_bank = bits_of(depth), -(-width // BYTE)
         each = bytes_of_bank * BYTE
         together = max(1, size // each)  # banks in a block RAM
         result = []
         for first in range(0, len(enable), together):
-            banks = [enable[n] for n in range(first, min(first + together, len(enable)))]
-            parts = []
+            banks, parts = enable[first : first + together], []
             for at in range(0, width, size):
-                lines = Cat(Cat(w_data[at : at + size], Const(0, each))[:each] for _ in banks)
+                some = w_data[first : first + together]
+                lines = Cat(Cat(data[at : at + size], Const(0, each))[:each] for data in some)
                 enables = [bank for bank in banks for _ in range(bytes_of_bank if together > 1 else size // BYTE)]
                 parts.append(
                     self._block(
@@ -127,21 +121,35 @@ class Gowin(Technology):
             return {"DSP": count / 2}  # in MULT18X18, which is two of them
         return {"DSP": count} if widest <= WIDEST else wide.cost(count, x_width + (not signed), w_width, WIDEST)
 
-    def rom_cost(self, depth, width):
-        if depth <= SHALLOW:
-            return {"LUT": width * -(-depth // 16), "FF": width + (depth - 1).bit_length()}
+    @staticmethod
+    def choice_cost(choices):
+        # Yosys makes one table of all inputs, of 16 to a bit where there are eight
+        inputs = choices + (choices - 1).bit_length()
+        return 1 << max(0, min(inputs, 8) - 4)
+
+    def small_rom_cost(self, depth, width):
+        return {"LUT": width * -(-depth // 16), "FF": width + (depth - 1).bit_length()}
+
+    def small_ram_cost(self, depth, width, banks):
+        blocks = -(-depth // 16)
+        return {
+            "LUT": banks * (8 * -(-width // 4) * blocks + (width + 2) * (blocks > 1)),
+            "FF": banks * width + (depth - 1).bit_length(),
+        }
+
+    def rom_row_cost(self, depth, width, late):
         return {"RAM": -(-width // bits_of(depth))}
 
-    def ram_cost(self, depth, width, banks):
-        if depth <= SHALLOW:
-            blocks = -(-depth // 16)
-            return {
-                "LUT": banks * (8 * -(-width // 4) * blocks + (width + 2) * (blocks > 1)),
-                "FF": banks * width + (depth - 1).bit_length(),
-            }
-        size = bits_of(depth)
-        together = size // (-(-width // BYTE) * BYTE)
-        return {"RAM": -(-banks // together) if together > 1 else banks * -(-width // size)}
+    def ram_row_cost(self, depth, width, banks, late):
+        return {"RAM": side_by_side(width, banks, mode_of(depth, MODES))}
 
 
-TECHNOLOGY = Gowin()
+class Tables(Gowin):
+    price = 250
+
+
+class Whole(Gowin):
+    few_words = 0
+
+
+TECHNOLOGY, TABLES, BLOCKS = Gowin(), Tables(), Whole()

@@ -67,16 +67,24 @@ module MULT18X18 (
         end
 endmodule
 
-// The store of all block RAMs. Gowin UG285, BSRAM user guide; the places of data, of
-// byte enables (the lowest bits of ADA from two bytes a word on) and of the initial contents are those of Yosys'
-// gowin/brams_map.v. BYTE: 8 or 9 bits. What is read of a word that is being written is not modelled: the old word is.
+// The store of all block RAMs, with two ports, each writes and reads. Gowin UG285, BSRAM user guide; the places of
+// data, of byte enables (the lowest bits of the address from two bytes a word on) and of the initial contents are those
+// of Yosys' gowin/brams_map.v; what a write shows at its own port, and what a reset does, is that of gowin/brams.txt.
+// BYTE: 8 or 9 bits. WRITE_MODE: 0 shows nothing new, 1 what is written, 2 what was there. A reset before the output
+// register is modelled, behind it not; what a port reads of a word that the other one is writing is not: the old word
+// is read.
 module bfthw_gowin_block (
-    input CLKA, CEA, input [13:0] ADA, input [35:0] DI, input CLKB, CEB, OCE, input [13:0] ADB, output [35:0] DO
+    input CLKA, CEA, WREA, OCEA, RESETA, input [13:0] ADA, input [35:0] DIA, output [35:0] DOA,
+    input CLKB, CEB, WREB, OCEB, RESETB, input [13:0] ADB, input [35:0] DIB, output [35:0] DOB
 );
     parameter BYTE = 9;
     parameter WIDTH_A = 36;
     parameter WIDTH_B = 36;
-    parameter READ_MODE = 1'b0;
+    parameter READ_MODE_A = 1'b0;
+    parameter READ_MODE_B = 1'b0;
+    parameter WRITE_MODE_A = 0;
+    parameter WRITE_MODE_B = 0;
+    parameter RESET_MODE = "SYNC";
     parameter [2048 * BYTE - 1:0] INITIAL = 0;
 
     generate
@@ -86,6 +94,9 @@ module bfthw_gowin_block (
              WIDTH_B != BYTE && WIDTH_B != 2 * BYTE && WIDTH_B != 4 * BYTE))
         begin : refused
             block_RAM_has_a_width_without_model refused();
+        end
+        if (WRITE_MODE_A > 2 || WRITE_MODE_B > 2 || (RESET_MODE != "SYNC" && RESET_MODE != "ASYNC")) begin : mode
+            block_RAM_has_a_parameter_without_model refused();
         end
     endgenerate
 
@@ -97,25 +108,53 @@ module bfthw_gowin_block (
     endfunction
 
     localparam [35:0] ONES = 36'hFFFFFFFFF;
-    wire [35:0] bytes = {{BYTE{ADA[3]}}, {BYTE{ADA[2]}}, {BYTE{ADA[1]}}, {BYTE{ADA[0]}}};
-    wire [35:0] mask = ONES >> (36 - WIDTH_A) & (WIDTH_A >= 2 * BYTE ? bytes : ONES);
+
+    // the bits of a word that are written
+    function [35:0] mask(input [3:0] a, input integer width);
+        mask = ONES >> (36 - width) &
+               (width < 2 * BYTE ? ONES : {{BYTE{a[3]}}, {BYTE{a[2]}}, {BYTE{a[1]}}, {BYTE{a[0]}}});
+    endfunction
+
     reg [4 * BYTE - 1:0] rows [0:511];
-    reg [35:0] latch, out;
+    reg [35:0] latch_a, latch_b, out_a, out_b;
+    wire [5:0] place_a = place(ADA[4:0], WIDTH_A);
+    wire [5:0] place_b = place(ADB[4:0], WIDTH_B);
+    wire [35:0] mask_a = mask(ADA[3:0], WIDTH_A) << place_a;
+    wire [35:0] mask_b = mask(ADB[3:0], WIDTH_B) << place_b;
+    wire [35:0] old_a = rows[ADA[13:5]];
+    wire [35:0] old_b = rows[ADB[13:5]];
+    wire [35:0] new_a = old_a & ~mask_a | DIA << place_a & mask_a;
+    wire [35:0] new_b = old_b & ~mask_b | DIB << place_b & mask_b;
+    // where both write into a row, at one clock, neither puts the other's bits back
+    wire both = CEA && WREA && CEB && WREB && ADA[13:5] == ADB[13:5];
+    wire [35:0] row_a = both ? new_a & ~mask_b | new_b & mask_b : new_a;
+    wire [35:0] row_b = both ? row_a : new_b;
     integer n;
 
-    initial for (n = 0; n < 512; n = n + 1) rows[n] = INITIAL[4 * BYTE * n +: 4 * BYTE];
-
-    always @(posedge CLKA)
-        if (CEA)
-            rows[ADA[13:5]] <= rows[ADA[13:5]] & ~(mask << place(ADA[4:0], WIDTH_A)) |
-                               (DI & mask) << place(ADA[4:0], WIDTH_A);
-
-    always @(posedge CLKB) begin
-        if (CEB) latch <= rows[ADB[13:5]] >> place(ADB[4:0], WIDTH_B);
-        if (OCE) out <= latch;
+    initial begin
+        for (n = 0; n < 512; n = n + 1) rows[n] = INITIAL[4 * BYTE * n +: 4 * BYTE];
+        latch_a = 0;
+        latch_b = 0;
     end
 
-    assign DO = READ_MODE ? out : latch;
+    always @(posedge CLKA) begin
+        if (OCEA) out_a <= latch_a;
+        if (CEA && WREA) rows[ADA[13:5]] <= row_a[4 * BYTE - 1:0];
+        if (RESETA) latch_a <= 0;
+        else if (CEA && (!WREA || WRITE_MODE_A != 0)) latch_a <= (WREA && WRITE_MODE_A == 1 ? new_a : old_a) >> place_a;
+    end
+
+    always @(posedge CLKB) begin
+        if (OCEB) out_b <= latch_b;
+        if (CEB && WREB) rows[ADB[13:5]] <= row_b[4 * BYTE - 1:0];
+        if (RESETB) latch_b <= 0;
+        else if (CEB && (!WREB || WRITE_MODE_B != 0)) latch_b <= (WREB && WRITE_MODE_B == 1 ? new_b : old_b) >> place_b;
+    end
+
+    wire [35:0] read_a = RESETA && RESET_MODE == "ASYNC" ? 36'b0 : latch_a;
+    wire [35:0] read_b = RESETB && RESET_MODE == "ASYNC" ? 36'b0 : latch_b;
+    assign DOA = !READ_MODE_A ? read_a : RESETA ? 36'bx : out_a;
+    assign DOB = !READ_MODE_B ? read_b : RESETB ? 36'bx : out_b;
 endmodule
 
 module pROM (input CLK, CE, OCE, RESET, input [13:0] AD, output [31:0] DO);
@@ -149,10 +188,11 @@ module pROM (input CLK, CE, OCE, RESET, input [13:0] AD, output [31:0] DO);
         INIT_RAM_07, INIT_RAM_06, INIT_RAM_05, INIT_RAM_04, INIT_RAM_03, INIT_RAM_02, INIT_RAM_01, INIT_RAM_00};
     wire [35:0] data;
     bfthw_gowin_block #(
-        .BYTE(8), .WIDTH_A(32), .WIDTH_B(BIT_WIDTH), .READ_MODE(READ_MODE), .INITIAL(INITIAL)
+        .BYTE(8), .WIDTH_A(32), .WIDTH_B(BIT_WIDTH), .READ_MODE_B(READ_MODE), .RESET_MODE(RESET_MODE), .INITIAL(INITIAL)
     ) block (
-        .CLKA(1'b0), .CEA(1'b0), .ADA(14'b0), .DI(36'b0), .CLKB(CLK), .CEB(CE), .OCE(OCE), .ADB(AD), .DO(data));
-    assign DO = RESET ? 32'bx : data[31:0];
+        .CLKA(1'b0), .CEA(1'b0), .WREA(1'b0), .OCEA(1'b0), .RESETA(1'b0), .ADA(14'b0), .DIA(36'b0),
+        .CLKB(CLK), .CEB(CE), .WREB(1'b0), .OCEB(OCE), .RESETB(RESET), .ADB(AD), .DIB(36'b0), .DOB(data));
+    assign DO = data[31:0];
 endmodule
 
 module pROMX9 (input CLK, CE, OCE, RESET, input [13:0] AD, output [35:0] DO);
@@ -186,14 +226,16 @@ module pROMX9 (input CLK, CE, OCE, RESET, input [13:0] AD, output [35:0] DO);
         INIT_RAM_07, INIT_RAM_06, INIT_RAM_05, INIT_RAM_04, INIT_RAM_03, INIT_RAM_02, INIT_RAM_01, INIT_RAM_00};
     wire [35:0] data;
     bfthw_gowin_block #(
-        .BYTE(9), .WIDTH_A(36), .WIDTH_B(BIT_WIDTH), .READ_MODE(READ_MODE), .INITIAL(INITIAL)
+        .BYTE(9), .WIDTH_A(36), .WIDTH_B(BIT_WIDTH), .READ_MODE_B(READ_MODE), .RESET_MODE(RESET_MODE), .INITIAL(INITIAL)
     ) block (
-        .CLKA(1'b0), .CEA(1'b0), .ADA(14'b0), .DI(36'b0), .CLKB(CLK), .CEB(CE), .OCE(OCE), .ADB(AD), .DO(data));
-    assign DO = RESET ? 36'bx : data[35:0];
+        .CLKA(1'b0), .CEA(1'b0), .WREA(1'b0), .OCEA(1'b0), .RESETA(1'b0), .ADA(14'b0), .DIA(36'b0),
+        .CLKB(CLK), .CEB(CE), .WREB(1'b0), .OCEB(OCE), .RESETB(RESET), .ADB(AD), .DIB(36'b0), .DOB(data));
+    assign DO = data[35:0];
 endmodule
 
+// RESET stands in the place of the other two on a GW5A.
 module SDPB (
-    input CLKA, CEA, CLKB, CEB, OCE, RESETA, RESETB, input [13:0] ADA, ADB, input [31:0] DI,
+    input CLKA, CEA, CLKB, CEB, OCE, RESETA, RESETB, RESET, input [13:0] ADA, ADB, input [31:0] DI,
     input [2:0] BLKSELA, BLKSELB, output [31:0] DO
 );
     parameter READ_MODE = 1'b0;
@@ -229,14 +271,17 @@ module SDPB (
         INIT_RAM_07, INIT_RAM_06, INIT_RAM_05, INIT_RAM_04, INIT_RAM_03, INIT_RAM_02, INIT_RAM_01, INIT_RAM_00};
     wire [35:0] data;
     bfthw_gowin_block #(
-        .BYTE(8), .WIDTH_A(BIT_WIDTH_0), .WIDTH_B(BIT_WIDTH_1), .READ_MODE(READ_MODE), .INITIAL(INITIAL)
+        .BYTE(8), .WIDTH_A(BIT_WIDTH_0), .WIDTH_B(BIT_WIDTH_1), .READ_MODE_B(READ_MODE), .RESET_MODE(RESET_MODE),
+        .INITIAL(INITIAL)
     ) block (
-        .CLKA(CLKA), .CEA(CEA), .ADA(ADA), .DI({4'b0, DI}), .CLKB(CLKB), .CEB(CEB), .OCE(OCE), .ADB(ADB), .DO(data));
-    assign DO = RESETA | RESETB | BLKSELA != BLK_SEL_0 | BLKSELB != BLK_SEL_1 ? 32'bx : data[31:0];
+        .CLKA(CLKA), .CEA(CEA), .WREA(1'b1), .OCEA(1'b0), .RESETA(1'b0), .ADA(ADA), .DIA({4'b0, DI}),
+        .CLKB(CLKB), .CEB(CEB), .WREB(1'b0), .OCEB(OCE), .RESETB(RESETB || RESET === 1'b1), .ADB(ADB), .DIB(36'b0),
+        .DOB(data));
+    assign DO = RESETA | BLKSELA != BLK_SEL_0 | BLKSELB != BLK_SEL_1 ? 32'bx : data[31:0];
 endmodule
 
 module SDPX9B (
-    input CLKA, CEA, CLKB, CEB, OCE, RESETA, RESETB, input [13:0] ADA, ADB, input [35:0] DI,
+    input CLKA, CEA, CLKB, CEB, OCE, RESETA, RESETB, RESET, input [13:0] ADA, ADB, input [35:0] DI,
     input [2:0] BLKSELA, BLKSELB, output [35:0] DO
 );
     parameter READ_MODE = 1'b0;
@@ -272,8 +317,11 @@ module SDPX9B (
         INIT_RAM_07, INIT_RAM_06, INIT_RAM_05, INIT_RAM_04, INIT_RAM_03, INIT_RAM_02, INIT_RAM_01, INIT_RAM_00};
     wire [35:0] data;
     bfthw_gowin_block #(
-        .BYTE(9), .WIDTH_A(BIT_WIDTH_0), .WIDTH_B(BIT_WIDTH_1), .READ_MODE(READ_MODE), .INITIAL(INITIAL)
+        .BYTE(9), .WIDTH_A(BIT_WIDTH_0), .WIDTH_B(BIT_WIDTH_1), .READ_MODE_B(READ_MODE), .RESET_MODE(RESET_MODE),
+        .INITIAL(INITIAL)
     ) block (
-        .CLKA(CLKA), .CEA(CEA), .ADA(ADA), .DI(DI), .CLKB(CLKB), .CEB(CEB), .OCE(OCE), .ADB(ADB), .DO(data));
-    assign DO = RESETA | RESETB | BLKSELA != BLK_SEL_0 | BLKSELB != BLK_SEL_1 ? 36'bx : data[35:0];
+        .CLKA(CLKA), .CEA(CEA), .WREA(1'b1), .OCEA(1'b0), .RESETA(1'b0), .ADA(ADA), .DIA(DI),
+        .CLKB(CLKB), .CEB(CEB), .WREB(1'b0), .OCEB(OCE), .RESETB(RESETB || RESET === 1'b1), .ADB(ADB), .DIB(36'b0),
+        .DOB(data));
+    assign DO = RESETA | BLKSELA != BLK_SEL_0 | BLKSELB != BLK_SEL_1 ? 36'bx : data[35:0];
 endmodule

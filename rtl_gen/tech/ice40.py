@@ -7,30 +7,33 @@ from functools import partial
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Signal, signed
 
-from . import rows, small, wide
+from . import rows, wide
+from .blocks import Blocks
+from .cut import Mode, mode_of, side_by_side
 from .plain import registered
-from .technology import Technology
 
 HALF, WHOLE = 8, 16  # bits of an operand, of two products in a SB_MAC16 or of one
 TABLE = 16  # words: a ROM no deeper goes into tables
 WORDS = 4  # a RAM no deeper goes into registers; there is no distributed RAM
 MASKED = 256  # words of the mode that writes bits by a mask
-# words → mode of SB_RAM40_4K, its data bits in WDATA and RDATA
-MODES = {256: (0, range(16)), 512: (1, range(0, 16, 2)), 1024: (2, range(1, 16, 4)), 2048: (3, range(3, 16, 8))}
+# FPGA-TN-02002, 256 × 16 to 2048 × 2; a mask for each bit in the widest alone
+MODES = Mode(256, 16, 1), Mode(512, 8, 8), Mode(1024, 4, 4), Mode(2048, 2, 2)
+# bits → mode of SB_RAM40_4K, its data bits in WDATA and RDATA
+PLACES = {16: (0, range(16)), 8: (1, range(0, 16, 2)), 4: (2, range(1, 16, 4)), 2: (3, range(3, 16, 8))}
 
 
 def bits_of(depth):
-    """Data bits of a block RAM of that many words; ValueError beyond the deepest."""
-    if depth > max(MODES):
-        raise ValueError(f"a memory of {depth} words; the block RAMs of an iCE40 have {max(MODES)} at most")
-    return len(next(places for words, (_, places) in MODES.items() if depth <= words))
+    """Data bits of a block RAM of that many words."""
+    return mode_of(depth, MODES).bits
 
 
-class Ice40(Technology):
+class Ice40(Blocks):
     name = "ice40"
     block = 64
     operand = WHOLE
     free_registers = False
+    modes, few_words, few_in_ram, style = MODES, TABLE, WORDS, "registers"
+    late = 1  # an iCE40's block RAM has no register behind it
 
     def products(self, m, name, xs, ws, *, lut=False):
         if lut:
@@ -78,44 +81,37 @@ class Ice40(Technology):
         )
         return o
 
-    def rom(self, m, name, words, width, address):
-        if len(words) <= TABLE:
-            return small.rom(m, name, words, width, address)
+    def rom_row(self, m, name, words, width, address, late):
         size, parts = bits_of(len(words)), []
         for at in range(0, width, size):
             column = [word >> at & (1 << size) - 1 for word in words]
             data = self._block(m, f"{name}_{at // size}", len(words), address, min(size, width - at), words=column)
-            parts.append(registered(m, data, f"{name}_data{at // size}"))
+            parts.append(registered(m, data, f"{name}_data{at // size}") if late else data)
         return Cat(*parts)
 
-    def ram(self, m, name, *, depth, width, enable, w_address, w_data, r_address):
-        if depth <= WORDS:
-            return small.ram(
-                m, name, "registers", depth=depth, width=width, enable=enable, w_address=w_address, w_data=w_data,
-                r_address=r_address,
-            )
+    def ram_row(self, m, name, *, depth, width, enable, w_address, w_data, r_address, late):
         size, result = bits_of(depth), []
         together = max(1, size // width) if depth <= MASKED else 1  # banks in a block RAM
         for first in range(0, len(enable), together):
-            banks, parts = [enable[n] for n in range(first, min(first + together, len(enable)))], []
+            banks, parts = enable[first : first + together], []
             for at in range(0, width, size):
-                data = w_data[at : at + size]
+                data = [word[at : at + size] for word in w_data[first : first + together]]
                 word = self._block(
-                    m, f"{name}_{first}_{at}", depth, r_address, len(data),
+                    m, f"{name}_{first}_{at}", depth, r_address, len(data[0]),
                     enable=banks, w_address=w_address, w_data=data,
                 )
-                parts.append(registered(m, word, f"{name}_{first}_{at}_data"))
+                parts.append(registered(m, word, f"{name}_{first}_{at}_data") if late else word)
             result += [Cat(*parts)[n * width :][:width] for n in range(len(banks))]
         return result
 
     @staticmethod
     def _block(m, name, depth, r_address, width, *, words=(), enable=(), w_address=0, w_data=0):
         """A SB_RAM40_4K; the words of its banks, one for each bit of `enable`, one after the other."""
-        mode, places = next(value for deepest, value in MODES.items() if depth <= deepest)
+        mode, places = PLACES[mode_of(depth, MODES).bits]
         used = list(places)[: width * max(1, len(enable))]
         r_bus, w_bus, mask = (Signal(WHOLE, name=f"{name}_{port}") for port in ("rdata", "wdata", "mask"))
         for n, place in enumerate(used if enable else ()):
-            m.d.comb += w_bus[place].eq(w_data[n % width])
+            m.d.comb += w_bus[place].eq(w_data[n // width][n % width])
             if len(enable) > 1:
                 m.d.comb += mask[place].eq(~enable[n // width])
         rows = [0] * 256
@@ -140,19 +136,29 @@ class Ice40(Technology):
             return wide.cost(count, x_width + (not signed), w_width, WHOLE)
         return {"DSP": -(-count // 2) if n <= HALF else count}
 
-    def rom_cost(self, depth, width):
-        if depth <= TABLE:
-            return {"LUT": width, "FF": width + (depth - 1).bit_length()}
-        return {"RAM": -(-width // bits_of(depth)), "FF": width}
+    def small_rom_cost(self, depth, width):
+        rows = -(-depth // TABLE)  # and the choice of one, two inputs a table
+        return {"LUT": width * (rows + (rows * 2 - 1) // 3), "FF": width + (depth - 1).bit_length()}
 
-    def ram_cost(self, depth, width, banks):
-        if depth <= WORDS:
-            registers = banks * width * (depth + 1) + (depth - 1).bit_length()
-            return {"LUT": banks * (depth + width * (depth - 1)), "FF": registers}
-        size = bits_of(depth)
-        if depth <= MASKED and 2 * width <= size:
-            return {"RAM": -(-banks // (size // width)), "LUT": banks, "FF": banks * width}
-        return {"RAM": banks * -(-width // size), "FF": banks * width}
+    def small_ram_cost(self, depth, width, banks):
+        registers = banks * width * (depth + 1) + (depth - 1).bit_length()
+        return {"LUT": banks * (depth + width * (depth - 1)), "FF": registers}
+
+    def rom_row_cost(self, depth, width, late):
+        return {"RAM": -(-width // bits_of(depth)), "FF": width * late}
+
+    def ram_row_cost(self, depth, width, banks, late):
+        mode = mode_of(depth, MODES)
+        masked = banks * (mode.grain < mode.bits and 2 * width <= mode.bits)
+        return {"RAM": side_by_side(width, banks, mode), "LUT": masked, "FF": banks * width * late}
 
 
-TECHNOLOGY = Ice40()
+class Tables(Ice40):
+    price = 130
+
+
+class Whole(Ice40):
+    few_words = 0
+
+
+TECHNOLOGY, TABLES, BLOCKS = Ice40(), Tables(), Whole()

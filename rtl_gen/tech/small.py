@@ -21,13 +21,13 @@ def rom(m, name, words, width, address):
 
 
 def ram(m, name, style, *, depth, width, enable, w_address, w_data, r_address):
-    """Technology.ram; style: Yosys' attribute ram_style, "distributed" or "registers"."""
+    """Technology.ram; style: Yosys' ram_style, "distributed" or "registers"; w_data: a list, for each bank."""
     address, words = registered(m, r_address, f"{name}_address"), []
-    for n, bank in enumerate(enable):
+    for n, (bank, data) in enumerate(zip(enable, w_data)):
         store = memory.Memory(shape=unsigned(width), depth=depth, init=[], attrs={"ram_style": style})
         m.submodules[f"{name}_{n}"] = store
         write = store.write_port()
         read = store.read_port(domain="comb")
-        m.d.comb += [write.addr.eq(w_address), write.data.eq(w_data), write.en.eq(bank), read.addr.eq(address)]
+        m.d.comb += [write.addr.eq(w_address), write.data.eq(data), write.en.eq(bank), read.addr.eq(address)]
         words.append(registered(m, read.data, f"{name}_data{n}"))
     return words
