@@ -103,6 +103,9 @@ class IntLayer(Node):
             return "has a window"
         return "adds another node" if len(self.inputs) == 2 and not self.residual else None
 
+    def beyond_chip(self) -> None:
+        return None
+
     def shape(self, shape: Shape, add: Shape | None = None) -> Shape:
         return layer_shape(self, self.factors[0].pattern.inputs, self.factors[-1].pattern.outputs, shape, add)
 
@@ -197,6 +200,9 @@ class IntNode(Node):
     def beyond_row(self) -> str | None:
         return self.node.beyond_row()
 
+    def beyond_chip(self) -> str | None:
+        return self.node.beyond_chip()
+
     def shape(self, *shapes: Shape) -> Shape:
         return self.node.shape(*shapes)
 
@@ -274,8 +280,8 @@ class IntNetwork(Graph):
         return f"<IntNetwork {self.inputs} -> {self.outputs}, {self.input} -> {self.output}: {names}>"
 
     @property
-    def layers(self) -> tuple[IntLayer, ...]:
-        """Of a row of layers over vectors; ValueError names the node that is none."""
+    def layers(self) -> tuple[IntLayer | IntNode, ...]:
+        """The nodes of a network in a row, with weights or without; ValueError names one that stands in none."""
         return self.row("the hardware")
 
     @property

@@ -75,6 +75,10 @@ class Node:
         """Why it is no layer over vectors, or None."""
         return f"is a {type(self).__name__}"
 
+    def beyond_chip(self) -> str | None:
+        """Why the hardware does not take it, wherever it stands, or None."""
+        return f"is a {type(self).__name__}"
+
     def room(self, *shapes: Shape) -> int:
         """The most numbers at once, of one map, that it computes with."""
         return self.shape(*shapes).size
@@ -176,16 +180,26 @@ class Graph:
         """Whether files of version 1 hold it: a row of layers over vectors with no activation but ReLU."""
         return self.beyond_row is None and all(node.plain for node in self.nodes)
 
+    @cached_property
+    def beyond_chip(self) -> tuple[Node, str] | None:
+        """(node, why) of the first that the hardware does not take; None where it takes the network."""
+        for k, node in enumerate(self.nodes):
+            if reason := node.beyond_chip():
+                return node, reason
+            if set(self.sources[k]) != {k}:
+                return node, "takes more than the node before it"
+        return None
+
     def row(self, what: str) -> tuple[Node, ...]:
-        """The nodes, which the hardware takes as a row of layers over vectors alone; ValueError names what is none.
+        """The nodes, which the hardware takes in a row alone; ValueError names what stands in none.
 
         what: takes no others.
         """
-        if self.beyond_row is not None:
-            node, reason = self.beyond_row
+        if self.beyond_chip is not None:
+            node, reason = self.beyond_chip
             raise ValueError(
-                f"{what} takes rows of layers over vectors; node {node.name!r} {reason}, which the chip can't do yet; "
-                "the vector layers of a torch model come out by bfthw.nn.extract, as files of their own"
+                f"{what} takes nodes in a row, layers, maxima and sums; node {node.name!r} {reason}, which the chip "
+                "can't do yet; the vector layers of a torch model come out by bfthw.nn.extract, as files of their own"
             )
         return self.nodes
 

@@ -112,6 +112,9 @@ class Layer(Node):
             return "has a window"
         return "adds another node, or with a scale of its own" if self.adds and not self.residual else None
 
+    def beyond_chip(self) -> None:
+        return None
+
     def shape(self, shape: Shape, add: Shape | None = None) -> Shape:
         return layer_shape(self, self.chain.inputs, self.chain.outputs, shape, add)
 

@@ -27,6 +27,9 @@ class Pool(Node):
     def parts(self) -> list[str]:
         return [f"{self.kind} of {self.window}"]
 
+    def beyond_chip(self) -> None:
+        return None
+
     def shape(self, shape: Shape) -> Shape:
         return self.window.shape(shape)._replace(channels=shape.channels)
 

@@ -10,9 +10,11 @@ from torch import nn
 from .chain import Chain
 from .network import Layer, Network
 from .nn import Butterfly, apply, to_network
+from .nn.module import convolution, convolve
 from .quantize import Formats, LayerFormats, apply_formats, quantise
 
 EXACT_BITS = 53  # of a float64: integers up to here add and multiply without rounding
+SHORT_BITS = 24  # of a float32
 
 
 class _Straight(torch.autograd.Function):
@@ -39,13 +41,30 @@ def _straight(x, q, inside, learned):
     return _Straight.apply(x * (1 + learned), q, inside) * (1 - learned)
 
 
+class _Rounded(torch.autograd.Function):
+    """Forward: x * power to integers in `fmt`, halves up, saturated. Backward: `_Straight`'s, of x * power."""
+
+    @staticmethod
+    def forward(ctx, x, power, fmt):
+        x = x * power
+        q = torch.floor(x)
+        q += x.sub_(q) >= 0.5  # x + 0.5 would be rounded itself: see QFormat.round
+        y = q.clamp(fmt.lo, fmt.hi)
+        ctx.power = power
+        ctx.save_for_backward(y == q)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        (inside,) = ctx.saved_tensors
+        return grad * inside * ctx.power, None, None
+
+
 def _round(x, fmt, frac, learned=0):
-    """Floats in units of 2**-frac to integers in `fmt`: halves up, saturated, with the straight-through gradient."""
-    x = x * 2.0 ** (fmt.frac - frac)
-    low = torch.floor(x)
-    wanted = low + (x - low >= 0.5)  # x + 0.5 would be rounded itself: see QFormat.round
-    q = wanted.clamp(fmt.lo, fmt.hi)
-    return _straight(x, q, wanted.detach() == q.detach(), learned)
+    """Floats in units of 2**-frac to integers in `fmt`; learned: as of `_straight`."""
+    fixed = isinstance(learned, int)  # to multiply by one takes time
+    y = _Rounded.apply(x if fixed else x * (1 + learned), 2.0 ** (fmt.frac - frac), fmt)
+    return y if fixed else y * (1 - learned)
 
 
 def _weights(x, integers, fmt, learned=0):
@@ -129,7 +148,9 @@ class QuantisedNetwork(nn.Module):
 
         def step(node, *given):
             whole = next(nodes)
-            return _layer(*next(layers), whole, learned, *given) if isinstance(node, Layer) else _join(whole, *given)
+            if isinstance(node, Layer):
+                return _layer(node, *next(layers), whole, learned, *given)
+            return _join(whole, *given)
 
         return integers, network.walk(_round(x.double(), formats.input, 0), step)
 
@@ -225,13 +246,29 @@ def _join(node, *given):
     return _round(node.accumulate(*given), node.output, node.acc_frac)
 
 
-def _layer(module, formats, whole, learned, x, added=None):
-    """One Butterfly, quantised as the IntLayer `whole` says, on integer-valued float64 x (N, *dims).
+def _dots(w, x, index):
+    """The exact dot products of integer-valued float64 vectors (..., inputs) -> (..., outputs)."""
+    return apply(w, x.reshape(-1, x.shape[-1]), index).reshape(*x.shape[:-1], -1)
+
+
+def _convolved(conv, w, x, factor, window):
+    """The same of a convolution, on maps (N, *dims). Of each channel alone torch's is 20 times as fast in float32, and
+    on a CPU adds up as it stands; of whole pixels some multiply in fewer steps, which is not exact.
+    """
+    weight = conv(w)
+    if weight.shape[1] == 1 < x.shape[-1] and x.device.type == "cpu" and factor.dot_width <= SHORT_BITS:
+        return convolve(x.float(), weight.float(), window).double()
+    return convolve(x, weight, window)
+
+
+def _layer(node, module, formats, whole, learned, x, added=None):
+    """One Butterfly of a float `Layer`, quantised as the IntLayer `whole` says, on integer-valued float64 (N, *dims).
 
     formats: LayerFormats. learned: what `_straight` calls so, for each format in the order of `_learnable`.
     """
     learned = [next(learned) for _ in range(2 * len(whole.factors) + (formats.skip is not None))]
-    x = whole.vectors(x)
+    conv = convolution(node)
+    x = x if conv else whole.vectors(x)
     for m, (values, (name, factor)) in enumerate(zip(module.factors, whole.stages)):
         _exact(name, factor)
         a, b, _, d = values.shape
@@ -246,13 +283,13 @@ def _layer(module, formats, whole, learned, x, added=None):
             fraction = fraction * torch.from_numpy((extra == 0) | (extra == formats.factors[m].rows))
         w = w * _power(factor.weights.frac + extra, w)
         w = _weights(w, factor.values, factor.weights, fraction)
-        acc = apply(w, x.reshape(-1, x.shape[-1]), module.index_of(m)) * _power(factor.dot_shift, w)
-        acc = acc.reshape(*x.shape[:-1], -1)
+        w = w * _power(np.broadcast_to(factor.dot_shift, a * b * d).reshape(a, b, 1, d), w)
+        acc = _convolved(conv, w, x, factor, node.window) if conv else _dots(w, x, module.index_of(m))
         if factor.skip_input is not None:
+            skip, fmt = 1, factor.skip_weights
             if factor.skip is not None:
-                fmt = factor.skip_weights
-                added = added * _weights(_add_scale(module).double() * 2.0**fmt.frac, factor.skip, fmt, learned[-1])
-            acc = acc + added * 2.0**factor.skip_shift
+                skip = _weights(_add_scale(module).double() * 2.0**fmt.frac, factor.skip, fmt, learned[-1])
+            acc = acc + added * (skip * 2.0**factor.skip_shift)
         if last and module.bias is not None:
             fmt = factor.bias_format
             acc = acc + _weights(module.bias.double() * 2.0**fmt.frac, factor.bias, fmt)

@@ -16,14 +16,14 @@ Lanes = Annotated[int, Field(ge=1, le=4096)]
 Simd = Annotated[int, Field(ge=1, le=65536)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]  # of an engine, a target: hardware knows
 # what is chosen for the hardware: of a factor, and of the whole network
-HARDWARE = {"engine", "lanes", "simd", "products", "paired", "vectors", "target", "roms", "count_beats"}
+HARDWARE = {"engine", "lanes", "lanes_in", "simd", "products", "paired", "vectors", "target", "roms", "count_beats"}
 MOST, MOST_DOTS = 256 << 10, 24  # bytes of a settings file, dots of a line
 
 
 class LayerSettings(Strict):
     """Settings of one layer; a list has one entry for each factor. None: the network's setting.
 
-    engine, and the options of engines, lanes, simd, products, paired: as in rtl_gen.Plan.choices.
+    engine, and the options of engines, lanes, lanes_in, simd, products, paired: as in rtl_gen.Plan.choices.
     """
 
     weight_bits: Bits | list[Bits] | None = None
@@ -31,6 +31,7 @@ class LayerSettings(Strict):
     row_exponents: Extra | list[Extra] | None = None
     engine: Name | list[Name] | None = None
     lanes: Lanes | list[Lanes | None] | None = None
+    lanes_in: Lanes | list[Lanes | None] | None = None
     simd: Simd | list[Simd | None] | None = None
     products: Name | list[Name | None] | None = None
     paired: bool | list[bool | None] | None = None

@@ -183,6 +183,9 @@ class Window:
         height, width, _ = self.shape(Shape(*x.shape[1:]))
         if self.size == (1, 1) and self.stride == (1, 1) and not any(self.padding):
             return x
+        q = self.block or channels
+        if self.size == tuple(x.shape[1:3]) and not any(self.padding) and self.order == "ky" and q == channels:
+            return x.reshape(n, 1, 1, -1)
         lib, (kh, kw), (sh, sw) = library(x), self.size, self.stride
         if any(self.padding):
             x = self._padded(lib, x, self.outside if outside is None else outside)
@@ -191,7 +194,6 @@ class Window:
             taps.sort(key=lambda tap: tap[1])
         rows, columns = (height - 1) * sh + 1, (width - 1) * sw + 1
         parts = [x[:, ky : ky + rows : sh, kx : kx + columns : sw] for ky, kx in taps]
-        q = self.block or channels
         if q == channels:
             return lib.concatenate(parts, 3)
         # (N, H', W', K, blocks, q) -> (N, H', W', blocks, K, q)

@@ -4,14 +4,16 @@ A value holds for all factors of the layer; a list has an entry for each, None w
 option.
 """
 
+from collections import Counter
 from itertools import groupby
+from operator import itemgetter
 
 from .engines import ENGINES
 
 
-def by_factor(network, choices):
-    """A table as a dict of what is given, for each factor; ValueError for what fits no layer or engine."""
-    layers = {layer.name: len(layer.factors) for layer in network.layers}
+def by_stage(stages, choices):
+    """A table as a dict of what is given, for each row.Stage; ValueError for what fits no layer or engine."""
+    layers = Counter(stage.owner for stage in stages)
     known = {"engine"}.union(*(cls.options for cls in ENGINES.values()))
     for name, table in choices.items():
         if name not in layers:
@@ -34,10 +36,10 @@ def by_factor(network, choices):
     return chosen
 
 
-def by_layer(names, chosen):
-    """The table of a dict for each factor; names: of their stages, `<layer>.factors.<m>`."""
+def by_layer(owners, chosen):
+    """The table of a dict for each stage; owners: the layers of each."""
     table = {}
-    for name, run in groupby(zip(names, chosen), key=lambda pair: pair[0].rpartition(".factors.")[0]):
+    for name, run in groupby(zip(owners, chosen), key=itemgetter(0)):
         own = [one for _, one in run]
         lists = {key: [one.get(key) for one in own] for key in dict.fromkeys(key for one in own for key in one)}
         table[name] = {key: v[0] if all(x == v[0] for x in v) else v for key, v in lists.items()}

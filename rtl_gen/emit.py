@@ -7,7 +7,7 @@ from pathlib import Path
 from amaranth.back import rtlil
 
 import bfthw
-from bfthw import IntNetwork, Settings, load_integers, save_integers
+from bfthw import IntFactor, IntNetwork, Settings, load_integers, save_integers
 from bfthw.files import replacing, settled
 from bfthw.reading import StrPath, owned
 
@@ -175,7 +175,7 @@ def make_manifest(plan, name, files, *, estimated=True):
         reset="aresetn",
         **ports,
         **_same(plan, "target", "vectors", "choices", "roms", "count_beats", "latency", "interval"),
-        stages=[_stage(plan.network, n) for n in range(len(q.factors))],
+        stages=[_stage(stage) for stage in plan.stages],
         engines=[_engine(plan, n) for n in range(len(plan.engines))],
         resources=mf.Resources(
             **_same(plan, "multipliers", "rom_bits", "buffer_bits"),
@@ -187,10 +187,20 @@ def make_manifest(plan, name, files, *, estimated=True):
     )
 
 
-def _stage(network, n):
-    f = network.factors[n]
+def _stage(stage):
+    f, over = stage.work, None
+    if stage.shape.positions > 1:
+        kind = {} if isinstance(f, IntFactor) else {"kind": f.node.kind}
+        over = mf.Over(map=list(stage.shape), window=stage.window and str(stage.window), **kind)
+    if not isinstance(f, IntFactor):
+        return mf.Stage(
+            name=stage.name, pattern=[1, 1, stage.window.taps, stage.shape.channels], index_of=None,
+            input=mf.Format.of(stage.input), weights=None, output=mf.Format.of(stage.output), shift_dot=0,
+            residual=False, shift_residual=None, residual_weights=None, bias_width=None, shift=f.shift, relu=False,
+            over=over,
+        )
     return mf.Stage(
-        name=network.names[n],
+        name=stage.name,
         pattern=list(f.pattern),
         index_of=f.support and f.support.inputs,
         **{key: mf.Format.of(getattr(f, key)) for key in ("input", "weights", "output")},
@@ -199,6 +209,7 @@ def _stage(network, n):
         shift_residual=f.skip_shift if f.skip_input else None,
         residual_weights=mf.Format.of(f.skip_weights),
         table=mf.Format.of(f.table and f.table.input),
+        over=over,
         **_same(f, "bias_width", "shift", "relu", "top"),
     )
 
@@ -212,7 +223,7 @@ def _engine(plan, n):
     engine, (start, stop) = plan.engines[n], plan.spans[n]
     return mf.Engine(
         instance=f"network.stage_{n}",
-        stages=list(plan.network.names[start:stop]),
+        stages=[stage.name for stage in plan.stages[start:stop]],
         lanes=engine.lanes_out,
         latency=engine.depth,
         **_same(engine, "interval", "multipliers", "rom_bits", "buffer_bits"),

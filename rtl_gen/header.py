@@ -4,7 +4,7 @@ import re
 import textwrap
 
 import bfthw
-from bfthw.golden import short_stage
+from bfthw.golden import IntNode, short_stage
 
 from .top import lane_bytes
 
@@ -69,14 +69,24 @@ def _stages(plan):
     for n, (engine, (start, stop)) in enumerate(zip(plan.engines, plan.spans)):
         chosen = [f"{option} {value}" for option, value in engine.chosen.items() if option != "engine"]
         for m in range(start, stop):
-            f = plan.network.factors[m]
+            stage, f = plan.stages[m], plan.stages[m].work
+            if isinstance(f, IntNode):
+                said = [*f.parts, f"out {f.output}", engine.kind, *chosen]
+                yield from _stage_lines(plan, n, stage, said)
+                continue
             more = ["residual"] * bool(f.skip_input) + ["bias"] * (f.bias is not None)
             more += ["ReLU" if f.top is None else f"ReLU to {f.top}"] * f.relu
             more += [f"table of {f.table.input}"] if f.table else []
+            more += [f"window {stage.window}"] if stage.window else []
             parts = [str(f.pattern), f"weights {f.weights}", f"out {f.output}", *more, engine.kind, *chosen]
-            text = f"{_harmless(plan.network.names[m])}: {', '.join(parts)}"
-            first = f"  network{'.' if plan.target == 'plain' else '_'}stage_{n}  "
-            yield from textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
+            yield from _stage_lines(plan, n, stage, parts)
+
+
+def _stage_lines(plan, n, stage, parts):
+    text = f"{_harmless(stage.name)}: {', '.join(parts)}"
+    text += f", on {stage.shape}" * (stage.shape.positions > 1)
+    first = f"  network{'.' if plan.target == 'plain' else '_'}stage_{n}  "
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
 
 
 def _harmless(name):

@@ -98,7 +98,8 @@ class Files(Strict):
 
 
 class Port(Strict):
-    """A side of the core: elements a vector, their format, lanes, bytes of an element in a lane, beats a frame.
+    """A side of the core: elements a vector, or an image, their format, lanes, bytes of an element in a lane, beats a
+    frame.
 
     Where E vectors share a frame, a beat has lanes * E elements.
     """
@@ -111,20 +112,31 @@ class Port(Strict):
     beats: Positive
 
 
+class Over(Sparse):
+    """A map, and the windows over it that a stage sees. kind: "sum" or "max" where it is not a factor."""
+
+    UNSAID: ClassVar = {"window": None, "kind": "factor"}
+
+    map: Annotated[list[Positive], Field(min_length=3, max_length=3)]
+    window: Annotated[str, Field(max_length=100)] | None = None
+    kind: Literal["factor", "sum", "max"] = "factor"
+
+
 class Stage(Sparse):
-    """A factor's numbers. index_of: the stage's inputs where an index in the integers names them, else None.
+    """A factor's numbers, or a sum's or a maximum's, whose pattern adds up a window. index_of: the stage's inputs where an index in the integers names them, else None.
 
     shift_dot: left shifts of the dot product, or None where the row exponents set them. top: what an output is at most,
-    where that is less than its format holds. table: what is rounded to where a table gives the output.
+    where that is less than its format holds. table: what is rounded to where a table gives the output. over: the map
+    where there are more positions than one.
     """
 
-    UNSAID: ClassVar = {"top": None, "table": None}
+    UNSAID: ClassVar = {"top": None, "table": None, "over": None}
 
     name: str
     pattern: list[Positive]
     index_of: Positive | None
     input: Format
-    weights: Format
+    weights: Format | None
     output: Format
     shift_dot: int | None
     residual: bool
@@ -135,6 +147,7 @@ class Stage(Sparse):
     relu: bool
     top: int | None = None
     table: Format | None = None
+    over: Over | None = None
 
 
 class Engine(Strict):
@@ -244,7 +257,8 @@ def lifted(text):
             chosen.append({key: own[key] for key in options})
         if "choices" in table or paired and not any("paired" in own for own in chosen):
             return text
-        table |= {"version": 2, "choices": by_layer(names, chosen), "roms": table.get("roms", "initial")}
+        owners = [name.rpartition(".factors.")[0] for name in names]
+        table |= {"version": 2, "choices": by_layer(owners, chosen), "roms": table.get("roms", "initial")}
     except (ValueError, KeyError, TypeError, AttributeError):
         return text  # what is wrong with it is said of the text itself
     return json.dumps({"count_beats": False} | table)

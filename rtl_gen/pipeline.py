@@ -4,9 +4,10 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .fifo import QUEUE, LinkFifo, Queue
 from .plan import Plan
 from .signals import beat, count
-from .stream import ENTRY, QUEUE, Fork, FromStream, Gearbox, Link, LinkFifo, Queue
+from .stream import ENTRY, Fork, FromStream, Gearbox, Link
 
 
 class Pipeline(wiring.Component):
@@ -54,7 +55,9 @@ class Pipeline(wiring.Component):
                 if engine.takes_skip:
                     wide = max(layer[0].lanes_in, engine.lanes_out)
                     skip, _ = self._convert(m, skip, wide, skip_flight, f"skip_convert_{l}")
-                    m.submodules[f"skip_{l}"] = queue = LinkFifo(skip.payload.shape(), self.plan.skip_depths[l])
+                    m.submodules[f"skip_{l}"] = queue = LinkFifo(
+                        skip.payload.shape(), self.plan.skip_depths[l], self.plan.target
+                    )
                     wiring.connect(m, skip, queue.i)
                     wiring.connect(m, self._gear(m, queue.o, wide, engine.lanes_out, f"skip_gear_{l}"), part.skip)
                 clipped.append(part.saturated)
@@ -77,7 +80,8 @@ class Pipeline(wiring.Component):
         before = link.payload.shape().length // self.plan.vectors
         if before == lanes and queue is None:
             return link, flight
-        m.submodules[f"{name}_fifo"] = queue = LinkFifo(link.payload.shape(), flight + QUEUE + (queue or 0))
+        depth = flight + QUEUE + (queue or 0)
+        m.submodules[f"{name}_fifo"] = queue = LinkFifo(link.payload.shape(), depth, self.plan.target)
         wiring.connect(m, link, queue.i)
         source = self._gear(m, queue.o, before, lanes, f"{name}_gear")
         elements = lanes * self.plan.vectors
@@ -128,26 +132,34 @@ def cost(tally, plan):
     for layer, depth in zip(plan.layers, plan.skip_depths):
         if depth:
             first, out = layer[0], layer[-1].lanes_out
-            lanes, bits = max(first.lanes_in, out), first.factors[0].input.width * plan.vectors
+            lanes, bits = max(first.lanes_in, out), first.takes.width * plan.vectors
             if first.lanes_in != lanes:
-                Queue.cost(tally, first.flight + QUEUE, first.lanes_in * bits)
+                Queue.cost(tally, first.flight + QUEUE, first.lanes_in * bits, may_be_deep=True)
                 Gearbox.cost(tally, bits, first.lanes_in, lanes)
                 FromStream.cost(tally, lanes * bits)
-            Queue.cost(tally, depth, lanes * bits)
+            Queue.cost(tally, depth, lanes * bits, may_be_deep=True)
             if lanes != out:
                 Gearbox.cost(tally, bits, lanes, out)
 
 
 def engine_cost(tally, engine, lanes, flight, queue):
-    """An Engine, its part of the count of clipped values, and what is in front of it, behind an engine of so many lanes
-    and cycles from grant to arrival: a queue, a gearbox, a FromStream, where lanes change or beats must wait.
-    """
-    bits = engine.factors[0].input.width * engine.vectors
+    """An Engine and what is in front of it, behind an engine of so many lanes and cycles from grant to arrival."""
+    between_cost(tally, engine, lanes, flight, queue)
+    own_cost(tally, engine)
+
+
+def between_cost(tally, engine, lanes, flight, queue):
+    """A queue, a gearbox, a FromStream, where lanes change or beats must wait."""
+    bits = engine.takes.width * engine.vectors
     if lanes != engine.lanes_in or queue is not None:
-        Queue.cost(tally, flight + QUEUE + (queue or 0), lanes * bits)
+        Queue.cost(tally, flight + QUEUE + (queue or 0), lanes * bits, may_be_deep=True)
         if lanes != engine.lanes_in:
             Gearbox.cost(tally, bits, lanes, engine.lanes_in)
         FromStream.cost(tally, engine.lanes_in * bits)
+
+
+def own_cost(tally, engine):
+    """An Engine, and its part of the count of clipped values."""
     engine.cost(tally)
     clipped = (engine.lanes_out * engine.vectors).bit_length()
     tally.add(clipped * 1.5, clipped * 1.5)

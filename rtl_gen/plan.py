@@ -1,12 +1,13 @@
-"""The plan of a core: which engine serves which factors of an integer network, what is between them, and the cycles and
+"""The plan of a core: which engine serves which stages of an integer network, what is between them, and the cycles and
 bits that it will take.
 """
 
 from dataclasses import dataclass, field, replace
 from dataclasses import fields as fields_of
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, islice
 from math import ceil
+from operator import itemgetter
 
 import numpy as np
 
@@ -14,14 +15,18 @@ from bfthw import IntNetwork
 from bfthw.golden import short_stage
 from bfthw.reading import owned
 
-from .choices import by_factor, by_layer, options_of
-from .engines import Engine, engine_class
+from .choices import by_layer, by_stage, options_of
+from .engines import ENGINES, Engine, engine_class
 from .engines.engine import figure
-from .stream import ENTER, ENTRY, FIFO_LATENCY, QUEUE, Gearbox
+from .fifo import DEEP_LATENCY, ENTER, FIFO_LATENCY, QUEUE, fifo_bits, fifo_latency
+from .row import stages_of
+from .schedule import convert_times, output_times
+from .stream import ENTRY
 from .tech import check_target
 
 LONG = 16  # cycles between grant and arrival from which a FIFO is smaller than what they cost further on
-ROMS = ("initial", "case", "readmemh")
+ROMS = ("initial", "case", "readmemh", "tables", "blocks")
+OF_PRIMITIVES = "tables", "blocks"  # of targets with primitives alone
 DEFAULT = "pipelined"  # engine
 
 
@@ -29,12 +34,16 @@ DEFAULT = "pipelined"  # engine
 class Plan:
     """An IntNetwork and what is chosen for its hardware.
 
-    choices: layer → {"engine": kind, option: value}, each a value for all of the layer's factors or a list with an
-    entry for each; the options are those of the engines (rtl_gen.engines), and what is left out is as they have it, or
-    follows from the rest: the smallest SIMD that does not slow the network below what its lanes and engines allow.
-    Given or not, all of it is there in `choices` afterwards. vectors: whole vectors side by side in every beat. target:
+    network: of nodes in a row, each of which takes the one before it. A frame is what it takes at once: a vector or, over
+    maps, an image, its pixels in rows, channels fastest. choices: layer → {"engine": kind, option: value}, each a value
+    for all of the layer's factors or a list with an entry for each; the options are those of the engines
+    (rtl_gen.engines), and what is left out is as they have it, or follows from the rest: the smallest SIMD that does not
+    slow the network below what its lanes and engines allow. An engine that takes no windows stands behind one that
+    does. Given or not, all of it is there in `choices` afterwards. vectors: whole vectors side by side in every beat. target:
     of the technology layer. roms: where a plain core's weights are, in `initial` contents of memories, in "case"
-    statements, or in files that "readmemh" reads. count_beats: a frame ends after its beats, whatever TLAST says.
+    statements, or in files that "readmemh" reads; of other targets, in block RAMs but for those of few words
+    ("initial"), all of them in block RAMs ("blocks"), where new numbers can be patched in, or small memories in tables
+    where block RAMs are worth more ("tables"). count_beats: a frame ends after its beats, whatever TLAST says.
     Raises ValueError, which names the stage and what fits, for what a factor cannot have.
 
     Members
@@ -42,11 +51,14 @@ class Plan:
     drafts, engines, queues
         the Engines, in order, each as it would be alone, which takes no time, and as it is behind the one before it;
         for each None, or the beats that a FIFO in front of it holds beyond those on their way.
-    spans, layers
-        (start, stop) of each engine's factors; the engines of each layer, a tuple of tuples.
+    stages, spans, layers
+        row.Stages; (start, stop) of those of each engine; the engines of each layer, a tuple of tuples.
+    positions
+        of each engine: its frames in one of the core's, those of the map that it takes where it takes vectors.
     lanes_in, lanes_out, beats_in, beats_out, interval, latency, pipeline_latency, skip_depths, exit_depth,
     frames_in_flight
-        of the core and its frames, in cycles, beats and frames.
+        of the core and its frames, in cycles, beats and frames. Over maps the latency is the least: it counts on beats
+        that come as fast as the core could take them, which it does not take where buffers are full.
     multipliers, rom_bits, buffer_bits
     """
 
@@ -63,101 +75,113 @@ class Plan:
         check_target(self.target)
         if self.roms not in ROMS:
             raise ValueError(f"roms must be one of {', '.join(ROMS)}, got {self.roms!r}")
-        if self.roms != "initial" and self.target != "plain":
+        if self.roms in OF_PRIMITIVES and self.target == "plain":
+            raise ValueError(f"roms = {self.roms!r}: target 'plain' leaves that to synthesis; name ecp5, ice40 or gowin")
+        if self.roms not in ("initial", *OF_PRIMITIVES) and self.target != "plain":
             raise ValueError(
                 f"roms = {self.roms!r}: of target 'plain' alone; ROMs of {self.target} are primitives, whose contents "
                 "no synthesis ignores"
             )
+        object.__setattr__(self, "stages", stages_of(self.network))
         drafts = self._drafts()
         object.__setattr__(self, "spans", tuple(span for span, _ in drafts))
         object.__setattr__(self, "drafts", tuple(engine for _, engine in drafts))
         chosen = [engine.chosen for (start, stop), engine in drafts for _ in range(start, stop)]
-        object.__setattr__(self, "choices", by_layer(self.network.names, chosen))
+        object.__setattr__(self, "choices", by_layer([stage.owner for stage in self.stages], chosen))
 
     def _drafts(self):
-        """[((start, stop), Engine)] of the factors that share an engine, as it would be alone."""
+        """[((start, stop), Engine)] of the stages that share an engine, as it would be alone."""
         groups = [(*span, *self._fields(*span, whole, own)) for span, whole, own in self._groups()]
+        menus = [list(cls.menu(**fields)) for *_, cls, fields in groups]
         # nothing could be faster than the slowest of these
-        best = max(
-            min(engine.interval for engine in cls.menu(**{k: v for k, v in fields.items() if k not in cls.left_open}))
-            for *_, cls, fields in groups
-        )
-        drafts = []
+        best = 1
         for start, stop, cls, fields in groups:
-            engines = list(cls.menu(**fields))
-            fast = [engine for engine in engines if engine.interval <= best]
+            free = cls.menu(**{k: v for k, v in fields.items() if k not in cls.left_open})
+            best = max(best, min(engine.interval for engine in free) * self._positions(cls, start))
+        drafts = []
+        for (start, stop, cls, _), engines in zip(groups, menus):
+            fast = [engine for engine in engines if engine.interval * self._positions(cls, start) <= best]
             # one that was asked for may be slower
             engine = min(fast, key=lambda e: e.multipliers) if fast else min(engines, key=lambda e: e.interval)
             drafts.append(((start, stop), engine))
         return drafts
 
+    def _positions(self, cls, start):
+        return 1 if cls.sees_map else self.stages[start].positions
+
     def _groups(self):
         """((start, stop), whether that is a whole layer, choices of each) of neighbours that share an engine."""
-        chosen, first = by_factor(self.network, self.choices), 0
-        for layer in self.network.layers:
-            after = first + len(layer.factors)
+        chosen, first = by_stage(self.stages, self.choices), 0
+        for _, layer in groupby(self.stages, key=lambda stage: stage.owner):
+            after = first + len([*layer])
             kinds = {n: self._class(n, chosen[n]) for n in range(first, after)}
             for _, run in groupby(range(first, after), key=lambda n: kinds[n] if kinds[n].shares else n):
                 run = [*run]
-                yield (run[0], run[-1] + 1), len(run) == len(layer.factors), [chosen[n] for n in run]
+                yield (run[0], run[-1] + 1), len(run) == after - first, [chosen[n] for n in run]
             first = after
 
     def _class(self, n, chosen):
+        """The kind that was chosen where it serves the stage, else one that does."""
         with self._naming(n):
-            return engine_class(chosen.get("engine", DEFAULT))
+            cls, stage = engine_class(chosen.get("engine", DEFAULT)), self.stages[n : n + 1]
+            serving = [kind for kind in ENGINES.values() if kind.serves(stage) is not None]
+            return cls if cls in serving else serving[0]
 
     def _fields(self, start, stop, whole, own):
         """The class of an engine and its fields, as far as they are given; ValueError where it cannot be."""
         cls = self._class(start, own[0])
-        given = {
-            "factors": self.network.factors[start:stop], "vectors": self.vectors, "whole": whole,
-            "target": parts_of(self.target, self.roms),
+        given = cls.serves(self.stages[start:stop]) | {
+            "vectors": self.vectors, "whole": whole, "target": parts_of(self.target, self.roms),
         }
         given |= {f.name: f.default for f in fields_of(cls) if f.name in set(cls.options) - set(cls.left_open)}
         with self._naming(start):
             given |= options_of(cls, own)
-            cls(**given)
+            if not cls.sees_map or not any(True for _ in cls.menu(**given)):
+                cls(**given)  # which says what does not fit
         return cls, given
 
     def _naming(self, n):
         """The stage's name in front of what is wrong with it."""
-        return owned(f"stage {short_stage(self.network.names[n])}", error=ValueError)
+        return owned(f"stage {short_stage(self.stages[n].name)}", error=ValueError)
+
+    @cached_property
+    def positions(self) -> tuple[int, ...]:
+        return tuple(self._positions(type(draft), start) for draft, (start, _) in zip(self.drafts, self.spans))
+
+    @property
+    def over_maps(self) -> bool:
+        return any(stage.shape.positions > 1 for stage in self.stages)
 
     @cached_property
     def engines(self) -> tuple[Engine, ...]:
-        drafts = self.drafts
         found, lanes, flight, relu = [], None, ENTRY, False
-        time = self._time(drafts)
-        for draft in drafts:
-            prompt = not found or time <= draft.factors[0].pattern.inputs
+        for draft, time in zip(self.drafts, self._times(self.drafts)):
+            # over maps beats come in rows, and not as fast as they are granted
+            prompt = not found or not self.over_maps and time <= draft.beats_in * draft.lanes_in
             engine = behind(draft, lanes, flight, relu=relu, prompt=prompt)
             found.append(engine)
-            lanes, flight, relu = engine.lanes_out, engine.output_flight, engine.factor.relu
+            lanes, flight, relu = engine.lanes_out, engine.output_flight, engine.relu
         return tuple(found)
 
-    @staticmethod
-    def _time(engines):
-        """Cycles in which a frame passes the slowest engine that takes it evenly."""
-        return max([1, *(engine.interval for engine in engines if not engine.burst)])
+    def _times(self, engines):
+        """For each the cycles in which one of its frames passes the slowest engine that takes it evenly."""
+        most = max([1, *(e.interval * p for e, p in zip(engines, self.positions) if not e.burst)])
+        return [max(1, most // positions) for positions in self.positions]
 
     @cached_property
     def queues(self) -> tuple[int | None, ...]:
-        time = self._time(self.engines)
-        pairs = zip(self.engines, self.engines[1:])
-        return (None, *(queue_between(a.burst, a.output_flight, b, time) for a, b in pairs))
+        behind = zip(self.engines, self.engines[1:], self._times(self.engines)[1:])
+        return (None, *(queue_between(a.burst, a.output_flight, b, time) for a, b, time in behind))
 
     @cached_property
     def layers(self) -> tuple[tuple[Engine, ...], ...]:
-        ends = np.cumsum([len(layer.factors) for layer in self.network.layers])
-        layers = [[] for _ in ends]
-        for (_, stop), engine in zip(self.spans, self.engines):
-            layers[np.searchsorted(ends, stop)].append(engine)
-        return tuple(map(tuple, layers))
+        owned = ((self.stages[start].owner, engine) for (start, _), engine in zip(self.spans, self.engines))
+        return tuple(tuple(engine for _, engine in run) for _, run in groupby(owned, key=itemgetter(0)))
 
     lanes_in = figure(int, lambda self: self.engines[0].lanes_in)
     lanes_out = figure(int, lambda self: self.engines[-1].lanes_out)
-    beats_in = figure(int, lambda self: self.engines[0].beats_in)
-    beats_out = figure(int, lambda self: self.engines[-1].beats_out)
+    beats_in = figure(int, lambda self: self.engines[0].beats_in * self.positions[0])
+    beats_out = figure(int, lambda self: self.engines[-1].beats_out * self.positions[-1])
 
     @property
     def interval(self) -> int:
@@ -165,7 +189,7 @@ class Plan:
 
         (A converter passes as many beats as the engine on its narrower side takes or gives.)
         """
-        return max(engine.interval for engine in self.engines)
+        return max(engine.interval * positions for engine, positions in zip(self.engines, self.positions))
 
     @cached_property
     def latency(self) -> int:
@@ -180,33 +204,59 @@ class Plan:
     @cached_property
     def _schedule(self):
         """The first frame's way through: the latency, and for each layer the beats its residual's FIFO must hold."""
-        times, lanes, depths, queues = np.arange(self.beats_in) + ENTRY, self.lanes_in, [], iter(self.queues)
+        times, lanes, flight = np.arange(self.beats_in) + ENTRY, self.lanes_in, ENTRY
+        depths, ways = [], iter(zip(self.queues, self.positions))
         for layer in self.layers:
-            entered = skip = None
-            for engine in layer:
-                times = convert_times(times, lanes, engine.lanes_in, always=next(queues) is not None)
+            entered = depth = None
+            own = list(islice(ways, len(layer)))
+            for engine, (queue, positions) in zip(layer, own):
+                fifo = fifo_latency(flight + QUEUE + (queue or 0), lanes * engine.takes.width * self.vectors)
+                times = self._converted(times, lanes, engine.lanes_in, fifo, always=queue is not None)
                 if entered is None:
                     entered = times
                 if engine.takes_skip:
-                    wide = max(layer[0].lanes_in, engine.lanes_out)
-                    entered = convert_times(entered, layer[0].lanes_in, wide)
-                    skip = convert_times(entered + FIFO_LATENCY, wide, engine.lanes_out, fifo=False)
-                arrived, times, lanes = times, engine.output_times(times, skip), engine.lanes_out
-            depths.append(
-                None if skip is None else self._skip_depth(layer, entered, layer[-1].skip_times(arrived, times))
-            )
+                    times, depth = self._joined(layer, [positions for _, positions in own], entered, times)
+                else:
+                    times = output_times(engine, positions, times)
+                lanes, flight = engine.lanes_out, engine.output_flight
+            depths.append(depth)
         return int(times[0]) + FIFO_LATENCY, tuple(depths)
 
-    def _skip_depth(self, layer, entered, taken):
+    def _converted(self, times, before, after, fifo, **rest):
+        return convert_times(times, before, after, fifo=fifo, large=self.over_maps, **rest)
+
+    def _joined(self, layer, positions, entered, arrivals):
+        """Cycles of the output beats of a layer's last engine, and beats of the FIFO of the residual that it takes.
+
+        positions: of the layer's engines. entered: cycles of the beats into the layer; arrivals: of those at its last.
+        """
+        first, last = layer[0], layer[-1]
+        wide, bits = max(first.lanes_in, last.lanes_out), first.takes.width * self.vectors
+        entered = self._converted(
+            entered, first.lanes_in, wide, fifo_latency(first.flight + QUEUE, first.lanes_in * bits)
+        )
+        # how many it must hold depends on how long it takes, and the other way round
+        for latency in (FIFO_LATENCY, DEEP_LATENCY):
+            skip = self._converted(entered + latency, wide, last.lanes_out, 0)
+            times = output_times(last, positions[-1], arrivals, skip)
+            depth = self._skip_depth(layer, positions, entered, last.skip_times(arrivals, times))
+            if fifo_latency(depth, wide * bits) == latency:
+                break
+        return times, depth
+
+    def _skip_depth(self, layer, positions, entered, taken):
         """Beats, of the wider side, of a residual's FIFO: enough for the interval and for a first frame that runs
         ahead.
 
         The interval is kept, as in `readers.Buffered.slots`, if the FIFO holds what enters the layer in the slowest
-        schedule before its last engine takes the first of it. entered, taken: cycles of a beat into the FIFO and out
-        of it.
+        schedule before its last engine takes the first of it. positions: of the engines; over maps the layer may be as
+        fast as its own. entered, taken: cycles of a beat into the FIFO and out of it.
         """
-        cycles = sum(engine.keeps(self.interval) for engine in layer)
-        steady = ceil(cycles * len(entered) / self.interval)
+        interval = self.interval
+        if self.over_maps:
+            interval = max(engine.interval * n for engine, n in zip(layer, positions))
+        cycles = sum(engine.keeps(max(1, interval // n)) for engine, n in zip(layer, positions))
+        steady = ceil(cycles * len(entered) / interval)
         gone = np.arange(len(taken)) * len(entered) // len(taken)
         ahead = np.searchsorted(entered, taken, side="right") - gone
         return max(steady, int(ahead.max())) + layer[0].flight + 4
@@ -226,9 +276,10 @@ class Plan:
         """Frames inside at once, at most: what all buffers, pipelines and FIFOs can hold."""
         most = max(engine.lanes_out for engine in self.engines)
         ends = 16 / self.beats_in + 2 * self.exit_depth / self.beats_out
-        between = sum((4 * most + 2 * s.flight + 16) / s.factors[0].pattern.inputs for s in self.engines)
-        queues = sum(beats / s.beats_in for s, beats in zip(self.engines, self.queues) if beats)
-        return ceil(2 + ends + between + 2 * queues + sum(s.holds for s in self.engines))
+        engines = [*zip(self.engines, self.positions)]
+        between = sum((4 * most + 2 * s.flight + 16) / (s.beats_in * s.lanes_in * n) for s, n in engines)
+        queues = sum(beats / (s.beats_in * n) for (s, n), beats in zip(engines, self.queues) if beats)
+        return ceil(2 + ends + between + 2 * queues + sum(s.holds / n for s, n in engines))
 
     multipliers = figure(int, lambda self: sum(engine.multipliers for engine in self.engines))
     rom_bits = figure(int, lambda self: sum(engine.rom_bits for engine in self.engines))
@@ -237,10 +288,7 @@ class Plan:
     def buffer_bits(self) -> int:
         """Bits of the engines' buffers and of the residuals' FIFOs."""
         skips = (
-            (1 << (depth - 1).bit_length())
-            * max(layer[0].lanes_in, layer[-1].lanes_out)
-            * self.vectors
-            * layer[0].factors[0].input.width
+            fifo_bits(depth, max(layer[0].lanes_in, layer[-1].lanes_out) * self.vectors * layer[0].takes.width)
             for layer, depth in zip(self.layers, self.skip_depths)
             if depth
         )
@@ -249,7 +297,7 @@ class Plan:
 
 def parts_of(target, roms):
     """The name of the Technology that engines are made of."""
-    return "cases" if roms == "case" else target
+    return "cases" if roms == "case" else f"{target}-{roms}" if roms in OF_PRIMITIVES else target
 
 
 def behind(draft, lanes, flight, *, relu, prompt):
@@ -258,7 +306,7 @@ def behind(draft, lanes, flight, *, relu, prompt):
     """
     if lanes not in (None, draft.lanes_in) or flight > LONG or draft.known_flight:
         flight = ENTRY  # behind a FIFO, beats arrive as they are granted
-    q = draft.factors[0].input
+    q = draft.takes
     return replace(draft, flight=flight, positive=relu and q.signed and q.width > 1, prompt=prompt)
 
 
@@ -275,25 +323,3 @@ def queue_between(burst, flight, after, time):
     if burst and time > burst:
         return burst
     return 0 if flight > LONG else None
-
-
-def convert_times(times, before, after, *, fifo=True, always=False):
-    """Cycles at which beats of `before` lanes, coming at `times`, leave a converter as beats of `after` lanes.
-
-    fifo: with the FIFO before it and the register behind it; always: those also between equal lanes.
-    """
-    if before == after:
-        return times + FIFO_LATENCY + ENTRY if always else times
-    arrivals = times + FIFO_LATENCY if fifo else times
-    places = Gearbox.capacity(before, after)
-    result, accepted, cycle = [], [], -1
-    for q in range(len(times) * before // after):
-        while len(accepted) * before < (q + 1) * after:
-            p = len(accepted)
-            # beats that must have left before there is room for this one
-            gone = -(-(p * before + before - places) // after)
-            cycle = max(cycle + 1, arrivals[p], result[gone - 1] + 1 if gone > 0 else 0)
-            accepted.append(cycle)
-        needed = accepted[-(-(q + 1) * after // before) - 1]
-        result.append(max(needed, result[-1] if result else -1) + 1)
-    return np.array(result) + (ENTRY if fifo else 0)

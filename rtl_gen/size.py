@@ -25,8 +25,8 @@ def check_size(plan):
 
 def too_large(plan):
     """Its size and what would work instead, as text; empty where a Plan can be built."""
-    if len(plan.network.factors) > MOST:
-        return f"{len(plan.network.factors)} factors, {MOST} are the limit"
+    if len(plan.stages) > MOST:
+        return f"{len(plan.stages)} factors, {MOST} are the limit"
     return too_large_engines(plan.drafts, plan.vectors)  # engines in a row need the depth of their adders
 
 

@@ -6,10 +6,10 @@ from amaranth.lib.wiring import In, Out
 
 from . import pipeline
 from .cost import Tally
+from .fifo import LinkFifo, Pad, Queue
 from .pipeline import Pipeline
-from .plan import Plan
+from .plan import OF_PRIMITIVES, Plan, parts_of
 from .signals import beat, counter, counter_cost, delay
-from .stream import LinkFifo, Pad, Queue
 from .tech import technology
 
 ERRORS_BITS = 16
@@ -212,9 +212,10 @@ def estimate(plan: Plan, target: str | None = None) -> dict[str, int]:
     """Dict of LUT, FF (estimates), DSP and RAM (exact) of the core of a Plan; target: another than the plan's.
 
     What plain HDL takes is up to synthesis: for "plain" all four are estimates, of what Yosys makes for a Xilinx
-    7-series part, RAM in RAMB18E1. Raises ValueError for memories that are too deep.
+    7-series part, RAM in RAMB18E1.
     """
-    tally, q = Tally(technology(target or plan.target)), plan.network
+    roms = plan.roms if plan.roms in OF_PRIMITIVES else "initial"
+    tally, q = Tally(technology(parts_of(target or plan.target, roms))), plan.network
     entry_cost(tally, q.input.width * plan.lanes_in * plan.vectors, plan.count_beats)
     pipeline.cost(tally, plan)
     if not plan.count_beats:

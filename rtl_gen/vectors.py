@@ -11,6 +11,11 @@ def random_vectors(network, count, seed):
     return np.concatenate([corners, rng.integers(lo, hi + 1, (count, n))])[:count]
 
 
+def answers(network, vectors):
+    """What a network gives for frames (N, elements), an image's elements in one row: (N, outputs), likewise."""
+    return network(vectors.reshape(len(vectors), *network.shape.dims)).reshape(len(vectors), -1)
+
+
 def interleave(vectors, together):
     """Vectors (N, n) to frames (ceil(N/E), n * E), E = `together`: element i of vector e of a frame is i * E + e.
 

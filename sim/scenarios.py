@@ -1,6 +1,7 @@
 """What is played to a core: vectors, frames of right and wrong length, stalls, resets."""
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -63,10 +64,13 @@ def wrong_frames(vectors, together, lanes, rng, **rest):
 
 
 def to_integers(x, inputs, q_format, what="input vectors"):
-    """Vectors (N, inputs): integers as they are, floats through the input format; ValueError for anything else."""
+    """Vectors (N, inputs), or maps of as many elements, to vectors: integers as they are, floats through the input
+    format; ValueError for anything else.
+    """
     x = np.asarray(x)
-    if x.ndim != 2 or x.shape[1] != inputs or not len(x):
+    if x.ndim < 2 or not len(x) or prod(x.shape[1:]) != inputs:
         raise ValueError(f"{what} must have shape (N, {inputs}), got {x.shape}")
+    x = x.reshape(len(x), inputs)
     if x.dtype.kind == "f":
         if not np.isfinite(x).all():
             raise ValueError(f"{what} must be finite, found NaN or infinity")

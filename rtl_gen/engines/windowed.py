@@ -1,30 +1,38 @@
 """Engines that see a map through windows, from pixel to pixel: convolutions, and maxima."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from bfthw import Pattern, QFormat
+from bfthw import IntFactor, Pattern, QFormat
+from bfthw.chain import divisors
+from bfthw.golden import IntNode
+from bfthw.nodes import Max, Sum
 from bfthw.window import Shape, Window
 
 from ..cost import Tally
+from ..row import Stage
 from ..signals import beat, delay, element, tree
 from ..stream import Link
-from .datapath import LEAD
 from .engine import Engine, figure
 from .pipelined import Pipelined, operands
 from .readers.linebuffer import LineReader
 from .readers.lines import Lines
+from .words import LEAD
+
+LATE = 12  # cycles, at most, that a residual comes behind the pixel it is of: two FIFOs and a change of lanes
 
 
 class Windowed:
     """What follows from an engine's `lines`, a Lines: a frame is an image, its pixels in rows, channels fastest."""
 
+    sees_map: ClassVar[bool] = True
     beats_in = figure(int, lambda self: self.lines.beats)
     interval = figure(int, lambda self: self.lines.interval)
 
@@ -54,8 +62,46 @@ class Convolution(Windowed, Pipelined):
     window: Window
     lanes_in: int = 1
 
-    kind: ClassVar[str] = ""  # in no table of choices before a plan has maps
+    kind: ClassVar[str] = "convolution"
     options: ClassVar[tuple] = (*Pipelined.options, "lanes_in")
+    left_open: ClassVar[tuple] = ("simd", "lanes_in")
+
+    @classmethod
+    def serves(cls, stages: tuple[Stage, ...]) -> dict | None:
+        """A factor alone, behind a window or over a map, and sums in windows: a factor of ones."""
+        (stage, *more), factor = stages, stages[0].work
+        if more:
+            return None
+        if isinstance(factor, IntNode):
+            if not isinstance(factor.node, Sum):
+                return None
+            ones = np.ones((1, 1, stage.window.taps, stage.shape.channels), int)
+            weights = QFormat(1, 0, signed=False)
+            factor = IntFactor(values=ones, input=stage.input, weights=weights, output=stage.output)
+        elif factor.support is not None or stage.window is None and stage.shape.positions == 1:
+            return None
+        _, _, c, d = factor.pattern
+        window = stage.window or Window(1, block=c * d)
+        return {"factors": (factor,), "shape": stage.shape, "window": window}
+
+    @classmethod
+    def menu(cls, **fields: Any) -> Iterator[Self]:
+        """All ways to take a map's channels and its windows' places at once, the smallest SIMD of an interval each."""
+        pattern, shape, window = fields["factors"][0].pattern, fields["shape"], fields["window"]
+        block = window.block or shape.channels
+        lanes = [fields["lanes"]] if "lanes" in fields else divisors(pattern.outputs)
+        for lanes_in in [fields["lanes_in"]] if "lanes_in" in fields else divisors(shape.channels):
+            together = max(1, min(lanes_in, block) // pattern.d)
+            for outputs in lanes:
+                intervals = set()
+                for simd in [fields["simd"]] if "simd" in fields else divisors(together * window.taps):
+                    try:
+                        engine = cls(**{**fields, "lanes": outputs, "lanes_in": lanes_in, "simd": simd})
+                    except ValueError:
+                        break  # these lanes do not go together
+                    if engine.interval not in intervals:
+                        intervals.add(engine.interval)
+                        yield engine
 
     def __post_init__(self):
         Engine.__post_init__(self)
@@ -70,7 +116,7 @@ class Convolution(Windowed, Pipelined):
         return Lines(
             shape=self.shape, window=self.window, pattern=self.pattern, lanes_in=self.lanes_in, lanes=self.lanes,
             simd=self.simd, width=self.factor.input.width, kept_width=self.kept_width, vectors=self.vectors,
-            flight=self.flight, target=self.target,
+            flight=self.flight, late=LATE * self.takes_skip, target=self.target,
         )
 
     @property
@@ -98,11 +144,29 @@ class Maximum(Windowed, Engine):
     lanes: int = 1
     simd: int | None = None
 
-    kind: ClassVar[str] = ""
+    kind: ClassVar[str] = "maximum"
     options: ClassVar[tuple] = ("lanes", "simd")
+    left_open: ClassVar[tuple] = ("simd",)
     multipliers: ClassVar[int] = 0
     rom_bits: ClassVar[int] = 0
     takes_skip: ClassVar[bool] = False
+    relu: ClassVar[bool] = False
+    takes = gives = figure(QFormat, lambda self: self.input)
+
+    @classmethod
+    def serves(cls, stages: tuple[Stage, ...]) -> dict | None:
+        (stage, *more) = stages
+        if more or not (isinstance(stage.work, IntNode) and isinstance(stage.work.node, Max)):
+            return None
+        if stage.input != stage.output:
+            return None
+        return {"input": stage.input, "shape": stage.shape, "window": stage.window}
+
+    @classmethod
+    def menu(cls, **fields: Any) -> Iterator[Self]:
+        for lanes in [fields["lanes"]] if "lanes" in fields else divisors(fields["shape"].channels):
+            for simd in [fields["simd"]] if "simd" in fields else divisors(fields["window"].taps):
+                yield cls(**{**fields, "lanes": lanes, "simd": simd})
 
     def __post_init__(self):
         if self.simd is None:

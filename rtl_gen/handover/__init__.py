@@ -58,9 +58,10 @@ def write(plan: Plan, folder: Path, name: str, mhz: float = MHZ) -> None:
         "_tb.v": bench(plan, name, primitives),
         ".vlt": waivers(name, primitives),
         ".core": core(name, primitives, memories.left(folder, name)),
-        ".h": header(plan.network, name),
         **constraints(name, mhz),
     }
+    if not plan.over_maps:
+        texts[".h"] = header(plan.network, name)
     if primitives:
         texts["_models.v"] = f"// For the simulation of {name}, not for its synthesis.\n{''.join(models)}"
     for ending, text in texts.items():

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ..top import lane_bytes
-from ..vectors import interleave, pack, random_vectors
+from ..vectors import answers, interleave, pack, random_vectors
 from .fill import fill
 from .ports import declarations, instance, ports
 
@@ -24,7 +24,7 @@ def bench(plan, name, primitives):
     short = plan.beats_in // 2
     cut = x[4 * e : 5 * e].copy()
     cut[:, short * plan.lanes_in :] = 0
-    y = q(np.concatenate([x, cut]))
+    y = answers(q, np.concatenate([x, cut]))
     wide_in, x_rows = rows(interleave(x, e), lane_bytes(q.input.width), plan.lanes_in * e)
     wide_out, y_rows = rows(interleave(y, e), lane_bytes(q.output.width), plan.lanes_out * e)
     parameters = {
@@ -38,6 +38,7 @@ def bench(plan, name, primitives):
         "SHORT": (short, "beats of a frame that is cut short, 0: of one beat nothing can be cut"),
         "FRAMING": (int(not plan.count_beats), "whether TLAST ends a frame, and it may be wrong"),
         "LATENCY": (plan.latency, "cycles from the first beat in to the first beat out"),
+        "EXACT": (int(not plan.over_maps), "whether that is the latency, or the least"),
         "INTERVAL": (plan.interval, "cycles from frame to frame"),
     }
     signals = declarations(found, lambda port: "reg " if port.is_input else "wire")

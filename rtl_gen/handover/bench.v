@@ -147,7 +147,7 @@ module @NAME@_tb;
     initial begin
         reset;
         play("back to back", 2 * FRAMES, 0, 0, 0);
-        if (first - accepted != LATENCY) fail("latency", "is not what it should be");
+        if (first - accepted < LATENCY || (EXACT && first - accepted != LATENCY)) fail("latency", "is not what it should be");
         // the core has filled up by the middle
         if (latest - middle != (FRAMES - 1) * INTERVAL) fail("interval", "is not what it should be");
         play("with stalls", FRAMES, 1, 0, 0);

@@ -10,6 +10,7 @@ from rich.markup import escape
 from ... import make_settings, quantize
 from ...check import of_inputs
 from ...files import check_place
+from ...reading import read_text
 from ...storage import check_suffix, read_vectors, write_array
 from .. import options as given
 from .. import tables
@@ -36,7 +37,7 @@ def build(
     seed: Annotated[int, typer.Option(help="First seed of place and route")] = 1,
     seeds: Annotated[int, typer.Option(help="Seeds to try, the fastest is taken")] = 1,
     tools: Annotated[str, typer.Option(help="yowasp (from PyPI) or system (what is installed)")] = "yowasp",
-    check: Annotated[bool, typer.Option(help="Simulate the mapped netlist (iCE40), half a minute")] = True,
+    check: Annotated[bool, typer.Option(help="Simulate the mapped netlist, half a minute")] = True,
 ):
     """Make a bitstream: synthesis, place and route, packing, each with its time. Needs no board and no programmer."""
     from boards.build import build as build_bitstream
@@ -57,7 +58,9 @@ def build(
 
 def run(
     manifest: given.Manifest,
-    input_: Annotated[Path, typer.Option("--input", metavar="X.npy", help="Vectors (N, n), floats or integers")],
+    input_: Annotated[
+        Path, typer.Option("--input", metavar="X", help="A .npy of vectors or maps (N, ...); a PNG, JPEG, folder of them")
+    ],
     port: Annotated[str, typer.Option(help="Serial port of the board, /dev/ttyUSB0 for example")] = None,
     simulate: Annotated[bool, typer.Option("--simulate", help="A simulated board instead of a port")] = False,
     output: Annotated[Path, typer.Option("--output", metavar="Y.npy", help="Where to write the outputs (N, m)")] = None,
@@ -66,41 +69,110 @@ def run(
     ] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Hold every output against the golden model")] = False,
     baud: Annotated[int, typer.Option(help="Baud rate", show_default="the usual ones are tried")] = None,
-    labels: Annotated[bool, typer.Option("--labels", hidden=True)] = False,
+    labels: Annotated[
+        Path, typer.Option(metavar="FILE", help="Names of the classes, a line each; printed for the largest output")
+    ] = None,
+    resize: Annotated[bool, typer.Option("--resize", help="Make pictures of another size fit")] = False,
 ):
-    """Send vectors to a board and get its answers."""
+    """Send vectors, images or pictures to a board and get its answers."""
+    from boards import pictures
     from boards.session import compare as count_wrong
     from boards.session import connect
+    from rtl_gen import load_design, read_manifest
 
-    if labels:
-        raise ValueError("--labels names a file of true classes, in `bfthw report`; here it is --classify")
-    if (port is None) != simulate:
-        raise ValueError("either --port PORT, or --simulate a board")
-    if simulate and baud is not None:
-        raise ValueError("--baud is of a real line; a simulated board has its own")
+    _one_board(port, simulate, baud)
     if output is not None:  # before the board is asked
         check_suffix(output, (".npy",))
         check_place(output)
-    x = read_vectors(input_)
+    paths, notes = None, []
+    if pictures.is_picture(input_):
+        network = load_design(manifest).plan.network
+        paths = pictures.found(input_)
+        x, notes = pictures.read(paths, network.shape, network.input, resize=resize)
+    elif resize:
+        raise ValueError(f"{input_}: --resize is for pictures")
+    else:
+        x = read_vectors(input_)
+    names = None if labels is None else _names(labels, read_manifest(manifest, check=()).output.elements)
+    what = "vectors" if paths is None else "pictures"
     with progress("connecting") as step, connect(port, manifest, baud=baud, begin=step.begin) as board:
-        step.begin(f"{len(x)} vectors")
+        step.begin(f"{len(x)} {what}")
         y = board.run(x, label=classify, progress=step)
         repeated, fmt = board.repeated, board.manifest.input.format.qformat()
-    if x.dtype.kind == "f":
-        say([], of_inputs(fmt, x, "inputs"))
+    say(notes, of_inputs(fmt, x, "inputs") if x.dtype.kind == "f" else ())
     if output:
         write_array(output, y)
         console.print(f"wrote {output}", markup=False)
-    if classify:
-        console.print("classes:", *y[:40], *["..."] * (len(y) > 40), soft_wrap=True)
-    console.print(f"{len(x)} vectors, {board.vectors_per_second:.1f} a second, {repeated} requests sent again")
-    if simulate:
-        console.print("(a simulated board: its time is not a real one's)")
+    _show_classes(y if classify else y.argmax(axis=1), paths, names, classify)
+    console.print(f"{len(x)} {what}, {board.vectors_per_second:.1f} a second, {repeated} requests sent again")
+    _say_simulated(simulate)
     if compare:
         wrong = count_wrong(manifest, x, y, classify)
         if wrong:
             raise ValueError(f"{wrong} of {len(x)} answers differ from the golden model")
         console.print("[green]ok[/] every answer equals the golden model's")
+
+
+def _one_board(port, simulate, baud):
+    if (port is None) != simulate:
+        raise ValueError("either --port PORT, or --simulate a board")
+    if simulate and baud is not None:
+        raise ValueError("--baud is of a real line; a simulated board has its own")
+
+
+def _say_simulated(simulate):
+    if simulate:
+        console.print("(a simulated board: its time is not a real one's)")
+
+
+def _names(path, count):
+    """The names of `count` classes; ValueError for another number of lines."""
+    if path.suffix == ".npy":
+        raise ValueError(f"{path}: --labels names a text file of names; true classes go to `bfthw report`")
+    names = read_text(path, what="list of names").rstrip().splitlines()
+    if len(names) != count:
+        raise ValueError(f"{path}: {len(names)} names, a line each, for {count} outputs")
+    return names
+
+
+def _show_classes(classes, paths, names, asked):
+    """The class of each, with its name where that is known; for a picture a line."""
+    shown = [f"{n} {names[n]}" if names else str(n) for n in classes]
+    if paths is not None:
+        for path, text in zip(paths, shown):
+            console.print(f"{path.name}: {text}", markup=False, soft_wrap=True)
+    elif asked or names:
+        separator = ", " if names else " "
+        text = separator.join([*shown[:40], *["..."] * (len(shown) > 40)])
+        console.print(f"classes: {text}", markup=False, soft_wrap=True)
+
+
+def measure(
+    manifest: given.Manifest,
+    frames: Annotated[int, typer.Option(metavar="N", help="Vectors or images, 2 to 65535")] = 100,
+    port: Annotated[str, typer.Option(help="Serial port of the board, /dev/ttyUSB0 for example")] = None,
+    simulate: Annotated[bool, typer.Option("--simulate", help="A simulated board instead of a port")] = False,
+    baud: Annotated[int, typer.Option(help="Baud rate", show_default="the usual ones are tried")] = None,
+):
+    """Let a board run at its core's full speed, without the line, and hold its answers against the golden model."""
+    from boards.session import connect
+    from boards.session import measure as measure_board
+    from boards.simulated import MEASURED
+
+    _one_board(port, simulate, baud)
+    if simulate and frames > MEASURED:
+        raise ValueError(f"a simulated board measures {MEASURED} frames at most, got {frames}")
+    with progress("connecting") as step, connect(port, manifest, baud=baud, begin=step.begin) as board:
+        step.begin(f"{frames} frames")
+        speed = measure_board(board, manifest, frames, step)
+    if not speed.right:
+        raise ValueError(f"{frames} frames: the CRC of their outputs is not the golden model's")
+    console.print(f"[green]ok[/] the outputs of {frames} frames equal the golden model's (CRC-32)")
+    console.print(
+        f"{speed.cycles_per_frame:g} cycles a frame, {speed.interval} planned; at {speed.clock_hz / 1e6:g} MHz "
+        f"{speed.frames_per_second:.1f} a second"
+    )
+    _say_simulated(simulate)
 
 
 @given.takes(file=given.FOREIGN)
@@ -150,15 +222,13 @@ def flash(
 def patch(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of `bfthw build`", show_default=False)],
     weights: Annotated[Path, typer.Option(metavar="CKPT", help="Weights of the same shapes, for the same formats")],
-    check: Annotated[bool, typer.Option("--check", help="Simulate the patched netlist as well (iCE40)")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Simulate the patched netlist as well")] = False,
 ):
     """Put new weights into a bitstream (iCE40, ECP5, Gowin) in seconds, without place and route."""
     from boards.patch import patch as patch_bitstream
 
     if check:
-        from boards import flash, gatelevel, netlist
-
-        netlist.check_simulated(flash.bitstream(directory)[1].device.family)  # before anything is changed
+        from boards import gatelevel
     with steps() as step:
         design = patch_bitstream(directory, weights, progress=step)
         if check:
@@ -174,15 +244,19 @@ def patch(
 
 
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files")] = Path(
-        "build/digits"
-    ),
+    network: Annotated[str, typer.Argument(help="mnist, pixels to digits, or digits, vectors")] = "mnist",
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files", show_default="build/NETWORK")
+    ] = None,
     simulator: Annotated[str, typer.Option(help="compiled, verilator or icarus")] = "compiled",
-    bitstreams: Annotated[bool, typer.Option(help="Build for three boards as well")] = True,
+    bitstreams: Annotated[bool, typer.Option(help="Build for boards as well")] = True,
 ):
-    """Take the shipped digits network the whole way: integers, Verilog, simulation of all test images, bitstreams."""
+    """Take a shipped network the whole way: integers, Verilog, simulation of all test images, bitstreams."""
+    if network not in (known := ("mnist", "digits")):
+        raise ValueError(f"there is no demo {network!r}; there are {' and '.join(known)}")
+    output = output or Path("build", network)
     # in the source tree, or in the package that was made of it
-    places = Path("examples", "digits"), Path("bfthw", "digits")
+    places = Path("examples", network), Path("bfthw", network)
     scripts = [Path(__file__).resolve().parents[3] / place / "demo.py" for place in places]
     script = next(filter(Path.exists, scripts), scripts[0])
     run_demo = runpy.run_path(str(script))["run"]

@@ -26,6 +26,7 @@ def generate(
         str, typer.Option(help="Name of the Verilog module and of the files; with --each NAME_PART of every part")
     ],
     interval: given.Interval = None,
+    rate: given.Rate = None,
     multipliers: given.Multipliers = None,
     fit: given.FitBoard = None,
     calibration: given.Calibration = None,
@@ -34,8 +35,11 @@ def generate(
         bool, typer.Option("--rtlil", help="Write NAME.il, Yosys' own format, beside the Verilog")
     ] = False,
     clock: Annotated[
-        float, typer.Option(metavar="MHZ", help="Clock in the constraints NAME.xdc, NAME.sdc, NAME_nextpnr.py")
-    ] = 100,
+        float,
+        typer.Option(
+            metavar="MHZ", help="Clock in the constraints NAME.xdc, NAME.sdc, NAME_nextpnr.py", show_default="100"
+        ),
+    ] = None,
     *,
     file,
     hardware,
@@ -45,6 +49,7 @@ def generate(
     testbench, an instance to copy, constraints, a C header and what else a design around it needs.
     """
     import rtl_gen
+    from rtl_gen import handover
 
     rtl_gen.check_name(name)
     settings = make_settings(**bits, **hardware)
@@ -52,7 +57,16 @@ def generate(
     if fit:
         from boards.fit import on_board
 
-        settings, room = on_board(fit, settings)
+        settings, room, board_clock = on_board(fit, settings)
+        clock = clock or board_clock
+    clock = clock or handover.MHZ
+    if rate is not None:
+        if interval is not None:
+            raise ValueError("--interval and --images-per-second say the same; give one of them")
+        interval = int(clock * 1e6 / rate)
+        if not interval:
+            cycles = f"{clock * 1e6:g} cycles a second"
+            raise ValueError(f"--images-per-second {rate:g}: at {clock:g} MHz there are {cycles}")
     integers = to_integers(ckpt, settings, calibration, file, allow_constant, output=output / f"{name}.npz", chip=True)
     with progress("choosing and writing Verilog"):
         if (interval, multipliers, fit) == (None, None, None):
@@ -64,11 +78,15 @@ def generate(
         design = rtl_gen.write_plan(plan, output, name=name, with_rtlil=rtlil, clock_mhz=clock)
     console.print(tables.hardware(design.plan))
     m = design.manifest
-    frame = "vector" if m.vectors == 1 else f"frame of {m.vectors} vectors"
+    maps = design.plan.over_maps
+    frame = f"a frame of {m.vectors} vectors" if m.vectors > 1 else "an image" if maps else "a vector"
     console.print(
-        f"latency {m.latency} cycles, interval {m.interval} cycles a {frame}, {m.resources.multipliers} multipliers",
+        f"latency {m.latency} cycles{' or more' * maps}, interval {m.interval} cycles {frame}, "
+        f"{m.resources.multipliers} multipliers",
         soft_wrap=True,
     )
+    if maps:
+        console.print(f"at {clock:g} MHz {clock * 1e6 / m.interval:.6g} images a second", soft_wrap=True)
     if m.resources.estimated:
         needs = ", ".join(f"{n} {resource}" for resource, n in m.resources.estimated.model_dump().items())
         where = " of a Xilinx 7-series part, as Yosys maps it" if m.target == "plain" else ""
@@ -76,7 +94,7 @@ def generate(
     stem = output / name
     console.print(
         f"wrote {stem}.v, .json, .npz{', .il' if rtlil else ''} and what goes with them: testbench {name}_tb.v, "
-        f"{name}_inst.v, .vlt, .core, .xdc, .sdc, .h; next: bfthw simulate {stem}.json",
+        f"{name}_inst.v, .vlt, .core, .xdc, .sdc{', .h' * (not maps)}; next: bfthw simulate {stem}.json",
         markup=False,
         soft_wrap=True,
     )

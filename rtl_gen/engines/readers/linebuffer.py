@@ -11,8 +11,8 @@ from ...climb import changes, climb, climb_cost
 from ...signals import beat, counter, counter_cost, delay, digits, digits_cost
 from ...stream import Link
 from ...tech import READ, technology
-from ..datapath import to_bits
 from ..engine import figure
+from ..words import to_bits
 from .lines import COUNTERS, HANDOVER, Lines
 from .reader import Buffered
 
@@ -121,8 +121,8 @@ class LineBuffer(wiring.Component):
         beats = []
         for c in range(columns):
             address = Signal(range(max(2, s.depth)), name=f"rd_address{c}", reset_less=True)
-            # columns before the first one's bank are in the next word
-            m.d.sync += address.eq(read + Mux(c < self.bank, s.words, 0))
+            # columns before the first one's bank are in the next word; no bank is behind the last
+            m.d.sync += address.eq(read + (Mux(c < self.bank, s.words, 0) if c < columns - 1 else 0))
             here = self.i.valid & (bank == c)
             beats.append(
                 technology(s.target).ram(

@@ -26,7 +26,7 @@ class Lines:
     1, K, C) for a depthwise convolution, (1, m, K·C, 1) for a full one. lanes_in: channels of a beat, all beats of a
     pixel in a row. lanes, simd: outputs of a beat, and operands of each in a cycle. width, kept_width: bits of an
     element, and those that are kept, without a sign that is known. outside: a number, or one a channel; None for the
-    window's. vectors, flight, target: as of an Engine.
+    window's. late: cycles that a read may wait for what joins it. vectors, flight, target: as of an Engine.
     Raises ValueError, which says what would fit.
 
     Members
@@ -60,6 +60,7 @@ class Lines:
     outside: tuple | int | None = None
     vectors: int = 1
     flight: int = 0
+    late: int = 0
     target: str = "plain"
 
     def __post_init__(self):
@@ -191,11 +192,11 @@ class Lines:
         """
         pixels, time, beats = self.shape.positions, self.interval, self.beats
         # of the last image, all before it is as it will be for ever
-        images = 3 + (self.flight + self.reads + 2 * HANDOVER) // time
+        images = 3 + (self.flight + self.reads + 2 * HANDOVER + self.late) // time
         image, pixel = np.arange(images)[:, None], np.arange(images * pixels)
         come = ((image * pixels + self.needed) * time // pixels).ravel()
         turn = np.arange(len(come)) * self.reads
-        read = np.maximum.accumulate(come + HANDOVER - turn) + turn + self.reads - 1
+        read = np.maximum.accumulate(come + HANDOVER + self.late - turn) + turn + self.reads - 1
         granted = (pixel * self.words + 1) * time // beats - self.flight
         bases = np.append((image * pixels + self.places(self.kept)).ravel(), images * pixels)
         base = bases[np.searchsorted(read, granted - HANDOVER, side="right")]

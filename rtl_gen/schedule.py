@@ -1,0 +1,50 @@
+"""When beats come: through changes of lanes, and through engines whose frames are positions of a map."""
+
+import numpy as np
+
+from .fifo import FIFO_LATENCY
+from .stream import ENTRY, Gearbox
+
+
+def convert_times(times, before, after, *, fifo=FIFO_LATENCY, always=False, large=False):
+    """Cycles at which beats of `before` lanes, coming at `times`, leave a converter as beats of `after` lanes.
+
+    fifo: cycles through the FIFO before it, with the register behind it, 0 for neither; always: those also between
+    equal lanes; large: of maps, where the room in the converter is not counted.
+    """
+    if before == after:
+        return times + fifo + ENTRY if always else times
+    arrivals = times + fifo
+    if large:
+        beat = np.arange(len(times) * before // after)
+        needed = arrivals[-(-(beat + 1) * after // before) - 1]
+        return np.maximum.accumulate(needed - beat) + beat + 1 + (ENTRY if fifo else 0)
+    places = Gearbox.capacity(before, after)
+    result, accepted, cycle = [], [], -1
+    for q in range(len(times) * before // after):
+        while len(accepted) * before < (q + 1) * after:
+            p = len(accepted)
+            # beats that must have left before there is room for this one
+            gone = -(-(p * before + before - places) // after)
+            cycle = max(cycle + 1, arrivals[p], result[gone - 1] + 1 if gone > 0 else 0)
+            accepted.append(cycle)
+        needed = accepted[-(-(q + 1) * after // before) - 1]
+        result.append(max(needed, result[-1] if result else -1) + 1)
+    return np.array(result) + (ENTRY if fifo else 0)
+
+
+def output_times(engine, positions, arrivals, skip=None):
+    """Cycles of the output beats of an Engine that takes a frame for each of so many positions, one behind the other.
+
+    arrivals, skip: of its input beats, and its residual's. Each frame comes as early as its beats allow at
+    least, and an interval behind the one before.
+    """
+    if positions == 1:
+        return engine.output_times(arrivals, skip)
+    frames = [np.asarray(times).reshape(positions, -1) for times in (arrivals, skip) if times is not None]
+    begin = frames[0][:, :1]
+    # each frame as if its beats came at the least distances that there are
+    times = engine.output_times(*((own - begin).min(0) for own in frames)) + begin
+    step = np.arange(positions) * engine.interval
+    late = np.maximum.accumulate(times[:, 0] - step) + step - times[:, 0]
+    return (times + late[:, None]).ravel()
