@@ -29,8 +29,8 @@ def build(
     design: rtl_gen.Design, or the path of its manifest. board: key or Board. clock_mhz: the board's own choice where
     not given. seeds: so many place and route runs, from `seed` up; the fastest is taken. tools: "yowasp" (PyPI) or
     "system". progress(step, seconds): called with None when a step begins. check: simulate the whole mapped netlist,
-    or the core's alone where a PLL or another shell is in the way, and compare it with the golden model, where Yosys
-    models the family's cells (iCE40; needs a C++ compiler); the report says which. shell: called with clock_hz and
+    or the core's alone where another shell is in the way or vectors are too long for the line (gatelevel.CYCLES), and
+    compare it with the golden model (needs a C++ compiler); the report says which. shell: called with clock_hz and
     baud, makes what stands between line and core; boards.shell.Shell.
     Writes into `directory` NAME.bin, .bit or .fs, NAME.asc, .config or .pnr.json, NAME.netlist.v, the logs, the core's
     own files and report.json; they replace those of an earlier build together, or not at all (bfthw.files). ROMs are
@@ -202,28 +202,34 @@ class _Flow:
         return json.loads((self.work / f"{seed}.report.json").read_text(encoding="utf-8"))
 
     def simulate(self, top):
-        """Simulate the netlist that the bitstream was made of where that can be done; what was done, in words."""
+        """Simulate the netlist that the bitstream was made of; what was done, in words."""
         from . import gatelevel, netlist
         from .shell import Shell
 
-        if not self.family.modelled:
-            return f"netlist not simulated: Yosys has no models of the multipliers and memories of {self.device.family}"
         if not self.check:
             return "netlist not simulated: not asked for"
-        # there is no model of the PLL, and the host only knows how to talk to one shell
-        whole = top.pll is None and isinstance(top.shell, Shell)
+        placed = self.work / f"{self.name}.netlist.v"
+        # the host only knows how to talk to one shell, and vectors come one by one through its line
+        count = gatelevel.vectors(self.design, top.clock_hz, self.board.baud) if isinstance(top.shell, Shell) else 0
 
         def check():
-            if not whole:
-                return netlist.simulate(self.design, device=self.device, tools=self.kind)
-            placed = self.work / f"{self.name}.netlist.v"
-            return gatelevel.compare(self.design, self.board, placed, clock_hz=top.clock_hz, tools=self.kind)
+            if count:
+                clocks = {"clock_hz": top.clock_hz, "count": count}
+                return gatelevel.compare(self.design, self.board, placed, **clocks, tools=self.kind)
+            few = max(1, min(64, gatelevel.CYCLES // self.design.manifest.interval // 4))
+            return netlist.simulate(
+                self.design, device=self.device, vectors=few, tools=self.kind, simulator="compiled",
+            )
 
         result = self.step("netlist against golden model (Verilator)", check)
-        what = "whole netlist, shell and reset included," if whole else "core's netlist, mapped alike,"
+        pll = " and the PLL's dividers" if top.pll else ""
+        what = f"whole netlist, shell, reset{pll} included," if count else "core's netlist, mapped alike,"
         if not result.ok:
             raise RuntimeError(f"the {what.split(',')[0]} differs from the golden model: {result.problems[0]}")
-        return f"{what} simulated: {result.vectors} vectors equal the golden model"
+        text = placed.read_text(encoding="utf-8")
+        ours = netlist.with_our_models(self.device.family, text, self.kind)
+        models = f"; models of {', '.join(ours)} are ours, the others Yosys'" if ours else ""
+        return f"{what} simulated: {result.vectors} vectors equal the golden model{models}"
 
     def clocks(self, report, made, mhz):
         """Clock name → Clock, from nextpnr's report and the primitives' limits.
@@ -314,9 +320,21 @@ def fill_products(source, target, name, family, contents, kind="yowasp"):
     placed = read_text(source / f"{name}.marked.{text}", MARKED)
     (target / f"{name}.{text}").write_text(roms.fill_text(placed, family, rams, filled), encoding="utf-8")
     roms.fill_netlist(netlist, filled, ram)
+    open_outputs(netlist)
     (target / f"{name}.filled.json").write_text(json.dumps(netlist), encoding="utf-8")
     script = f"read_json {name}.filled.json; write_verilog -noattr {name}.netlist.v"
     tools.run("yosys", ["-q", "-l", "netlist.log", "-p", script], directory=target, log="netlist.log", kind=kind)
+
+
+def open_outputs(netlist):
+    """Take x from outputs in a mapped netlist (the table of Yosys' JSON), in place: nextpnr's word for open ones (see
+    families.ecp5.trim_carries) is a short in Verilog.
+    """
+    for module in netlist["modules"].values():
+        for cell in module["cells"].values():
+            for port, direction in cell.get("port_directions", {}).items():
+                if direction == "output" and set(cell["connections"].get(port, ())) == {"x"}:
+                    del cell["connections"][port]
 
 
 def check_fit(board, made, plan=None):

@@ -10,7 +10,7 @@ from rtl_gen import Impossible, choose
 
 from .table import find_board
 
-SHELL = {"LUT": 1350, "FF": 600, "DSP": 0, "RAM": 3}
+SHELL = {"LUT": 1400, "FF": 600, "DSP": 0, "RAM": 4}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -49,7 +49,7 @@ def check_estimated(board):
 
 
 def on_board(key, settings):
-    """Settings with a board's target, one vector and products that it has blocks for, and its room.
+    """Settings with a board's target, one vector and products that it has blocks for; its room, and its clock in MHz.
 
     Raises ValueError for an unknown board, one that takes plain cores alone, and for settings of another target or of
     several vectors.
@@ -60,7 +60,7 @@ def on_board(key, settings):
     for name, value in wanted.items():
         if name in settings.given and getattr(settings, name) != value:
             raise ValueError(f"{name} = {getattr(settings, name)!r}: on {board.title} it is {value!r}")
-    return settings.model_copy(update=wanted), room(board)
+    return settings.model_copy(update=wanted), room(board), board.clock_mhz
 
 
 def fit(network, board):

@@ -15,19 +15,19 @@ from bfthw import QFormat
 from bfthw.reading import owned
 from rtl_gen import vectors
 
-VERSION = 2
+VERSION = 3
 
 # requests
-INFO, RUN, COUNTERS, RESET = 0x01, 0x02, 0x03, 0x04
+INFO, RUN, COUNTERS, RESET, MEASURE = 0x01, 0x02, 0x03, 0x04, 0x05
 REPLY = 0x80  # bit of a reply's type
 UNSIGNED = 0x80  # bit beside a width: there is no sign
 DAMAGED = 0xFF  # type of the reply to a damaged request
+REFUSED = 0xFE  # to a part that is not the next one
 # its payload, the reason
 WRONG_CRC, WRONG_LENGTH, UNKNOWN_TYPE, TOO_LONG, FRAMING, WRONG_OFFSET = 1, 2, 3, 4, 5, 6
 REASONS = {
     WRONG_CRC: "wrong CRC", WRONG_LENGTH: "wrong length", UNKNOWN_TYPE: "unknown type",
-    TOO_LONG: "longer than the board's buffer", FRAMING: "framing error on the line",
-    WRONG_OFFSET: "offset that is not zero",
+    TOO_LONG: "longer than a part", FRAMING: "framing error on the line", WRONG_OFFSET: "offset that is not zero",
 }
 
 END = b"\0"
@@ -37,8 +37,11 @@ CRC = struct.Struct("<I")
 SHORT = HEAD.size + CRC.size  # bytes of a short frame's body beside the payload
 OVERHEAD = SHORT + REST.size  # of any other's
 NUMBERS = 1 << 32  # of requests, then they come again
+PART = 128  # bytes of a part, at most, and of a reply
+OUTPUTS = PART - 1  # of those, outputs; the last one says how much of the part was taken
+WINDOW = 2  # parts whose replies a board keeps
 LONGEST_PAYLOAD = 0xFFFF
-LONGEST_INFO = 58 + 64  # bytes: its numbers and the longest name
+LONGEST_INFO = 60 + 64  # bytes: its numbers and the longest name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +148,7 @@ def _decoded(data):
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """Vectors on one side: elements, bytes of an element, its format; ValueError out of the link's range.
+    """Frames on one side: elements, bytes of an element, its format; ValueError out of the link's range.
 
     On the line it is four numbers, UNSIGNED beside the width where there is no sign.
     """
@@ -156,7 +159,7 @@ class Side:
     frac: int
     signed: bool = True
 
-    _LIMITS: ClassVar = {"elements": (1, 0xFFFF), "lane_bytes": (1, 8), "width": (1, 62), "frac": (-128, 127)}
+    _LIMITS: ClassVar = {"elements": (1, 0xFFFFFFFF), "lane_bytes": (1, 8), "width": (1, 62), "frac": (-128, 127)}
 
     def __post_init__(self):
         _check_limits(self, self._LIMITS)
@@ -178,7 +181,7 @@ class Side:
         return cls(elements=elements, lane_bytes=lane_bytes, width=width & ~UNSIGNED, frac=frac, signed=signed)
 
     @property
-    def vector_bytes(self):
+    def frame_bytes(self):
         return self.elements * self.lane_bytes
 
     def pack(self, q):
@@ -186,7 +189,7 @@ class Side:
         return vectors.pack(q, self.lane_bytes).tobytes()
 
     def unpack(self, data):
-        """Bytes of whole vectors to int64 (N, elements); ValueError for a number that the format does not hold."""
+        """Bytes of whole frames to int64 (N, elements); ValueError for a number that the format does not hold."""
         q = vectors.unpack(np.frombuffer(data, np.uint8), self.lane_bytes, self.signed).astype(np.int64)
         form = QFormat(self.width, self.frac, self.signed)
         if q.size and not form.lo <= q.min() <= q.max() <= form.hi:
@@ -205,13 +208,12 @@ def _check_limits(value, limits):
 class Info:
     """What a board says of itself; ValueError for what the link cannot say or no board would.
 
-    clock_hz: of the core. buffer: largest payload of a request, bytes. interval: cycles a vector.
+    clock_hz: of the core. interval: cycles a frame.
     """
 
     configuration: str
     clock_hz: int
     baud: int
-    buffer: int
     input: Side
     output: Side
     interval: int
@@ -219,11 +221,10 @@ class Info:
 
     # a time-out follows from what a board claims: none may be without end
     _LIMITS: ClassVar = {
-        "clock_hz": (100_000, 1_000_000_000), "baud": (1_200, 100_000_000), "buffer": (1, 0xFFFF),
-        "interval": (1, 0xFFFFFFFF),
+        "clock_hz": (100_000, 1_000_000_000), "baud": (1_200, 100_000_000), "interval": (1, 0xFFFFFFFF),
     }
-    # version, configuration, clock, baud, buffer, both sides, interval, length of the name behind it
-    _LAYOUT = struct.Struct("<B32sIIHHBBbHBBbIB")
+    # version, configuration, clock, baud, both sides, interval, length of the name behind it
+    _LAYOUT = struct.Struct("<B32sIIIBBbIBBbIB")
 
     def __post_init__(self):
         _check_limits(self, self._LIMITS)
@@ -231,27 +232,20 @@ class Info:
             raise ValueError(f"Info.configuration must be 64 hexadecimal digits, got {self.configuration!r}")
         if not 1 <= len(self.name) <= 64 or not (self.name.isascii() and self.name.isprintable()):
             raise ValueError(f"Info.name must be 1 to 64 printable ASCII characters, got {self.name[:80]!r}")
-        if self.per_request < 1:
-            raise ValueError(f"Info.buffer of {self.buffer} bytes holds no vector of {self.input.vector_bytes} bytes")
 
     @classmethod
-    def of(cls, design, *, clock_hz, baud, buffer):
+    def of(cls, design, *, clock_hz, baud):
         """What a board with this design (rtl_gen.Design) has to say."""
         m = design.manifest
         return cls(
-            configuration=m.configuration, clock_hz=clock_hz, baud=baud, buffer=buffer, input=Side.of(m.input),
+            configuration=m.configuration, clock_hz=clock_hz, baud=baud, input=Side.of(m.input),
             output=Side.of(m.output), interval=m.interval, name=m.name,
         )
-
-    @property
-    def per_request(self):
-        """Vectors of one run request: as many as fit the board's buffer and the reply's length."""
-        return min(self.buffer // self.input.vector_bytes, LONGEST_PAYLOAD // self.output.vector_bytes)
 
     def to_bytes(self):
         """The payload of the reply to an info request."""
         name = self.name.encode("ascii")
-        head = VERSION, bytes.fromhex(self.configuration), self.clock_hz, self.baud, self.buffer
+        head = VERSION, bytes.fromhex(self.configuration), self.clock_hz, self.baud
         sides = *self.input.to_numbers(), *self.output.to_numbers()
         return self._LAYOUT.pack(*head, *sides, self.interval, len(name)) + name
 
@@ -266,10 +260,10 @@ class Info:
         if len(payload) < size or len(payload) != size + payload[size - 1]:
             wanted = f"{size} bytes and a name" if len(payload) < size else f"{size + payload[size - 1]} bytes"
             raise ValueError(f"info: must have {wanted}, got {len(payload)} bytes")
-        _, configuration, clock_hz, baud, buffer, *numbers, interval, _ = cls._LAYOUT.unpack_from(payload)
+        _, configuration, clock_hz, baud, *numbers, interval, _ = cls._LAYOUT.unpack_from(payload)
         with owned("info", error=ValueError):
             return cls(
-                configuration=configuration.hex(), clock_hz=clock_hz, baud=baud, buffer=buffer,
+                configuration=configuration.hex(), clock_hz=clock_hz, baud=baud,
                 input=Side.of_numbers(*numbers[:4]), output=Side.of_numbers(*numbers[4:]), interval=interval,
                 name=payload[size:].decode("latin-1"),
             )
@@ -297,4 +291,24 @@ class Counters:
         """The Counters of a reply's payload; ValueError for one of another length."""
         if len(payload) != cls.BYTES:
             raise ValueError(f"counters: must have {cls.BYTES} bytes, got {len(payload)}")
+        return cls(**dict(zip((field.name for field in fields(cls)), cls._LAYOUT.unpack(payload))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Cycles from the first frame's last beat out of the core to the last one's; CRC-32 of the bytes of all outputs."""
+
+    cycles: int
+    crc: int
+
+    _LAYOUT = struct.Struct("<II")
+    BYTES = _LAYOUT.size
+    REQUEST = struct.Struct("<H")  # the number of frames
+
+    def to_bytes(self):
+        return self._LAYOUT.pack(*astuple(self))
+
+    @classmethod
+    def parse(cls, payload):
+        """The Measured of a reply's payload."""
         return cls(**dict(zip((field.name for field in fields(cls)), cls._LAYOUT.unpack(payload))))

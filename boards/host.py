@@ -16,14 +16,17 @@ from rtl_gen import Design, load_design, read_manifest
 from sim.scenarios import to_integers
 
 from . import frames
-from .frames import Counters, Info, Side, wire_bytes
-from .link import BoardError, Link, NoAnswer, Request
+from .frames import Counters, Info, Measured, Side, wire_bytes
+from .link import BoardError, Link, NoAnswer, Request, RunLost
+from .parts import Parts
 
 BAUDS = (1_000_000, 115_200, 3_000_000, 2_000_000)  # tried in turn where nobody says which
 BITS = 10  # of a byte on the line: start, 8, stop
 POLL = 0.05  # seconds of a single read
 OPENING = 2.0  # seconds that a baud rate is given, at least
 LONGEST_WORK = 60.0  # seconds granted to the core for a request, whatever board and manifest say
+LONGEST_MEASURED = 0xFFFF  # frames
+LOST = 5  # times that a board may lose a run before it has answered a single frame of it
 
 
 class Board:
@@ -32,7 +35,7 @@ class Board:
     port: a device (`/dev/ttyUSB0`, `COM3`), or an open object with pyserial's read (which must time out), write and
     in_waiting, which stays open at the end. manifest: path of NAME.json, or the Design that rtl_gen.write returned.
     baud: of the line; None tries the usual ones. timeout: seconds of silence, beside the time that line and core need
-    by their own figures, after which a request is sent again, with fewer vectors. patience: seconds without a valid
+    by their own figures, after which requests are sent again, in smaller parts. patience: seconds without a valid
     reply, beside the same, after which the board is given up.
 
     ValueError for a bad argument, FileNotFoundError and PermissionError for the port, BoardError for whatever the board
@@ -47,9 +50,10 @@ class Board:
             raise ValueError(f"Board needs timeout, patience and baud > 0, got {timeout}, {patience} and {baud}")
         self.path = Path(getattr(manifest, "path", manifest))
         # the core's own files need not be here; alone, numbers and ports are vouched for by the board's configuration
-        self.manifest = read_manifest(self.path, check=())
+        self.manifest, self._shape = read_manifest(self.path, check=()), None
         if (self.path.parent / self.manifest.files.integers.name).exists():
-            self.manifest = load_design(self.path, verilog=False).manifest
+            design = load_design(self.path, verilog=False)
+            self.manifest, self._shape = design.manifest, design.plan.network.shape
         self.timeout, self.patience = timeout, patience
         self.vectors_per_second = None  # of the latest run
         self._own = not hasattr(port, "read")
@@ -89,7 +93,7 @@ class Board:
         seconds = self._seconds(frames.LONGEST_INFO)
         request = Request(type=frames.INFO, length=None, seconds=seconds, short=short)
         patience = min(self.patience, max(OPENING, 2 * self.timeout))
-        return self._link.ask(lambda _: request, timeout=self.timeout, patience=patience)
+        return self._link.ask(request, timeout=self.timeout, patience=patience)
 
     def _parse(self, payload):
         """The Info of a reply; BoardError, with the cure, where it is none or of another version."""
@@ -134,17 +138,23 @@ class Board:
     def run(
         self, x: ArrayLike, *, label: bool = False, progress: Callable[[float], object] | None = None
     ) -> np.ndarray:
-        """Vectors (N, inputs) through the board: integers give integers (N, outputs), floats give floats.
+        """Vectors (N, inputs), or maps (N, H, W, C), through the board: integers give integers (N, outputs), floats
+        give floats.
 
         Floats are quantised as the golden model does it (halves up, with saturation). label: the index (N,) of the
-        largest output instead, ties to the lowest. progress(fraction) is called after each request. ValueError or
+        largest output instead, ties to the lowest. progress(fraction) is called after each part. ValueError or
         TypeError for what is no such array; BoardError where an answer cannot be had.
         """
+        x = np.asarray(x)
+        if x.ndim == 4 and len(x):
+            if self._shape and x.shape[1:] != self._shape:
+                raise ValueError(f"maps must have shape (N, {', '.join(map(str, self._shape))}), got {x.shape}")
+            x = x.reshape(len(x), -1)
         m = self.manifest
         y = self._run(to_integers(x, m.input.elements, m.input.format.qformat(), "vectors"), progress)
         if label:
             return y.argmax(axis=1)
-        return m.output.format.qformat().dequantise(y) if np.asarray(x).dtype.kind == "f" else y
+        return m.output.format.qformat().dequantise(y) if x.dtype.kind == "f" else y
 
     def classify(self, x: ArrayLike) -> np.ndarray:
         """The index (N,) of the largest output of each vector, ties to the lowest."""
@@ -158,47 +168,64 @@ class Board:
         """Empty the core and put the counters to zero."""
         self._ask(frames.RESET, 0)
 
-    def _run(self, q, progress):
-        """Integers (N, inputs) to integers (N, outputs), as many a request as board and line are good for.
+    def measure(self, count: int) -> Measured:
+        """Let the core take `count` frames (docs/link.md, "Measuring") as fast as it can; any run ends.
 
-        At first what the board's buffer holds, or its core does in a second; half as many after each try that fails, as
-        a long frame is damaged more often than a short one; one more after each request that did not.
+        ValueError for fewer than 2, or for more than it could take in a minute.
         """
-        first, parts, begin = 0, [], time.monotonic()
-        most = size = max(1, min(self.info.per_request, self.info.clock_hz // self.manifest.interval))
+        most = int(min(LONGEST_MEASURED, LONGEST_WORK * self.info.clock_hz // self.manifest.interval))
+        if not 2 <= count <= most:
+            raise ValueError(f"{self.manifest.name}: 2 to {most} frames can be measured, got {count}")
+        payload, work = Measured.REQUEST.pack(count), self._work(count)
+        request = Request(
+            type=frames.MEASURE, payload=payload, length=Measured.BYTES,
+            seconds=self._seconds(len(payload) + Measured.BYTES) + work,
+        )
+        return Measured.parse(self._link.ask(request, timeout=self.timeout, patience=self.patience))
 
-        def request(tries):
-            nonlocal size
-            size = max(1, min(size, len(q) - first) // 2) if tries else size
-            return self._request(q[first : first + size])
-
-        while first < len(q):
-            before = self.repeated
+    def _run(self, q, progress):
+        """Integers (N, inputs) to integers (N, outputs)."""
+        done, lost, begin = [], 0, time.monotonic()
+        while (first := sum(map(len, done))) < len(q):
+            parts = Parts(q[first:], self.info.input, self.info.output, self._part)
+            limits = {"timeout": self.timeout, "patience": self.patience, "window": parts.window}
             try:
-                payload = self._link.ask(request, timeout=self.timeout, patience=self.patience)
-                parts.append(self.info.output.unpack(payload))
+                for request, reply in self._link.exchange(parts.requests(), **limits):
+                    parts.take(request, reply, self.repeated)
+                    if progress:
+                        progress((first + parts.answered) / len(q))
+                if parts.answered < len(q) - first:
+                    raise ValueError(f"{parts.answered} outputs for {len(q) - first} inputs")
+                done.append(parts.outputs())
+            except RunLost as error:
+                # on from the first frame without an answer
+                lost = 0 if parts.answered else lost + 1
+                if lost > LOST:
+                    raise self._failed(error, first, q) from None
+                done.append(parts.outputs())
             except BoardError as error:
-                raise BoardError(f"{error}; {first} of {len(q)} vectors were answered") from None
+                raise self._failed(error, first + parts.answered, q) from None
             except ValueError as error:
                 raise BoardError(f"{self.port}: an answer that the core cannot give: {error}") from None
-            first += len(parts[-1])
-            if self.repeated == before:
-                size = min(most, size + 1)
-            if progress:
-                progress(first / len(q))
         self.vectors_per_second = len(q) / max(time.monotonic() - begin, 1e-9)
-        return np.concatenate(parts)
+        return np.concatenate(done)
 
-    def _request(self, q):
-        """The Request for integers (N, inputs)."""
-        payload, length = self.info.input.pack(q), len(q) * self.info.output.vector_bytes
-        work = (self.manifest.latency + len(q) * self.manifest.interval) / self.info.clock_hz
-        seconds = self._seconds(len(payload) + length) + min(work, LONGEST_WORK)
-        return Request(type=frames.RUN, payload=payload, length=length, seconds=seconds)
+    @staticmethod
+    def _failed(error, answered, q):
+        return BoardError(f"{error}; {answered} of {len(q)} vectors were answered")
+
+    def _part(self, payload, offset, frames_inside):
+        """The Request for bytes of a run; frames_inside: of which they may be."""
+        seconds = self._seconds(len(payload) + frames.PART) + self._work(frames_inside)
+        return Request(type=frames.RUN, payload=payload, offset=offset, seconds=seconds)
+
+    def _work(self, count):
+        """Seconds that the core is granted for so many frames."""
+        return min((self.manifest.latency + count * self.manifest.interval) / self.info.clock_hz, LONGEST_WORK)
 
     def _ask(self, type, length):
         request = Request(type=type, length=length, seconds=self._seconds(length))
-        return self._link.ask(lambda _: request, timeout=self.timeout, patience=self.patience)
+        return self._link.ask(request, timeout=self.timeout, patience=self.patience)
 
     def _seconds(self, payload):
         """Time on the line of a request and its reply with so many bytes of payload in all."""

@@ -33,6 +33,10 @@ class NoAnswer(BoardError):
         )
 
 
+class RunLost(BoardError):
+    """The board knows nothing of the run that a part belongs to: it was reset, or lost its power."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What is asked. length: of the reply's payload, None for any. seconds: that line and core need for it, at most.
@@ -42,13 +46,14 @@ class Request:
 
     type: int
     payload: bytes = b""
-    length: int | None
+    offset: int = 0
+    length: int | None = None
     seconds: float
     short: bool = False
 
 
 class Link:
-    """One request at a time over a serial line, sent again until its reply is right.
+    """Requests over a serial line, sent again until their replies are right.
 
     line: an open object with pyserial's read, write and in_waiting. name: of the port, for messages.
     """
@@ -59,78 +64,110 @@ class Link:
         self._number = secrets.randbelow(frames.NUMBERS)
         self._splitter = Splitter()
         self._unsure = True  # the board may have half a frame: a zero ends it
-        self.repeated = 0  # requests sent again
+        self._again = False  # what waits behind the latest that was answered
+        self.repeated = 0  # times that something was sent again
 
-    def ask(self, request_for, *, timeout, patience):
-        """The payload of the reply to a Request: request_for(n) gives the one to send after n tries have failed.
+    def ask(self, request, **limits):
+        """The payload of the reply to a single Request; limits, and what is raised, as in `exchange`."""
+        return next(self.exchange([request], **limits))[1]
 
-        timeout: seconds of silence, beside what the request needs, before it is sent again; twice as many after each.
-        patience: seconds, beside what the first request needs, until nothing more is tried. A reply counts if its CRC,
-        type, number, offset and length are right. NoAnswer without one in time; BoardError where the port is gone.
+    def exchange(self, requests, *, timeout, patience, window=1):
+        """Yield (Request, payload of its reply) for each, in their order.
+
+        Up to `window` requests are on their way at once; one is taken from the iterable when there is room, after what
+        was yielded before. timeout: seconds of silence, beside what they need, before all of them are sent again; twice
+        as many after each. patience: seconds, beside what they need, that nothing valid comes until no more is tried. A
+        reply counts if its CRC, type, number, offset and length are right. NoAnswer without one in time; RunLost;
+        BoardError where the port is gone.
         """
-        request, failed, received, begin = None, Counter(), 0, time.monotonic()
+        requests, waiting, found = iter(requests), {}, {}
         while True:
-            wanted = request_for(failed.total())
-            if wanted != request:  # each other question has another number
-                request, self._number = wanted, (self._number + 1) % frames.NUMBERS
-            if not failed:
-                end = begin + patience + request.seconds
+            new = {}
+            while len(waiting) + len(new) < window and (request := next(requests, None)):
+                self._number = (self._number + 1) % frames.NUMBERS
+                new[None if request.short else self._number] = request
+            waiting |= new
+            if not waiting:
+                return
             try:
-                found, count = self._try(request, request.seconds + timeout, end)
+                payload = self._answer(waiting, new, found, timeout, patience)
             except OSError as error:  # pyserial's own errors are among them
                 raise BoardError(f"{self.name}: lost; was the board unplugged? ({error})") from None
+            yield waiting.pop(next(iter(waiting))), payload
+
+    def _answer(self, waiting, new, found, timeout, patience):
+        """The payload of the reply to the first of the requests that wait, number → Request; some of them are new."""
+        number, request = next(iter(waiting.items()))
+        failed, received, begin = Counter(), 0, time.monotonic()
+        seconds = sum(request.seconds for request in waiting.values())
+        end = begin + patience + seconds
+        sent = waiting if self._again else new
+        while sent or number not in found:
+            damage, count = self._try(waiting, sent, found, seconds + timeout, end)
             received += count
-            if not isinstance(found, Damage):
-                return found.payload
-            failed[found.reason] += 1
+            self._again, sent = bool(damage), waiting if damage else {}
+            if not damage:
+                continue
+            self.repeated += 1
+            failed[damage.reason] += 1
+            if number in found:
+                break
             if time.monotonic() >= end:
                 raise NoAnswer(self.name, _NAMES[request.type], time.monotonic() - begin, failed, received)
-            self.repeated += 1
-            if found is _LATE:
+            if damage is _LATE:
                 timeout *= 2
+        if (payload := found.pop(number)) is None:
+            raise RunLost(f"{self.name}: the board has lost what it was sent; was it reset?")
+        return payload
 
-    def _try(self, request, silence, end):
-        """Send once and listen, for so many seconds of silence, at most till `end`; the right Frame or a Damage, and
-        how many bytes came.
+    def _try(self, waiting, new, found, silence, end):
+        """Send what is new and listen, for so many seconds of silence, at most till `end`, until the first that waits
+        is answered; a Damage where something went wrong, and how many bytes came. Replies go to `found`.
         """
         # a second zero, should the first be lost: else there is a silence, which lasts
-        frame = frames.encode(request.type, None if request.short else self._number, request.payload) + frames.END
-        if self._unsure:
-            self._splitter = Splitter()
-            frame = frames.END + frame
+        parts = [frames.encode(r.type, n, r.payload, offset=r.offset) + frames.END for n, r in new.items()]
+        if parts and self._unsure:
+            parts[0] = frames.END + parts[0]
         self._unsure = True  # also where this is interrupted
         try:
-            self.line.write(frame)
+            self.line.write(b"".join(parts))
         except serial.SerialTimeoutException:
             return _FULL, 0
-        received, last = 0, time.monotonic()
+        received, last, first = 0, time.monotonic(), next(iter(waiting))
         # a board that never stops talking is not listened to forever
         end = min(end, last + DROPS * silence)
-        while True:
-            waiting, now = self.line.in_waiting, time.monotonic()
+        damage = None
+        while first not in found and not damage:
+            bytes_there, now = self.line.in_waiting, time.monotonic()
             # what waits is read though we were late
-            if now >= end or (now >= last + silence and not waiting):
+            if now >= end or (now >= last + silence and not bytes_there):
+                self._splitter = Splitter()
                 return _LATE, received
-            chunk = self.line.read(min(max(1, waiting), CHUNK))
+            chunk = self.line.read(min(max(1, bytes_there), CHUNK))
             if not chunk:
                 continue
             received, last = received + len(chunk), time.monotonic()
-            found = self._pick(list(self._splitter.feed(chunk)), request)
-            if found:
-                self._unsure = False
-                return found, received
+            damage = self._sort(self._splitter.feed(chunk), waiting, found)
+        self._unsure = bool(damage)
+        return damage, received
 
-    def _pick(self, items, request):
-        """The right reply of what came, else a Damage, else None: replies to other requests are passed over."""
-        damage, number = None, None if request.short else self._number
+    def _sort(self, items, waiting, found):
+        """The right replies of what came to `found`; a Damage where something else came behind that to the first that
+        waits. Replies to other requests are passed over.
+        """
+        damage, first = None, next(iter(waiting))
         for item in items:
             if isinstance(item, Damage):
                 damage = item
             elif item.type == frames.DAMAGED:
                 said = item.payload[0] if len(item.payload) == 1 else None
                 damage = Damage(reason=f"the board got {frames.REASONS.get(said, 'damage of unknown kind')}")
-            elif (item.type, item.number, item.offset) == (request.type | frames.REPLY, number, 0):
+            elif item.type == frames.REFUSED and item.number == next((n for n in waiting if n not in found), None):
+                found[item.number] = None  # though those before it were taken
+            elif (request := waiting.get(item.number)) and (item.type, item.offset) == (request.type | frames.REPLY, 0):
                 if request.length in (None, len(item.payload)):
-                    return item
-                damage = Damage(reason=f"a reply of {len(item.payload)} bytes for {request.length}")
+                    found.setdefault(item.number, item.payload)
+                    damage = None if item.number == first else damage
+                else:
+                    damage = Damage(reason=f"a reply of {len(item.payload)} bytes for {request.length}")
         return damage

@@ -37,14 +37,14 @@ def integers_like(old, path):
             new = quantize.quantise(network, formats)
         except ValueError as error:
             raise ValueError(f"{path}: {error}; build anew for other formats") from None
-    shapes = [[(layer.name, [f.pattern for f in layer.factors]) for layer in n.layers] for n in (old, new)]
+    shapes = [[(layer.name, [f.pattern for f in layer.factors]) for layer in n.weighted] for n in (old, new)]
     if shapes[0] != shapes[1]:
         for (name, was), (other, now) in zip(*shapes):
             if (name, was) != (other, now):
                 raise ValueError(
                     f"{path}: layer {other!r} has patterns {_line(now)}, the bitstream's is {name!r} with {_line(was)}"
                 )
-        raise ValueError(f"{path}: {len(new.layers)} layers, the bitstream has {len(old.layers)}")
+        raise ValueError(f"{path}: {len(new.weighted)} layers, the bitstream has {len(old.weighted)}")
     return new
 
 

@@ -1,127 +1,23 @@
 """The board's side of docs/link.md: a serial line around a core."""
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.crc.catalog import CRC32_ETHERNET
 from amaranth.lib.wiring import In, Out
 
-from rtl_gen import AxiStream
-from rtl_gen.signals import counter
-
 from . import frames
-from .cobs import CobsDecoder, CobsEncoder
+from .cobs import CobsEncoder
+from .feed import Feed
+from .receiver import CRC, HEAD, HEADER, Receiver, Waiting
 from .uart import UartRx, UartTx, cycles_a_bit
 
-HEAD, REST, CRC = (part.size for part in (frames.HEAD, frames.REST, frames.CRC))  # bytes
-HEADER = HEAD + REST
-SMALLEST_BUFFER = 512  # bytes: a block RAM of the smallest devices
-
-
-def buffer_bytes(manifest):
-    """Largest payload of a request: a power of two that holds a vector; ValueError where a length cannot say so."""
-    vector = manifest.input.elements * manifest.input.lane_bytes
-    reply = manifest.output.elements * manifest.output.lane_bytes
-    size = max(SMALLEST_BUFFER, 1 << (vector - 1).bit_length())
-    if max(size, size // vector * reply) > 0xFFFF:
-        raise ValueError(f"{manifest.name}: vectors of {vector} and {reply} bytes are too long for the link's frames")
-    return size
-
-
-class Receiver(wiring.Component):
-    """Bytes of the line to requests.
-
-    Parameters
-    ----------
-    buffer : int
-        bytes of the largest payload.
-
-    Members
-    -------
-    i_valid : In(1), i_data : In(8), i_error : In(1)
-        of a UartRx.
-    busy : In(1)
-        what comes is dropped, up to the end of the frame that it belongs to.
-    done : Out(1), reason : Out(8), short : Out(1)
-        for a cycle: a request has arrived, `reason` 0, or was damaged, `reason` as in docs/link.md; with it, whether it
-        is the short one.
-    type : Out(8), version : Out(8), length : Out(16), number : Out(32)
-        of the request, until the next byte.
-    address : In(range(buffer)), data : Out(8)
-        the payload's byte there, a cycle later.
-    """
-
-    def __init__(self, buffer):
-        self.buffer = buffer
-        super().__init__(
-            {
-                "i_valid": In(1), "i_data": In(8), "i_error": In(1), "busy": In(1),
-                "done": Out(1), "reason": Out(8), "short": Out(1),
-                "type": Out(8), "version": Out(8), "length": Out(16), "number": Out(32),
-                "address": In(range(buffer)), "data": Out(8),
-            }
-        )
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.cobs = cobs = CobsDecoder()
-        m.submodules.crc = crc = CRC32_ETHERNET(data_width=8).create()
-        m.submodules.payload = payload = memory.Memory(shape=unsigned(8), depth=self.buffer, init=[])
-        write = payload.write_port()
-        read = payload.read_port(domain="sync")
-        count = Signal(range(self.buffer + HEADER + CRC + 2))  # decoded bytes; stays one above what is allowed
-        limit = self.buffer + HEADER + CRC
-        broken = Signal()
-        drop = Signal()
-        offset = Signal()  # offset: it is not zero
-        head = Cat(self.type, self.version, self.length)
-        m.d.comb += [
-            cobs.i_valid.eq(self.i_valid),
-            cobs.i_data.eq(self.i_data),
-            crc.valid.eq(cobs.o_valid),
-            crc.data.eq(cobs.o_data),
-            crc.start.eq(cobs.end),
-            write.addr.eq(count - HEADER),
-            write.data.eq(cobs.o_data),
-            write.en.eq(cobs.o_valid & (count >= HEADER) & (count < self.buffer + HEADER) & ~drop & ~self.busy),
-            read.addr.eq(self.address),
-            self.data.eq(read.data),
-        ]
-        with m.If(cobs.o_valid):
-            with m.If(count <= limit):
-                m.d.sync += count.eq(count + 1)
-            with m.If(~drop & ~self.busy):
-                with m.If(count < HEAD):
-                    m.d.sync += head.eq(Cat(head[8:], cobs.o_data))
-                with m.Elif(count < HEAD + 4):
-                    m.d.sync += self.number.eq(Cat(self.number[8:], cobs.o_data))
-                with m.Elif((count < HEADER) & (cobs.o_data != 0)):
-                    m.d.sync += offset.eq(1)
-        with m.If(self.i_error):
-            m.d.sync += broken.eq(1)
-        with m.If((self.i_valid | self.i_error) & self.busy):
-            m.d.sync += drop.eq(1)
-        with m.If(broken):
-            m.d.comb += self.reason.eq(frames.FRAMING)
-        with m.Elif(count > limit):
-            m.d.comb += self.reason.eq(frames.TOO_LONG)
-        with m.Elif(cobs.cut | (count < HEAD + CRC) | ~crc.match_detected):
-            m.d.comb += self.reason.eq(frames.WRONG_CRC)
-        with m.Elif((count == HEAD + CRC) & (self.type == frames.INFO) & (self.length == 0)):
-            m.d.comb += self.short.eq(1)
-        with m.Elif(count != self.length + (HEADER + CRC)):
-            m.d.comb += self.reason.eq(frames.WRONG_LENGTH)
-        with m.Elif(offset):
-            m.d.comb += self.reason.eq(frames.WRONG_OFFSET)
-        m.d.comb += self.done.eq(cobs.end & ~(cobs.empty & ~broken) & ~drop & ~self.busy)
-        with m.If(cobs.end):
-            m.d.sync += [count.eq(0), broken.eq(0), drop.eq(0), offset.eq(0)]
-        return m
+EVENTS = 16  # bits of the counters of events on the line
 
 
 class Shell(wiring.Component):
     """A core behind a serial line, in docs/link.md's words.
 
-    Raises ValueError where the baud rate cannot be made from the clock, or a vector is too long.
+    Raises ValueError where the baud rate cannot be made from the clock, or for what the link cannot say of the core.
 
     Parameters
     ----------
@@ -137,122 +33,98 @@ class Shell(wiring.Component):
     def __init__(self, design, *, clock_hz, baud):
         self.design = design
         self.cycles = cycles_a_bit(clock_hz, baud)
-        self.buffer = buffer_bytes(design.manifest)
-        self.info = frames.Info.of(design, clock_hz=clock_hz, baud=baud, buffer=self.buffer).to_bytes()
+        self.info = frames.Info.of(design, clock_hz=clock_hz, baud=baud).to_bytes()
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1)})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.uart_rx = rx = UartRx(self.cycles)
         m.submodules.uart_tx = tx = UartTx(self.cycles)
-        m.submodules.receiver = request = Receiver(self.buffer)
+        m.submodules.waiting = waiting = Waiting()
+        m.submodules.receiver = request = Receiver()
         m.submodules.cobs = cobs = CobsEncoder()
         m.d.comb += [
             rx.rx.eq(self.rx),
             self.tx.eq(tx.tx),
-            request.i_valid.eq(rx.valid),
-            request.i_data.eq(rx.data),
+            waiting.i_valid.eq(rx.valid),
+            waiting.i_data.eq(rx.data),
+            request.i_valid.eq(waiting.o.valid & waiting.o.ready),
+            request.i_data.eq(waiting.o.payload),
             request.i_error.eq(rx.error),
         ]
         wiring.connect(m, cobs.o, tx.i)
         clear = Signal()
-        m.submodules.core = core = ResetInserter(clear)(AxiStream(self.design.plan, clock=False))
-        feeding = Signal()
-        self._feed(m, core, request, feeding)
-        events = self._events(m, core, rx, request)
-        self._reply(m, core, request, cobs.i, events, feeding, clear)
+        m.submodules.feed = feed = ResetInserter(clear)(Feed(self.design))
+        counts = self._counts(m, rx, request, feed, zero=clear & (request.type == frames.RESET))
+        self._reply(m, feed, request, waiting.o.ready, cobs.i, counts, clear)
         return m
 
-    def _feed(self, m, core, request, feeding):
-        """While `feeding`: the payload's bytes to beats of the core, the last one of each vector marked."""
-        port = self.design.manifest.input
-        size = port.lanes * port.lane_bytes
-        beat = Signal(8 * size, reset_less=True)
-        have = Signal()  # a whole beat
-        fresh = Signal()  # the memory shows the byte at `address`
-        address = Signal(range(self.buffer + 1))
-        gone = core.s_axis_tvalid & core.s_axis_tready
-        take = feeding & fresh & ~have
-        _, byte_last = counter(m, size, take, "feed_byte")
-        _, beat_last = counter(m, port.beats, gone, "feed_beat")
-        m.d.comb += [
-            request.address.eq(address),
-            core.s_axis_tvalid.eq(have),
-            core.s_axis_tdata.eq(beat),
-            core.s_axis_tlast.eq(beat_last),
-        ]
-        with m.If(gone):
-            m.d.sync += have.eq(0)
-        with m.If(~feeding):
-            m.d.sync += [address.eq(0), fresh.eq(0)]
-        with m.Elif(take):
-            m.d.sync += [beat.eq(Cat(beat, request.data)[8:]), address.eq(address + 1), fresh.eq(0), have.eq(byte_last)]
-        with m.Elif(~fresh & (address != request.length)):
-            m.d.sync += fresh.eq(1)
-
-    def _events(self, m, core, rx, request):
+    def _counts(self, m, rx, request, feed, zero):
         """The counters of docs/link.md, in its order, each staying at its largest value."""
-        inside = Signal(16)  # vectors entered and not left
-        entered, _ = counter(
-            m, self.design.manifest.input.beats, core.s_axis_tvalid & core.s_axis_tready, "entered_beat"
-        )
-        enters = core.s_axis_tvalid & core.s_axis_tready & (entered == 0)
-        leaves = core.m_axis_tvalid & core.m_axis_tready & core.m_axis_tlast
-        m.d.sync += inside.eq(inside + enters - leaves)
-        good = request.done & (request.reason == 0)
-        steps = {
-            "answered": good,
+        events = {
+            "answered": request.done & (request.reason == 0),
             "wrong_crc": request.done & (request.reason == frames.WRONG_CRC),
             "framing": rx.error,
             "too_long": request.done & (request.reason == frames.TOO_LONG),
-            "saturated": core.saturated,
-            "busy": (inside != 0) | enters,
         }
-        values = {}
-        for name, step in steps.items():
-            values[name] = value = Signal(32, name=f"count_{name}")
-            following = Signal(33, name=f"count_{name}_next")
-            m.d.comb += following.eq(value + step)
-            m.d.sync += value.eq(Mux(following[32], 0xFFFFFFFF, following))
-        return inside, values
+        values = []
+        for name, step in (*events.items(), ("saturated", feed.saturated), ("busy", feed.busy)):
+            value = Signal(EVENTS if name in events else 32, name=f"count_{name}")
+            if len(step) == 1:
+                m.d.sync += value.eq(value + (step & ~value.all()))
+            else:
+                after = Signal(len(value) + 1, name=f"count_{name}_next")
+                m.d.comb += after.eq(value + step)
+                m.d.sync += value.eq(after[:-1] | after[-1].replicate(len(value)))
+            with m.If(zero):
+                m.d.sync += value.eq(0)
+            values.append(Cat(value, Const(0, 32 - len(value))))
+        return values
 
-    def _reply(self, m, core, request, out, events, feeding, clear):
+    def _reply(self, m, feed, request, ready, out, counts, clear):
         """From a request to its reply: check, header, payload, CRC; then a byte at a time to the encoder."""
-        manifest = self.design.manifest
-        inside, counts = events
-        vector = manifest.input.elements * manifest.input.lane_bytes
-        result = manifest.output.elements * manifest.output.lane_bytes
-        beat_bytes = manifest.output.lanes * manifest.output.lane_bytes
-        kind = Signal(8)
-        length = Signal(16)
-        rest = Signal(16)
-        reason = Signal(8)
-        index = Signal(16)
-        short = Signal()
+        kind, length, reason, short = Signal(8), Signal(8), Signal(8), Signal()
+        index = Signal(8)
         m.submodules.crc = crc = CRC32_ETHERNET(data_width=8).create()
         m.submodules.info = info = memory.Memory(shape=unsigned(8), depth=len(self.info), init=self.info)
         info_port = info.read_port(domain="sync")
+        # payloads: of the request, and of the replies to the latest two parts
+        m.submodules.payloads = payloads = memory.Memory(shape=unsigned(8), depth=4 * frames.PART, init=[])
+        write, read = payloads.write_port(), payloads.read_port(domain="sync")
+        kept = Cat(index[:7], request.number[0], 1)
+        lengths = [Signal(8, name=f"length_{n}") for n in range(2)]
         byte = Signal(8)
         sent = Signal()
+        # the number of the next part; how far back the request's is; whether there is a run
+        following, back, running = Signal(32), Signal(32), Signal()
         m.d.comb += [
+            back.eq(following - request.number),
             info_port.addr.eq(index),
+            read.addr.eq(kept),
             out.payload.data.eq(byte),
             sent.eq(out.valid & out.ready),
             crc.data.eq(byte),
-            request.busy.eq(1),
+            request.i_matched.eq(crc.match_detected),
         ]
-        part, _ = counter(m, beat_bytes, core.m_axis_tvalid & sent & (kind == frames.RUN), "out_byte")
-        part_last = part == beat_bytes - 1 if beat_bytes > 1 else 1
         with m.FSM():
             with m.State("idle"):
-                m.d.comb += request.busy.eq(0)
+                m.d.comb += [
+                    ready.eq(1),
+                    write.addr.eq(request.address),
+                    write.data.eq(request.o_data),
+                    write.en.eq(request.o_valid & request.in_payload),
+                    byte.eq(request.o_data),
+                    crc.valid.eq(request.o_valid),
+                    crc.start.eq(request.end),
+                ]
+                with m.If(write.en & (write.addr[1:] == 0)):
+                    m.d.sync += feed.frames.word_select(write.addr[0], 8).eq(write.data)
                 m.d.sync += [
                     index.eq(0),
+                    length.eq(0),
+                    kind.eq(request.type),
                     reason.eq(request.reason),
                     short.eq(request.short),
-                    kind.eq(request.type),
-                    rest.eq(request.length),
-                    length.eq(0),
                 ]
                 with m.If(request.done):
                     m.next = "check"
@@ -262,30 +134,45 @@ class Shell(wiring.Component):
                 with m.If(reason != 0):
                     m.d.sync += [kind.eq(frames.DAMAGED), length.eq(1), short.eq(1)]
                 with m.Elif(kind == frames.RUN):
-                    # vectors in the payload, and the bytes of their results, one after the other
-                    with m.If((rest != 0) & (rest < vector) | (rest == 0) & (length == 0)):
-                        m.d.sync += reason.eq(frames.WRONG_LENGTH)
-                        m.next = "check"
-                    with m.Elif(rest != 0):
-                        m.d.sync += [rest.eq(rest - vector), length.eq(length + result)]
-                        m.next = "check"
-                with m.Elif((kind == frames.INFO) | (kind == frames.COUNTERS) | (kind == frames.RESET)):
-                    with m.If(rest != 0):
-                        m.d.sync += reason.eq(frames.WRONG_LENGTH)
-                        m.next = "check"
-                    with m.Elif(kind == frames.INFO):
-                        m.d.sync += length.eq(len(self.info))
-                    with m.Elif(kind == frames.COUNTERS):
-                        m.d.sync += length.eq(4 * len(counts))
+                    with m.If(running & ((back == 1) | (back == 2))):  # the same answer again
+                        m.d.sync += length.eq(Mux(request.number[0], *reversed(lengths)))
+                    with m.Elif(request.begins | (running & (back == 0))):
+                        m.d.comb += clear.eq(request.begins)
+                        m.d.sync += [following.eq(request.number + 1), running.eq(1)]
+                        m.next = "part"
                     with m.Else():
-                        m.d.comb += clear.eq(1)
-                        m.d.sync += [inside.eq(0), *(value.eq(0) for value in counts.values())]
+                        m.d.sync += [kind.eq(frames.REFUSED), length.eq(4)]
+                with m.Elif(request.length != Mux(kind == frames.MEASURE, 2, 0)):
+                    m.d.sync += reason.eq(frames.WRONG_LENGTH)
+                    m.next = "check"
+                with m.Elif(kind == frames.INFO):
+                    m.d.sync += length.eq(len(self.info))
+                with m.Elif(kind == frames.COUNTERS):
+                    m.d.sync += length.eq(4 * len(counts))
+                with m.Elif((kind == frames.RESET) | (kind == frames.MEASURE)):
+                    m.d.comb += clear.eq(1)
+                    m.d.sync += running.eq(0)
+                    with m.If(kind == frames.MEASURE):
+                        m.d.sync += length.eq(8)
+                        m.next = "measure"
                 with m.Else():
                     m.d.sync += reason.eq(frames.UNKNOWN_TYPE)
                     m.next = "check"
+            with m.State("part"):
+                done = self._part(m, feed, request.length, index, write, read, kept)
+                with m.If(done):
+                    m.d.sync += [length.eq(index + 1), index.eq(0)]
+                    for n, kept_length in enumerate(lengths):
+                        with m.If(request.number[0] == n):
+                            m.d.sync += kept_length.eq(index + 1)
+                    m.next = "header"
+            with m.State("measure"):
+                m.d.comb += feed.measure.eq(1)
+                with m.If(feed.measured):
+                    m.next = "header"
             with m.State("header"):
-                reply = Mux(kind == frames.DAMAGED, kind, kind | frames.REPLY)
-                head = Cat(reply, request.version, length, request.number)  # then zeros, the offset
+                reply = Mux((kind == frames.DAMAGED) | (kind == frames.REFUSED), kind, kind | frames.REPLY)
+                head = Cat(reply, request.version, length, Const(0, 8), request.number)  # then zeros, the offset
                 m.d.comb += [out.valid.eq(1), crc.valid.eq(sent)]
                 with m.If(~index[3]):
                     m.d.comb += byte.eq(head.word_select(index[:3], 8))
@@ -293,27 +180,27 @@ class Shell(wiring.Component):
                     m.d.sync += index.eq(index + 1)
                     with m.If(index == Mux(short, HEAD - 1, HEADER - 1)):
                         m.d.sync += index.eq(0)
-                        m.d.sync += feeding.eq(kind == frames.RUN)
                         m.next = "fetch"
-            with m.State("fetch"):  # a cycle for the info memory
+            with m.State("fetch"):  # a cycle for the memories
                 m.next = "payload"
                 with m.If(index == length):
-                    m.d.sync += [index.eq(0), feeding.eq(0)]
+                    m.d.sync += index.eq(0)
                     m.next = "crc"
             with m.State("payload"):
                 m.d.comb += [out.valid.eq(1), crc.valid.eq(sent)]
-                with m.If(kind == frames.RUN):
-                    m.d.comb += [
-                        byte.eq(core.m_axis_tdata.word_select(part, 8)),
-                        out.valid.eq(core.m_axis_tvalid),
-                        core.m_axis_tready.eq(sent & part_last),
-                    ]
-                with m.Elif(kind == frames.INFO):
-                    m.d.comb += byte.eq(info_port.data)
-                with m.Elif(kind == frames.COUNTERS):
-                    m.d.comb += byte.eq(Cat(counts.values()).word_select(index[:5], 8))
-                with m.Else():
-                    m.d.comb += byte.eq(reason)
+                with m.Switch(kind):
+                    with m.Case(frames.RUN):
+                        m.d.comb += byte.eq(read.data)
+                    with m.Case(frames.INFO):
+                        m.d.comb += byte.eq(info_port.data)
+                    with m.Case(frames.COUNTERS):
+                        m.d.comb += byte.eq(Cat(counts).word_select(index[:5], 8))
+                    with m.Case(frames.MEASURE):
+                        m.d.comb += byte.eq(Cat(feed.cycles, feed.crc).word_select(index[:3], 8))
+                    with m.Case(frames.REFUSED):
+                        m.d.comb += byte.eq(following.word_select(index[:2], 8))
+                    with m.Default():
+                        m.d.comb += byte.eq(reason)
                 with m.If(sent):
                     m.d.sync += index.eq(index + 1)
                     m.next = "fetch"
@@ -326,4 +213,35 @@ class Shell(wiring.Component):
                 with m.If(sent):
                     m.d.sync += index.eq(index + 1)
                     with m.If(index == CRC - 1):
+                        m.d.comb += crc.start.eq(1)
                         m.next = "idle"
+
+    def _part(self, m, feed, length, index, write, read, kept):
+        """Bytes of a part to the core, and those that leave it, `index` of them, to where they are kept, and behind
+        them how many were taken; returns whether that is done.
+
+        It is when whatever has come whole has left, or as many bytes as one reply holds.
+        """
+        address = Signal(range(frames.PART + 1))
+        fresh = Signal()  # the memory shows the byte at `address`
+        full, done = index == frames.OUTPUTS, Signal()
+        m.d.comb += [
+            done.eq(full | ((address == length) & feed.settled)),
+            read.addr.eq(address[:7]),
+            feed.i.valid.eq(fresh & ~full),
+            feed.i.payload.eq(read.data),
+            feed.o.ready.eq(~done),
+            write.en.eq(feed.o.valid | done),
+            write.addr.eq(kept),
+            write.data.eq(Mux(done, address, feed.o.payload)),
+        ]
+        m.d.sync += fresh.eq(~fresh & (address != length) & ~done)
+        with m.If(feed.i.valid & ~feed.i.ready):
+            m.d.sync += fresh.eq(1)
+        with m.If(feed.i.valid & feed.i.ready):
+            m.d.sync += address.eq(address + 1)
+        with m.If(feed.o.valid & feed.o.ready):
+            m.d.sync += index.eq(index + 1)
+        with m.If(done):
+            m.d.sync += [address.eq(0), fresh.eq(0)]
+        return done

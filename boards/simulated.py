@@ -11,12 +11,13 @@ from rtl_gen import tech
 from rtl_gen.yosys import verilog
 from sim import simulators
 
-from .shell import Shell, buffer_bytes
+from .shell import Shell
 from .uart import cycles_a_bit
 
 MAIN = Path(__file__).with_name("simulated.cpp")
 FRAME_BITS = 10  # of a byte on the line
 RESET_CYCLES = 16
+MEASURED = 200  # frames, at most, that may be measured: time stands still when nothing has moved for longer
 # lint is the business of `bfthw simulate`
 ARGUMENTS = ("-O3", "-Wno-lint", "--x-assign", "fast", "--x-initial", "fast", *simulators.SPLIT)
 
@@ -67,8 +68,7 @@ def running(program, design, cycles, reset_cycles=RESET_CYCLES):
     """
     m = design.manifest
     # no line moves while a request is computed, so that long a silence says nothing
-    vectors = buffer_bytes(m) // (m.input.elements * m.input.lane_bytes)
-    idle = 4 * (m.latency + vectors * m.interval) + 100 * FRAME_BITS * cycles
+    idle = 2 * m.latency + MEASURED * m.interval + 100 * FRAME_BITS * cycles
     command, pipe = [program, str(cycles), str(idle), str(reset_cycles)], subprocess.PIPE
     with child.start(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from . import tools
 from .families import FAMILIES
 
+ABC9 = "Assert `GetSize(conn.first) == GetSize(conn.second)' failed"  # of some yosys' rtlil.cc
 CONFLICT = "Driver-driver conflict"  # a warning in the log alone, behind which a net has become a constant
 
 
@@ -27,7 +28,15 @@ def synthesise(device, top, directory, *, kind="yowasp"):
     ]
     (directory / f"{top}.ys").write_text("\n".join(script) + "\n", encoding="utf-8")
     # -l: YoWASP's Yosys loses its output after the first run of ABC
-    tools.run("yosys", ["-q", "-l", "yosys.log", "-s", f"{top}.ys"], directory=directory, log="yosys.log", kind=kind)
+    try:
+        tools.run("yosys", ["-q", "-l", "yosys.log", "-s", f"{top}.ys"], directory=directory, log="yosys.log", kind=kind)
+    except RuntimeError as error:
+        if ABC9 not in str(error):
+            raise
+        raise RuntimeError(
+            "a fault of this Yosys (seen with 0.70): its ABC9 cannot map this very design. Another one is mapped: with "
+            f"--roms blocks, another --interval or other lanes. {error}"
+        ) from None
     check_log(directory / "yosys.log")
     family.mapped(directory / f"{top}.json")
     stat = json.loads((directory / "stat.json").read_text(encoding="utf-8"))

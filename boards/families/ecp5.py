@@ -42,6 +42,7 @@ def trim_carries(path):
 
 class Ecp5(Family):
     target = "ecp5"
+    library = "ecp5"
     toolchain, pnr, packer = "Trellis", "nextpnr-ecp5", "ecppack"
     constraints, placed, bitstream = "lpf", "config", "bit"
     cells = {

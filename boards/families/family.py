@@ -68,11 +68,12 @@ def within(hz, limits):
 class Family:
     """A family; each module here has an object of one, with these attributes and methods.
 
-    target: of cores made of its primitives, "plain" where rtl_gen.tech has none. toolchain: Amaranth's name. pnr,
-    packer: tools of boards.tools. constraints, placed, bitstream: suffixes of what nextpnr takes and writes, and of the
-    end. cells: resource → what each of Yosys' cells takes of it; used: the same of cells in nextpnr's report. ram: its
-    Ram. pll: its Range. blocks: (pattern, read, write) of a block RAM's content in the placed text; None: that is JSON
-    with Yosys' cells.
+    target: of cores made of its primitives, "plain" where rtl_gen.tech has none. library: Yosys' folder of its cells;
+    the target and the .v file here, if there is one, whose models of cells stand in for those it has not. toolchain:
+    Amaranth's name. pnr, packer: tools of boards.tools. constraints, placed, bitstream: suffixes of what nextpnr takes
+    and writes, and of the end. cells: resource → what each of Yosys' cells takes of it; used: the same of cells in
+    nextpnr's report. ram: its Ram. pll: its Range. blocks: (pattern, read, write) of a block RAM's content in the
+    placed text; None: that is JSON with Yosys' cells.
     synthesis(device, top): the lines of Yosys' script that map a design. place(platform, name, seed, options), of the
     packer's options, and pack(platform, options, source, target): arguments of nextpnr and of the packer.
     pll_candidates(f): (Hz of the phase comparison, of the oscillator, of the output, parameters) of all that the PLL
@@ -80,7 +81,6 @@ class Family:
     """
 
     variants = ()  # beginnings of cells that carry their variant in the name
-    modelled = False  # whether Yosys models all its cells
     blocks = None
     writes_json = False  # whether `synthesis` writes TOP.json as well
 

@@ -9,6 +9,7 @@ from .family import Family, Ram, Range, within
 
 class Gowin(Family):
     target = "gowin"
+    library = "gowin"
     toolchain, pnr, packer = "Apicula", "nextpnr-gowin", "gowin_pack"
     constraints, placed, bitstream = "cst", "pnr.json", "fs"
     cells = {

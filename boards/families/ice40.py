@@ -44,13 +44,13 @@ def _asc_text(content):
 
 class Ice40(Family):
     target = "ice40"
+    library = "ice40"
     toolchain, pnr, packer = "IceStorm", "nextpnr-ice40", "icepack"
     constraints, placed, bitstream = "pcf", "asc", "bin"
     cells = {"LUT": {"SB_LUT4": 1}, "FF": {"SB_DFF": 1}, "DSP": {"SB_MAC16": 1}, "RAM": {"SB_RAM40_4K": 1}}
     variants = "SB_DFF", "SB_RAM40_4K"  # SB_DFFESR, SB_RAM40_4KNR
     # nextpnr does not count the flip-flops
     used = {"LUT": {"ICESTORM_LC": 1}, "FF": {}, "DSP": {"ICESTORM_DSP": 1}, "RAM": {"ICESTORM_RAM": 1}}
-    modelled = True
     blocks = _ASC, _asc_rows, _asc_text
     # Lattice TN1250, Memory Usage Guide for iCE40: 16 parameters of 16 words of 16 bits; narrower words share a row
     ram = Ram(
