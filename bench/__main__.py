@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bfthw import files
 
-from . import cpu, designs, flow, plots, rivals, table
+from . import cpu, designs, flow, plots, rivals, table, whole, whole_table
 from .table import Line
 
 
@@ -91,8 +91,19 @@ class Bench:
         found += [self.dense(n, p) for n, p in ((256, 16), (1024, 20)) if self.wanted(f"dense{n}") or n == 256]
         return found + [self.adders(key) for key in ("da4ml", "alkaid") if self.wanted(key)]
 
+    def whole(self):
+        """Whole networks, the smallest first; one that fails is said to, and the others go on."""
+        for entry in reversed(whole.NETWORKS):
+            if self.wanted(entry.key):
+                try:
+                    whole.Bench(entry, seeds=self.seeds, minutes=self.options.minutes, progress=self.say).run()
+                except Exception as error:
+                    self.say(f"{entry.key}: {error!r}")
+        whole.small()
+
     def run(self):
         lines = self.lines()
+        self.whole()
         where = Path("docs") if self.only is None else flow.CACHE / "docs"
         where.mkdir(parents=True, exist_ok=True)
         self.say("plots")
@@ -104,8 +115,8 @@ class Bench:
         parts = {line.row.part.key: line.row.part for line in built.values()}
         command = "python -m bench" if self.only else "make bench"
         text = table.document(
-            lines, cpu.figures(), command=command, seeds=len(self.seeds), parts=list(parts.values()),
-            rom_words=rivals.ROM_WORDS, target=flow.TARGET_MHZ,
+            lines, cpu.figures(), whole=whole_table.section(whole.figures()), command=command, seeds=len(self.seeds),
+            parts=list(parts.values()), rom_words=rivals.ROM_WORDS, target=flow.TARGET_MHZ,
         )
         files.write(where / "benchmark.md", text)
         self.say(f"{where}/benchmark.md")

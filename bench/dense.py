@@ -12,8 +12,8 @@ from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from bfthw import IntFactor
-from rtl_gen.engines.datapath import delay, to_bits
-from rtl_gen.signals import counter, credit
+from rtl_gen.engines.words import to_bits
+from rtl_gen.signals import counter, credit, delay
 from rtl_gen.tech import MULTIPLY, READ, technology
 
 PIPELINE = 16  # cycles from the last sum of a group to its output, at most

@@ -178,6 +178,7 @@ da4ml, and alkaid, its successor, make a pipeline with a register after every ad
 ours in logic has both. All stand between shift registers that need few pins, and these are counted too. alkaid is asked
 for adders of two values: those of three, which it makes by default, fit tables of six inputs and cost more here.
 
+{whole}
 ## A processor on the same layer
 
 {processor}
@@ -199,8 +200,10 @@ From specifications and formulas: ours has one lane and k = 4; the clocks are le
 """
 
 
-def document(lines, measured, *, command, seeds, parts, rom_words, target):
-    """The text of docs/benchmark.md. measured: figures of bench.cpu. parts: those of the rows."""
+def document(lines, measured, *, whole, command, seeds, parts, rom_words, target):
+    """The text of docs/benchmark.md. measured: figures of bench.cpu. whole: the section of bench.whole_table. parts:
+    those of the rows.
+    """
     notes = [f"- {line.full_title}: {line.notes}" for line in lines if line.notes]
     simulated = [line for line in lines if line.simulated]
     done = [f"{line.key} ({', '.join(f'{t}: {n}' for t, n in line.simulated.items())})" for line in simulated]

@@ -1,0 +1,242 @@
+"""Whole networks on one LFE5U-85F, from integers to a routed clock: `python -m bench.whole KEYS`.
+
+What was found is kept in FIGURES, a row a network, written after each step; bench.whole_table writes docs/benchmark.md
+from it. A step that was done for the same core is not done again.
+"""
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import resource
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+
+import numpy as np
+from amaranth.back import rtlil
+
+import sim
+from bfthw import Settings, files, load_integers, models, save_integers
+from bfthw.quantize import choose_formats, quantise
+from boards.table import UP5K
+from rtl_gen import AxiStream, Plan, choose, estimate, write_plan
+
+from . import flow
+from .flow import CACHE, PARTS, TOP
+
+FIGURES = Path(__file__).with_name("whole.json")
+PART = "ecp5-85f"
+ROOM = PARTS[PART].device.available
+SETTINGS = Settings(weight_bits=8, activation_bits=9, input_bits=8, row_exponents=4, equalise=False)
+CALIBRATION, IMAGES, MINUTES = 50, 6, 60
+SMALL_CYCLES = 100_000  # an image, at most, on a UP5K
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """A network and its plan on PART. make: a Network with random weights. interval: cycles an image, at most.
+
+    roms: as in Plan. ram: block RAMs, at most. minimum, aim: images a second that are required and hoped for. beside:
+    what stands beside it in others' tables.
+    """
+
+    key: str
+    title: str
+    make: object
+    interval: int
+    minimum: int
+    aim: int
+    roms: str = "initial"
+    ram: int = ROOM["RAM"]
+    beside: str = ""
+
+
+def _person(**fusion):
+    return lambda: models.model("mobilenetv1", width=0.25, resolution=96, classes=2, **fusion)
+
+
+BFT = {"fusion": "bft", "residual": "square"}
+NETWORKS = (
+    Whole(
+        key="mobilenet-bft", title="MobileNetV1-1.0 + BFT, 96×96, 10 classes", interval=73728, roms="tables", ram=200,
+        make=lambda: models.model("mobilenetv1", resolution=96, classes=10, **BFT), minimum=1300, aim=1600,
+        beside="FINN's MobileNetV1 for ImageNet on a U250: about 1,600",
+    ),
+    Whole(
+        key="person-dense", title="MobileNetV1-0.25, 96×96, 2 classes (person detection)", interval=36864,
+        roms="tables", make=_person(fusion="dense"), minimum=2700, aim=4700,
+        beside="MLPerf Tiny: VCU128 4,625, ZCU106 2,684, ZC706 1,388",
+    ),
+    Whole(
+        key="person-bft", title="MobileNetV1-0.25 + BFT, 96×96, 2 classes", interval=9216,
+        make=_person(**BFT), minimum=5000, aim=9500,
+    ),
+    Whole(
+        key="keywords-dense", title="DS-CNN, 49×10, 12 classes (keyword spotting)", interval=8000,
+        make=lambda: models.dscnn(fusion="dense"), minimum=5000, aim=9000, beside="MLPerf Tiny: ZedBoard 3,088",
+    ),
+    Whole(
+        key="keywords-bft", title="DS-CNN + BFT, 49×10, 12 classes", interval=4000,
+        make=lambda: models.dscnn(**BFT), minimum=7000, aim=20000,
+    ),
+)
+
+
+def integers(entry):
+    """Its IntNetwork, formats chosen from random pixels; made once, then kept in CACHE."""
+    kept = CACHE / "whole" / f"{entry.key}.npz"
+    if not kept.exists():
+        network = entry.make()
+        x = np.random.default_rng(0).integers(0, 256, (CALIBRATION, *network.shape)) / 256
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        save_integers(quantise(network, choose_formats(network, SETTINGS, x)), kept)
+    return load_integers(kept)
+
+
+def alone(function, *arguments):
+    """What a function returns, with the seconds of CPU and the GB that it took in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(_measured, function, *arguments).result()
+
+
+def _measured(function, *arguments):
+    who = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+    before = [resource.getrusage(n) for n in who]
+    found = function(*arguments)
+    after = [resource.getrusage(n) for n in who]
+    spent = sum(b.ru_utime + b.ru_stime - a.ru_utime - a.ru_stime for a, b in zip(before, after))
+    return found, {"seconds": round(spent, 1), "gigabytes": round(max(a.ru_maxrss for a in after) / 1e6, 2)}
+
+
+def planned(key):
+    """The choices of an entry's plan."""
+    entry = find(key)
+    room = ROOM | {"RAM": entry.ram}
+    return choose(integers(entry), interval=entry.interval, target="ecp5", roms=entry.roms, room=room).plan.choices
+
+
+def plan_of(entry, choices, target="ecp5"):
+    """The Plan of choices; for plain HDL without what it leaves to synthesis."""
+    if target != "plain":
+        return Plan(network=integers(entry), choices=choices, target=target, roms=entry.roms)
+    free = {layer: {k: v for k, v in own.items() if k != "products"} for layer, own in choices.items()}
+    return Plan(network=integers(entry), choices=free, target=target)
+
+
+def written(key, choices, target, directory):
+    return write_plan(plan_of(find(key), choices, target), directory, name=TOP).path
+
+
+def find(key):
+    return next(entry for entry in NETWORKS if entry.key == key)
+
+
+class Bench:
+    """Steps of a row; `row` is what is kept of it. seeds: of place and route, none for no synthesis either."""
+
+    def __init__(self, entry, *, seeds=(1,), minutes=MINUTES, images=IMAGES, progress=print):
+        self.entry, self.seeds, self.minutes, self.images, self.say = entry, seeds, minutes, images, progress
+        self.row = figures().get(entry.key, {})
+
+    def keep(self, step, found):
+        self.row = figures().get(self.entry.key, {}) | {step: found}
+        keep(self.entry.key, self.row)
+
+    def run(self):
+        choices, spent = alone(planned, self.entry.key)
+        self.plan = plan = plan_of(self.entry, choices)
+        own = {key: getattr(plan, key) for key in ("interval", "latency", "multipliers", "rom_bits", "buffer_bits")}
+        weights = sum(factor.values.size for factor in plan.network.factors)
+        self.keep("plan", own | {"weights": weights, "estimate": estimate(plan), "spent": spent})
+        for target in ("plain", "ecp5"):
+            self.simulate(target, choices)
+        if self.seeds:
+            self.build()
+
+    def simulate(self, target, choices):
+        """Images through the core's Verilog, all that comes out equal to the golden model, as often as promised."""
+        key, say = self.entry.key, lambda text: self.say(f"{self.entry.key}, {target}: {text}")
+        path, spent = alone(written, key, choices, target, CACHE / "whole" / f"{key}-{target}")
+        verilog = path.with_suffix(".v").read_bytes()
+        seen, kept = hashlib.sha256(verilog).hexdigest(), self.row.get(target, {})
+        if kept.get("verilog") == seen and kept["images"] >= self.images:
+            return
+        begin = time.monotonic()
+        result = sim.simulate(path, vectors=self.images, simulator="compiled", begin=say)
+        problems = list(result.problems)
+        if result.interval != self.plan.interval:
+            problems.append(f"interval {result.interval}, promised were {self.plan.interval}")
+        if problems:
+            raise RuntimeError(f"{key} for {target}: {problems[0]}")
+        found = {"verilog": seen, "megabytes": round(len(verilog) / 1e6, 1), "spent": spent, "images": result.vectors}
+        found |= {"interval": result.interval, "latency": result.latency, "cycles": result.cycles}
+        found |= {"simulated": round(result.seconds, 1), "simulator": round(time.monotonic() - begin, 1)}
+        self.keep(target, found)
+        say(f"{result.vectors} images equal the golden model, {result.interval:g} cycles each")
+
+    def build(self):
+        """Synthesis of the core alone, and place and route for each seed."""
+        text = rtlil.convert(AxiStream(self.plan), name=TOP, emit_src=False)
+        part, how = PARTS[PART], {"progress": self.say, "minutes": self.minutes}
+        directory = CACHE / flow.key(text, part, "rtlil")
+        for n in range(len(self.seeds) + 1):
+            row = flow.build(self.entry.key, text, part, seeds=self.seeds[:n], **how)
+            made = json.loads((directory / "synthesised.json").read_text(encoding="utf-8"))
+            paths = {}
+            for seed, mhz in row.fmax.items():
+                if mhz is not None:
+                    paths[seed] = critical(json.loads((directory / f"seed{seed}.json").read_text(encoding="utf-8")))
+            self.keep("build", {
+                "yosys": made, "used": row.used, "mhz": row.fmax, "limit": row.limit, "failed": row.failed,
+                "critical": paths,
+            })
+
+
+def critical(report):
+    """The longest path of nextpnr's report: its ends, and nanoseconds of logic and of wires."""
+    path = max(
+        (path["path"] for path in report["critical_paths"] if path["from"] == path["to"]),
+        key=lambda path: sum(part["delay"] for part in path),
+    )
+    sums = {kind: sum(part["delay"] for part in path if part["type"] == kind) for kind in ("logic", "routing")}
+    cells = [path[0]["from"]["cell"], *(part["to"]["cell"] for part in path if part["type"] == "routing")]
+    return {"cells": cells} | {kind: round(ns, 1) for kind, ns in sums.items()}
+
+
+def small():
+    """Keep what the last network would take of an iCE40UP5K, if that had multipliers and block RAMs enough."""
+    room = UP5K.available | dict.fromkeys(("DSP", "RAM"), inf)
+    found = choose(integers(NETWORKS[-1]), interval=SMALL_CYCLES, target="ice40", room=room)
+    keep("up5k", {"interval": int(found.interval), "needs": found.needs})
+
+
+def keep(key, row):
+    files.write(FIGURES, json.dumps(figures() | {key: row}, indent=1, ensure_ascii=False) + "\n")
+
+
+def figures():
+    """What was found, key of an entry → step → figures."""
+    return json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
+
+
+
+def main():
+    from . import whole_table
+
+    parser = argparse.ArgumentParser(prog="python -m bench.whole", description=__doc__)
+    parser.add_argument("keys", nargs="*", help=f"of {', '.join(entry.key for entry in NETWORKS)}; all, without")
+    parser.add_argument("--seeds", type=int, default=1, help="place and route runs of each (1), 0 for no synthesis")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="for one of them, at most (%(default)g)")
+    options = parser.parse_args()
+    for entry in reversed(NETWORKS):  # the smallest first
+        if not options.keys or entry.key in options.keys:
+            Bench(entry, seeds=range(1, options.seeds + 1), minutes=options.minutes).run()
+    small()
+    whole_table.rewrite()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The section on whole networks of docs/benchmark.md, from what bench.whole found."""
+
+from math import inf
+from pathlib import Path
+from statistics import median
+
+from bfthw import files
+from boards.table import UP5K
+
+from . import flow, whole
+from .flow import PARTS
+from .table import figure, judged, table
+from .whole import NETWORKS, PART, ROOM
+
+DOCUMENT = Path("docs/benchmark.md")
+HEADING = "## Whole networks"
+
+
+def rates(found):
+    """The table of images a second beside what was asked for."""
+    rows = []
+    for entry in NETWORKS:
+        row = found.get(entry.key, {})
+        plan, mhz, wanted = row.get("plan"), clock(row), f"{entry.minimum:,} / {entry.aim:,}"
+        if plan is None:
+            rows.append([entry.title, *[""] * 4, wanted, "not measured", entry.beside])
+            continue
+        per_second = mhz and mhz * 1e6 / plan["interval"]
+        rows.append(
+            [entry.title, figure(plan["weights"]), figure(plan["interval"]), figure(mhz, 1), figure(per_second), wanted,
+             judged(per_second, entry.minimum, entry.aim), entry.beside]
+        )
+    head = ["network", "weights", "cycles an image", "MHz", "**images a second**", "required / hoped for", "found"]
+    return table([*head, "beside it, images a second"], rows)
+
+
+def clock(row):
+    """MHz to quote: the median of the seeds or, where that is less, the limit of the primitives; None for none."""
+    build = row.get("build", {})
+    found = [mhz for mhz in build.get("mhz", {}).values() if mhz is not None]
+    return min(median(found), build["limit"] or inf) if found else None
+
+
+def sizes(found):
+    """The table of what was estimated of each core, and what Yosys made of it."""
+    rows = []
+    for entry in NETWORKS:
+        row = found.get(entry.key, {})
+        if "plan" not in row:
+            continue
+        estimated, made = row["plan"]["estimate"], row.get("build", {}).get("yosys", {})
+        pairs = [f"{estimated[name]:,} : {made[name]:,}" if made else f"{estimated[name]:,}" for name in estimated]
+        share = f"{estimated['LUT'] / made['LUT']:.2f}" if made else ""
+        rows.append([entry.title, row["plan"]["multipliers"], *pairs, share])
+    head = ["network", "multipliers", *(f"{name}, estimated : made" for name in ROOM)]
+    return table([*head, "LUT, estimated : made"], rows)
+
+
+def steps(found):
+    """The table of what was simulated, and of what our own tools took."""
+    rows = []
+    for entry in NETWORKS:
+        row = found.get(entry.key, {})
+        for target in ("plain", "ecp5"):
+            if done := row.get(target):
+                spent, planned = done["spent"], row["plan"]["spent"]
+                rows.append(
+                    [entry.title, target, done["images"], figure(done["interval"]), figure(done["latency"]),
+                     planned["seconds"], spent["seconds"], spent["gigabytes"], done["megabytes"]]
+                )
+    head = ["network", "Verilog for", "images equal to the golden model", "cycles an image", "latency, cycles"]
+    return table([*head, "plan, s", "Verilog, s", "GB", "MB of it"], rows)
+
+
+def notes(found):
+    """Lines of what did not come to an end, and of what binds the clocks."""
+    lines = []
+    for entry in NETWORKS:
+        build = found.get(entry.key, {}).get("build", {})
+        told = build["failed"] if build.get("mhz") else ["not routed yet"]
+        lines += [f"- {entry.title}: {text}" for text in told]
+        for seed, path in build.get("critical", {}).items():
+            first, last = path["cells"][0], path["cells"][-1]
+            lines.append(
+                f"- {entry.title}, seed {seed}: the longest path, {path['logic']} ns of logic and {path['routing']} ns "
+                f"of wires, goes from `{first}` to `{last}`"
+            )
+    return "\n".join(lines)
+
+
+_TEXT = """\
+{heading}
+
+Written by `python -m bench.whole`, which `make bench` runs too; figures are kept in
+[bench/whole.json](../bench/whole.json) as they come. Each network is whole on one {part}: pixels in,
+numbers of the classes out, weights and line buffers on the chip, 8-bit weights, 9 bits between layers, biases and (with
+BFT) residuals in. **Weights are random**: a core's size and speed hardly depend on them, and no accuracy is claimed.
+Place and route is of the core alone, no board, no shell, pins anywhere; {target} MHz were asked for; {seeds}. *Beside
+it* are whole systems measured with trained weights, those of MLPerf Tiny on boards, in its closed division, where ours
+would be in the open one: what devices of which size reach, not who would win.
+
+{rates}
+
+Images a second are the clock by the cycles of an image. What was simulated took as many as planned, and all outputs of
+all images were equal to the golden model's: without stalls, with stalls on both sides, with frames of wrong length
+among them, and after a reset in flight.
+
+{steps}
+
+Seconds are of CPU time; memory is the largest of a process. Estimates of DSP and RAM should be exact, those of LUT
+within a quarter of what Yosys makes:
+
+{sizes}
+
+{notes}
+
+The same DS-CNN + BFT on an iCE40UP5K: {small}
+"""
+
+
+def section(found):
+    """HEADING and what is below it in DOCUMENT."""
+    seeds = sorted({seed for entry in NETWORKS for seed in found.get(entry.key, {}).get("build", {}).get("mhz", {})})
+    return _TEXT.format(
+        heading=HEADING, part=PARTS[PART].title, target=flow.TARGET_MHZ,
+        seeds=f"seeds {', '.join(seeds)}" if len(seeds) > 1 else "one seed",
+        rates=rates(found), steps=steps(found), sizes=sizes(found), notes=notes(found), small=small(found),
+    )
+
+
+def small(found):
+    """A sentence on the network that an iCE40UP5K is short of room for."""
+    if "up5k" not in found:
+        return "not planned"
+    needs, has = found["up5k"]["needs"], UP5K.available
+    needed = ", ".join(f"{n:,} {name}" for name, n in needs.items())
+    return (
+        f"{found['up5k']['interval']:,} cycles an image with {needed}, "
+        f"by estimate. It does not fit: there are {', '.join(f'{has[n]:,} {n}' for n in needs if needs[n] > has[n])}. "
+        "CFU-Playground takes 25.2 million cycles on the same device, for the dense one with trained weights, and fits."
+    )
+
+
+def rewrite(path=DOCUMENT):
+    """The section, in the document that is there."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(HEADING)
+    after = rest[rest.index("\n## ") + 1 :]
+    files.write(path, f"{before}{section(whole.figures())}\n{after}")
