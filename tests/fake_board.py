@@ -4,21 +4,24 @@ import os
 import threading
 import time
 import tty
+import zlib
 from contextlib import contextmanager
 
 import numpy as np
 
 from boards import frames
-from boards.frames import Counters, Frame, Info, Splitter
+from boards.frames import Counters, Frame, Info, Measured, Splitter
+from boards.generator import generated
 
 
 class FakeBoard:
     """An open port, as pyserial's, with a board behind it. mangle(request, reply) -> bytes: what goes out, if given."""
 
-    def __init__(self, design, *, mangle=None, buffer=512, info=None):
+    def __init__(self, design, *, mangle=None, info=None):
         self.network, self.mangle = design.plan.network, mangle
-        own = Info.of(design, clock_hz=12_000_000, baud=1_000_000, buffer=buffer)
+        own = Info.of(design, clock_hz=12_000_000, baud=1_000_000)
         self.info = own if info is None else info
+        self.reset()
         self.splitter, self.requests, self.out, self.closed = Splitter(), [], b"", False
 
     @property
@@ -35,7 +38,10 @@ class FakeBoard:
         for item in self.splitter.feed(data):
             if isinstance(item, Frame):
                 self.requests.append(item)
-                reply = frames.encode(item.type | frames.REPLY, item.number, self.answer(item))
+                kind, payload = item.type | frames.REPLY, self.answer(item)
+                if payload is None:
+                    kind, payload = frames.REFUSED, self.following.to_bytes(4, "little")
+                reply = frames.encode(kind, item.number, payload)
             else:
                 item, reply = None, frames.encode(frames.DAMAGED, None, bytes([frames.WRONG_CRC]))
             self.out += self.mangle(item, reply) if self.mangle else reply
@@ -43,11 +49,41 @@ class FakeBoard:
     def close(self):
         self.closed = True
 
+    def reset(self):
+        """As without power: it knows of no run."""
+        self.following, self.replies, self.taken, self.outputs = None, {}, b"", b""
+
+    def part(self, request):
+        """The outputs of a part and how much of it was taken; None where it is not the next one."""
+        if request.number in self.replies:
+            return self.replies[request.number]
+        if request.offset == 0:
+            self.reset()
+        elif request.number != self.following:
+            self.following = self.following or 0
+            return None
+        self.following = (request.number + 1) % frames.NUMBERS
+        size, data = self.info.input.frame_bytes, self.taken + request.payload
+        ends = len(data) // size * size
+        whole = self.info.input.unpack(data[:ends])
+        outputs = self.outputs + (self.info.output.pack(self.network(whole)) if ends else b"")
+        self.taken, self.outputs = data[ends:], outputs[frames.OUTPUTS :]
+        self.replies[request.number] = outputs[: frames.OUTPUTS] + bytes([len(request.payload)])
+        for number in [*self.replies][: -frames.WINDOW]:
+            del self.replies[number]
+        return self.replies[request.number]
+
     def answer(self, request):
         if request.type == frames.INFO:
             return self.info if isinstance(self.info, bytes) else self.info.to_bytes()
         if request.type == frames.RUN:
-            return self.info.output.pack(self.network(self.info.input.unpack(request.payload)))
+            return self.part(request)
+        if request.type == frames.MEASURE:
+            count = Measured.REQUEST.unpack(request.payload)[0]
+            outputs = self.info.output.pack(self.network(np.concatenate([*generated(count, self.info.input)])))
+            return Measured(cycles=(count - 1) * self.info.interval, crc=zlib.crc32(outputs)).to_bytes()
+        if request.type == frames.RESET:
+            self.reset()
         numbers = {"wrong_crc": 0, "framing": 0, "too_long": 0, "saturated": 7, "busy": 1}
         return Counters(answered=len(self.requests), **numbers).to_bytes() if request.type == frames.COUNTERS else b""
 

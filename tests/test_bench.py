@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from bench import cpu, flow, rivals, table
+from bench import cpu, flow, rivals, table, whole, whole_table
 from bench.dense import Dense, DenseSpec
 from bfthw import IntFactor, QFormat
 
@@ -164,3 +164,44 @@ def test_processor_is_measured_in_its_own_time():
     assert {cpu.OURS, cpu.DENSE, cpu.PLAIN} <= set(found) and all(len(taken) == 2 for taken in found.values())
     assert cpu.spent(lambda: time.sleep(0.2)) < 0.1
     assert cpu.ratios({cpu.DENSE: [2.0, 9.0, 4.0], "x": [1.0, 3.0, 4.0]}, "x") == (2.0, 1.0, 3.0)
+
+
+def test_whole_networks_of_the_document():
+    assert whole_table.section(whole.figures()) in (DOCS / "benchmark.md").read_text(encoding="utf-8")
+
+
+def test_images_a_second():
+    """By the median of the seeds that routed, and by what the primitives allow."""
+    entry, plan = whole.find("keywords-bft"), {"interval": 4000, "weights": 8704}
+    for mhz, said, verdict in (
+        ({"1": 90.0, "2": None, "3": 60.0, "4": 80.0}, "80.0 | 20,000", "as hoped"),
+        ({"1": 250.0}, "212.0 | 53,000", "as hoped"),
+        ({"1": 30.0}, "30.0 | 7,500", "as required"),
+        ({"1": 27.0}, "27.0 | 6,750", "**missed**"),
+        ({"1": None}, " | ", "not measured"),
+    ):
+        found = {entry.key: {"plan": plan, "build": {"mhz": mhz, "limit": 212.0}}}
+        assert f"| 8,704 | 4,000 | {said} | 7,000 / 20,000 | {verdict} |" in whole_table.rates(found)
+
+
+def test_a_longest_path():
+    """Of those from registers to registers: its cells in order, nanoseconds of logic and of wires."""
+    def path(*parts, ends="posedge aclk"):
+        made = [{"type": kind, "delay": d, "from": {"cell": a}, "to": {"cell": b}} for kind, d, a, b in parts]
+        return {"from": ends, "to": "posedge aclk", "path": made}
+
+    short = path(("logic", 0.5, "a", "a"), ("routing", 1.0, "a", "b"))
+    long = path(
+        ("logic", 0.5, "c", "c"), ("routing", 2.0, "c", "d"), ("logic", 0.2, "d", "d"), ("routing", 1.5, "d", "e")
+    )
+    pin = path(("routing", 9.0, "pin", "f"), ends="<async>")
+    wanted = {"cells": ["c", "d", "e"], "logic": 0.7, "routing": 3.5}
+    assert whole.critical({"critical_paths": [short, long, pin]}) == wanted
+
+
+def test_the_section_alone_is_written_anew(tmp_path):
+    path = tmp_path / "benchmark.md"
+    before, after = "# A\n\nbefore\n\n", f"\n## After\n\n{whole_table.HEADING[3:]}\n"
+    path.write_text(f"{before}{whole_table.HEADING}\n\nold\n{after}", encoding="utf-8")
+    whole_table.rewrite(path)
+    assert path.read_text(encoding="utf-8") == before + whole_table.section(whole.figures()) + after

@@ -15,7 +15,7 @@ import rtl_gen
 from bfthw import files
 from bfthw.chain import bft
 from boards import synth, tools
-from boards.build import _endings, build, check_fit, others_that_fit
+from boards.build import _endings, build, check_fit, open_outputs, others_that_fit
 from boards.families import FAMILIES, ecp5, ice40
 from boards.table import BOARDS, HX8K
 
@@ -224,11 +224,14 @@ def test_a_core_for_something_else(change, board, message, tiny, tmp_path):
 
 
 def test_instanced_primitives_to_a_bitstream(tiny, tmp_path):
-    """A core of the board's own family's primitives, whose netlist is the whole board's."""
+    """A core of the board's own family's primitives at a clock of the PLL, whose netlist is the whole board's."""
     design = rtl_gen.write_plan(replace(tiny.plan, target="ice40"), tmp_path / "core", name="tiny")
-    report = build(design, "icebreaker", tmp_path / "out")
+    report = build(design, "icebreaker", tmp_path / "out", clock_mhz=18)
     check_report(report, tmp_path / "out", BOARDS["icebreaker"])
-    assert report.netlist.startswith("whole netlist")
+    assert report.netlist == (
+        "whole netlist, shell, reset and the PLL's dividers included, simulated: 10 vectors equal the golden model; "
+        "models of SB_PLL40_PAD are ours, the others Yosys'"
+    )
 
 
 def test_unused_carries_are_left_open(tmp_path):
@@ -244,3 +247,11 @@ def test_unused_carries_are_left_open(tmp_path):
     ecp5.trim_carries(tmp_path / "t.json")
     made = json.loads((tmp_path / "t.json").read_text())["modules"]["t"]["cells"]
     assert [made[name]["connections"]["COUT"] for name in ("low", "high", "port")] == [[3], ["x"], [7]]
+
+
+def test_open_outputs_are_open_in_verilog_too():
+    """What nextpnr takes for open would be a short; an input may be x."""
+    directions = {"CIN": "input", "S0": "output", "COUT": "output"}
+    cell = {"port_directions": directions, "connections": {"CIN": ["x"], "S0": [2], "COUT": ["x"]}}
+    open_outputs({"modules": {"t": {"cells": {"sum": cell}}}})
+    assert cell["connections"] == {"CIN": ["x"], "S0": [2]}

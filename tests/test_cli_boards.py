@@ -77,7 +77,7 @@ BAD = [
     (["run", "core.json", "--input", "x.npy", "--port", "/dev/nothing"], ["/dev/nothing", "no such port"]),
     (["run", "core.json", "--input", "x.npy", "--port", "/dev/null"], ["/dev/null"]),
     (["run", "core.json", "--input", "none.npy", "--simulate"], ["none.npy"]),
-    (["run", "core.json", "--input", "x.npy", "--simulate", "--labels"], ["--classify", "`bfthw report`"]),
+    (["run", "core.json", "--input", "x.npy", "--simulate", "--labels", "y.npy"], ["y.npy", "`bfthw report`"]),
     (["run", "none.json", "--input", "x.npy", "--simulate"], ["none.json"]),
     (["run", "core.json", "--input", "x.npy", "--simulate", "--baud", "9600"], ["--baud"]),
     (["run", "core.json", "--input", "x.npy", "--simulate", "--output", "y.txt"], ["y.txt", ".npy"]),
@@ -106,7 +106,7 @@ def test_bad_input_is_status_1_with_one_message(core, arguments, words):
     assert not (core / "out").exists() or not list((core / "out").iterdir())
 
 
-@pytest.mark.parametrize("command", ["build", "run", "flash", "patch", "fit"])
+@pytest.mark.parametrize("command", ["build", "run", "measure", "flash", "patch", "fit"])
 def test_help(command):
     status, out, err = run(command, "--help")
     assert status == 0 and "Usage: bfthw " + command in out and not err

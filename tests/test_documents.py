@@ -56,7 +56,7 @@ def demo(tmp_path_factory):
 def whole_demo(tmp_path_factory):
     """All of it."""
     place = tmp_path_factory.mktemp("demo")
-    subprocess.run([sys.executable, "-m", "bfthw", "demo", "-o", place], env=variables(), check=True)
+    subprocess.run([sys.executable, "-m", "bfthw", "demo", "digits", "-o", place], env=variables(), check=True)
     return place
 
 

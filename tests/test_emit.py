@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rtl_bench import random_network
+from rtl_bench import factor_of, random_network
 from sim_bench import files_of
 
-from bfthw import Chain, Layer, Network, Settings, chain, compile
+from bfthw import Chain, IntLayer, IntNetwork, Layer, Network, Settings, chain, compile
+from bfthw.window import Window
 from boards import tools
-from rtl_gen import emit, load_design, read_manifest, to_verilog, write
+from rtl_gen import Plan, emit, load_design, read_manifest, to_verilog, write
 from rtl_gen.handover.lint import WAIVERS
 from sim import simulate, simulators
 
@@ -126,18 +127,18 @@ def test_nothing_is_left_on_failure(tmp_path, monkeypatch):
         (Settings(lanes=[1, 1, 1]), "lanes of layer 'body.0' needs an entry for each of 2 factors, got 3"),
         (Settings(engine=["folded", "folded", "spatial"]), "engine of layer 'body.0' needs an entry for each of 2"),
         (Settings(engine=["folded", "pipelined"]), "folded engine needs two neighbouring factors"),
-        (Settings(engine="folded", lanes=2), "lanes: of pipelined engines alone, and here is none"),
-        (Settings(engine="spatial", layers={"body.0": {"simd": 1}}), "simd: of pipelined engines alone"),
+        (Settings(engine="folded", lanes=2), "lanes: of pipelined and .* engines alone, and here is none"),
+        (Settings(engine="spatial", layers={"body.0": {"simd": 1}}), "simd: of pipelined and .* engines alone"),
         (Settings(paired=True), "paired: of folded engines alone"),
         (Settings(products="lut"), "target 'plain' leaves that to synthesis; name ecp5, ice40 or gowin"),
         (Settings(target="ecp5", engine="folded", products=["lut", "dsp"]), "products: factors that share an engine need one value, got 'dsp' and 'lut'"),
         (Settings(layers={"tail": {"lanes": 2}}), "no layer 'tail'"),
         # what names of hardware there are is not for Settings to know
-        (Settings(engine="fold"), "stage body.0:0: engine must be one of folded, pipelined, spatial, got 'fold'"),
+        (Settings(engine="fold"), "stage body.0:0: engine must be one of folded, pipelined, .*, got 'fold'"),
         (Settings(engine=["pipelined", "x"]), "stage body.0:1: engine must be one of folded, .*, got 'x'"),
         (Settings(target="ecp5", products="dps"), "stage body.0:0: products must be one of dsp, lut, got 'dps'"),
         (Settings(target="xilinx"), "target must be one of plain, ecp5, ice40, gowin, got 'xilinx'"),
-        (Settings(roms="flash"), "roms must be one of initial, case, readmemh, got 'flash'"),
+        (Settings(roms="flash"), "roms must be one of initial, case, readmemh, tables, blocks, got 'flash'"),
     ):
         with pytest.raises(ValueError, match=words):
             write(example(), tmp_path, name="core", settings=settings)
@@ -269,6 +270,17 @@ def lint(folder, *files):
 @pytest.mark.parametrize("name", NAMES)
 def test_verilator_has_no_complaint(designs, name):
     done = lint(designs, str(WAIVERS), f"{name}.v", "--top-module", name)
+    assert done.returncode == 0 and "%" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("columns", [2, 3])
+def test_verilator_takes_windows(tmp_path, columns):
+    """Of so many columns, all of which are read at once."""
+    factor, window = factor_of((1, 2, 2 * columns, 1), columns), Window((2, columns), 1, 1)
+    layer = IntLayer(factors=(factor,), window=window, name="l")
+    plan = Plan(network=IntNetwork([layer], (3, 5, 1)), choices={"l": {"simd": 2 * columns}})
+    (tmp_path / "core.v").write_text(to_verilog(plan, "core"), encoding="utf-8")
+    done = lint(tmp_path, str(WAIVERS), "core.v", "--top-module", "core")
     assert done.returncode == 0 and "%" not in done.stderr, done.stderr
 
 

@@ -9,47 +9,59 @@ from bfthw import load
 from bfthw.quantize import compile
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples" / "fashion"
+RIGHT = 922  # of the first 1,000 test images
+ALL = [9184, 9118]  # of all 10,000, in floats and as integers
 
 
-@pytest.fixture
-def fashion(example):
-    """(the shipped network, data.py of the example)."""
-    return load(FOLDER / "fashion.safetensors").network, example("fashion/data")
+@pytest.fixture(scope="module")
+def fashion():
+    """(the shipped network, its integers, what came along: images, labels, scores)."""
+    network = load(FOLDER / "fashion.safetensors").network
+    return network, compile(network), np.load(FOLDER / "samples.npz")
 
 
 def test_shipped_network(fashion):
-    """Its integers are those of the day it was made; what they get right is within a point of what floats do."""
-    trained, data = fashion
-    samples = np.load(FOLDER / "samples.npz")
-    x, labels = samples["images"] / data.SCALE, samples["labels"]
-    integers = compile(trained)
-    assert np.array_equal(integers.input.dequantise(integers.input.quantise(x)), x), "pixels are integers of the input"
-    assert np.array_equal(integers(integers.input.quantise(x)), samples["scores"])
-    right, floats = (int((found == labels).sum()) for found in (integers.classify(x), trained(x).argmax(1)))
-    assert right >= 0.85 * len(labels) and abs(right - floats) <= 1
-    widths = {stage.output.width for _, stage in integers.stages[:-1]}
-    assert widths == {9} and all(f.weights.width == 8 for f in integers.factors)
-    assert [node.output.signed for node in integers.weighted] == [not layer.relu for layer in trained.layers]
+    """A row of nodes, as a chip takes them; 8-bit weights, 9 bits between layers, no sign behind each ReLU."""
+    network, integers, _ = fashion
+    before = [network.nodes[0].inputs[0], *(node.name for node in network.nodes)]
+    assert all(set(node.inputs) == {name} for node, name in zip(network.nodes, before))
+    assert (integers.input.width, integers.input.frac, integers.input.signed) == (8, 8, False)
+    assert {f.weights.width for f in integers.factors} == {8}
+    assert {stage.output.width for _, stage in integers.stages[:-1]} == {9}
+    assert [node.output.signed for node in integers.weighted] == [not layer.relu for layer in network.layers]
+
+
+def test_shipped_images(fashion):
+    """Of 100 images the integers are those of the day the network was made; all 1,000 are counted."""
+    _, integers, samples = fashion
+    found = integers(samples["images"][:100].astype(np.int64))
+    assert np.array_equal(found, samples["scores"][:100])
+    assert (samples["scores"].argmax(1) == samples["labels"]).sum() == RIGHT
 
 
 def test_sizes(fashion):
     """Small enough to come along."""
-    assert all((FOLDER / name).stat().st_size <= 100_000 for name in ("fashion.safetensors", "samples.npz"))
+    assert (FOLDER / "fashion.safetensors").stat().st_size <= 120_000
+    assert (FOLDER / "samples.npz").stat().st_size <= 500_000 and fashion[2]["images"].shape == (1000, 28, 28, 1)
 
 
-def test_idx_files(fashion, tmp_path):
-    _, data = fashion
+def test_idx_files(example, tmp_path):
+    data = example("fashion/data")
     with pytest.raises(FileNotFoundError, match="apt-get install dataset-fashion-mnist"):
-        data.load("t10k", tmp_path)
+        data.load("test", tmp_path)
 
 
 @pytest.mark.slow
-def test_all_test_images(fashion):
-    """docs/fashion.md has the figures."""
-    trained, data = fashion
+def test_all_test_images(fashion, example):
+    """docs/images.md has the figures; what comes along are the first of them."""
+    network, integers, samples = fashion
+    data = example("fashion/data")
     if not data.FOLDER.exists():
         pytest.skip("needs dataset-fashion-mnist")
-    images, labels = data.load("t10k")
-    x = images / data.SCALE
-    found = [round(100 * float((y == labels).mean()), 2) for y in (trained(x).argmax(1), compile(trained).classify(x))]
-    assert found == [86.75, 86.85] and found[1] > found[0] - 0.5
+    images, labels = data.load("test")
+    assert np.array_equal(images[:1000], samples["images"]) and np.array_equal(labels[:1000], samples["labels"])
+    parts = np.array_split(images, 20)
+    scores = np.concatenate([integers(part.astype(np.int64)) for part in parts])
+    assert np.array_equal(scores[:1000], samples["scores"])
+    floats = np.concatenate([network(part / 256).argmax(1) for part in parts])
+    assert [int((y == labels).sum()) for y in (floats, scores.argmax(1))] == ALL

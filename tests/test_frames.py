@@ -11,15 +11,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bfthw import QFormat
-from boards import frames
+from boards import frames, generator
 from boards.frames import Counters, Damage, Frame, Info, Side, Splitter
+from boards.parts import MORE, SMALLEST
+from boards.receiver import WAITING
 
 LINK = (Path(__file__).resolve().parent.parent / "docs" / "link.md").read_text(encoding="utf-8")
 INFO = Info(
     configuration="0123456789abcdef" * 4,
     clock_hz=12_000_000,
     baud=1_000_000,
-    buffer=512,
     interval=640,
     name="digits",
     input=Side(elements=64, lane_bytes=1, width=8, frac=6),
@@ -53,15 +54,16 @@ def test_example_of_the_document():
     y = worked_example()(x)
     assert all(str(v.tolist()) in LINK for v in (*x, *y))
     side = Side(elements=2, lane_bytes=1, width=8, frac=4)
-    for wire, body, type, q in zip(
-        wires, ("request, body", "reply, body"), (frames.RUN, frames.RUN | frames.REPLY), (x, y)
+    for wire, body, type, q, taken in zip(
+        wires, ("request, body", "reply, body"), (frames.RUN, frames.RUN | frames.REPLY), (x, y), (b"", b"\4")
     ):
-        assert frames.encode(type, NUMBER, side.pack(q)) == wire
+        assert frames.encode(type, NUMBER, side.pack(q) + taken) == wire
         frame = frames.decode(wire)
         assert (frame.type, frame.number, frame.offset) == (type, NUMBER, 0)
-        assert np.array_equal(side.unpack(frame.payload), q)
+        assert np.array_equal(side.unpack(frame.payload[:4]), q)
         head, crc = bytes.fromhex(rows[body])[:-4], bytes.fromhex(rows[body])[-4:]
-        assert head == bytes([type, 2, 4, 0, *NUMBER.to_bytes(4, "little"), 0, 0, 0, 0]) + frame.payload
+        number = NUMBER.to_bytes(4, "little")
+        assert head == bytes([type, 3, len(frame.payload), 0, *number, 0, 0, 0, 0]) + frame.payload
         assert crc == frames.zlib.crc32(head).to_bytes(4, "little")
     assert len(wires) == 2 and f"number 0x{NUMBER:08X}" in LINK
 
@@ -72,6 +74,7 @@ def test_constants_of_the_document():
         (frames.RUN, "run"),
         (frames.COUNTERS, "counters"),
         (frames.RESET, "reset"),
+        (frames.MEASURE, "measure"),
     ):
         assert f"| `{number:02x}` {name} |" in LINK
     for number, word in (
@@ -85,6 +88,10 @@ def test_constants_of_the_document():
         assert re.search(rf"\b{number} [^,]*{word}", LINK.replace("\n", " "))
         assert word.split()[0].lower() in frames.REASONS[number].lower()
     assert frames.REASONS.keys() == {1, 2, 3, 4, 5, 6}
+    assert f"reply `{frames.REFUSED:02x}`" in LINK and f"reply `{frames.DAMAGED:02x}`" in LINK
+    for text in ("0 to 128 bytes", "0 to 127 bytes", "latest two parts", "512 bytes wait", "16 bytes at least"):
+        assert text in LINK.replace("\n", " ")
+    assert (frames.PART, frames.OUTPUTS, frames.WINDOW, WAITING, SMALLEST, MORE) == (128, 127, 2, 512, 16, 8)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -132,9 +139,9 @@ def test_reasons_of_damage():
             frames.decode(data)
     rest = b"\x09\0\0\0\0\0\0\0"
     for body, reason in (
-        (b"\x01\x02\x05\0" + rest + b"abc", "length is 5, the payload has 3 bytes"),
-        (b"\x01\x02\x05\0abc", "length is 5, the payload has 0 bytes"),
-        (b"\x01\x03\x03\0" + rest + b"abc", "a frame of version 3, this host speaks 2"),
+        (b"\x01\x03\x05\0" + rest + b"abc", "length is 5, the payload has 3 bytes"),
+        (b"\x01\x03\x05\0abc", "length is 5, the payload has 0 bytes"),
+        (b"\x01\x04\x03\0" + rest + b"abc", "a frame of version 4, this host speaks 3"),
     ):
         with pytest.raises(ValueError, match=reason):
             frames.decode(sealed(body))
@@ -182,10 +189,8 @@ def test_info_there_and_back():
     assert Info.parse(INFO.to_bytes()) == INFO
     longest = replace(INFO, name="n" * 64)
     assert Info.parse(longest.to_bytes()) == longest and len(longest.to_bytes()) == frames.LONGEST_INFO
-    assert (
-        INFO.per_request == 8
-        and replace(INFO, buffer=65535, output=replace(INFO.output, elements=10_000)).per_request == 3
-    )
+    large = replace(INFO, input=replace(INFO.input, elements=96 * 96 * 3 << 8))
+    assert Info.parse(large.to_bytes()) == large
 
 
 def test_info_of_strangers():
@@ -193,10 +198,10 @@ def test_info_of_strangers():
     name_at = len(good) - len("digits")
     for payload, reason in (
         (b"", "version missing"),
-        (b"\x01" + good[1:], "version 1 of the link, this host speaks 2"),
-        (good[:40], "58 bytes and a name, got 40"),
-        (good[:-1], "must have 64 bytes, got 63"),
-        (good + b"x", "got 65"),
+        (b"\x01" + good[1:], "version 1 of the link, this host speaks 3"),
+        (good[:40], "60 bytes and a name, got 40"),
+        (good[:-1], "must have 66 bytes, got 65"),
+        (good + b"x", "got 67"),
         (good[:name_at] + b"dig\nts", "printable"),
         (good[:name_at] + b"dig\xe9ts", "printable"),
         (good[: name_at - 1] + b"\0", "1 to 64 printable"),
@@ -204,9 +209,7 @@ def test_info_of_strangers():
         (good[:33] + b"\x01\0\0\0" + good[37:], "clock_hz must be 100000 to 1000000000, got 1$"),
         (good[:33] + b"\xff" * 4 + good[37:], "clock_hz must be 100000 to 1000000000, got 4294967295"),
         (good[:37] + b"\x01\0\0\0" + good[41:], "baud must be 1200"),
-        (good[:41] + bytes(2) + good[43:], "buffer must be 1"),
-        (good[:41] + b"\x3f\0" + good[43:], "holds no vector of 64 bytes"),
-        (good[:43] + bytes(2) + good[45:], "elements"),
+        (good[:41] + bytes(4) + good[45:], "elements"),
         (good[:45] + b"\x02" + good[46:], "lane_bytes must be 1 for 8 bits"),
         (good[:46] + b"\x3f" + good[47:], "width must be 1 to 62"),
     ):
@@ -228,6 +231,21 @@ def test_info_that_the_link_cannot_say():
             replace(INFO, **change)
     with pytest.raises(ValueError, match="frac must be -128 to 127, got 200"):
         replace(INFO.input, frac=200)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_measured_frames_are_the_documents(signed, monkeypatch):
+    """In blocks of any size the same, a bit at a time; 12 bits of two bytes."""
+    assert "s[n] = s[n-31] xor s[n-28]" in LINK and "31 low bits of 0x42465421" in LINK
+    side, count = Side(elements=5, lane_bytes=2, width=12, frac=0, signed=signed), 300
+    bits = [0x42465421 >> n & 1 for n in range(31)]
+    while len(bits) < count * 5 * 16:
+        bits.append(bits[-31] ^ bits[-28])
+    x = (np.array(bits[: count * 80]).reshape(-1, 16)[:, :12] << np.arange(12)).sum(axis=1)
+    x = (x - (x >= 2048) * 4096 if signed else x).reshape(count, 5)
+    for room in (1, 37, 1 << 18):
+        monkeypatch.setattr(generator, "AT_ONCE", room)
+        assert np.array_equal(np.concatenate([*generator.generated(count, side)]), x)
 
 
 def test_counters():

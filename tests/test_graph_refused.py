@@ -111,8 +111,8 @@ def test_graphs_that_do_not_fit_name_node_axis_and_what_would(nodes, text):
         ),
         (lambda: choose_formats(Network([A], MAP), calibration=np.zeros((3, 4))), r"\(N, 6, 5, 4\), got \(3, 4\)"),
         (
-            lambda: Network([A], MAP).row("this"),
-            "this takes rows of layers over vectors; node 'a' works on a map, 6x5x4",
+            lambda: Network([A, Pick(name="b", index=[1])], MAP).row("this"),
+            "this takes nodes in a row, layers, maxima and sums; node 'b' is a Pick",
         ),
         (
             lambda: Act("sine", np.sin).table(QFormat(13, 3), QFormat(8, 3)),
@@ -157,11 +157,13 @@ def test_formats_that_do_not_fit_a_graph_are_refused():
     [
         (dense(4, 4, "a", act="hswish"), None),
         (dense(4, 4, "a", residual=True, scale=np.ones(4)), None),
-        (dense(4, 4, "a", inputs=(None, None), scale=np.ones(4)), "adds another node, or with a scale of its own"),
+        (dense(4, 4, "a", inputs=(None, None), scale=np.ones(4)), None),
+        (dense(4, 4, "a", add="input"), None),
+        (Pick(name="a", index=[0, 2]), "is a Pick"),
     ],
 )
 def test_rows_are_what_the_hardware_takes(layer, reason):
-    network = Network(layers=[layer])
+    network = Network([layer], 4)
     if reason is None:
         assert network.row("x") == (layer,)
     else:

@@ -15,6 +15,7 @@ import rtl_gen
 from bfthw.chain import bft
 from boards import frames, host
 from boards.host import Board, BoardError
+from boards.session import measure
 
 
 def make(directory, name, seed, outputs_bits=10):
@@ -44,9 +45,12 @@ def test_integers_floats_labels(design, x):
     with open_board(design, port) as board:
         y = board.run(x, progress=seen.append)
         assert y.dtype == np.int64 and np.array_equal(y, network(x))
-        # 512 bytes hold 32 vectors
-        assert [len(r.payload) for r in port.requests if r.type == frames.RUN] == [512, 512, 512, 64]
-        assert len(seen) == 4 and seen[-1] == 1 and seen == sorted(seen)
+        # 127 bytes of outputs hold 3 vectors
+        parts = [r for r in port.requests if r.type == frames.RUN]
+        assert [len(r.payload) for r in parts] == [48] * 33 + [16]
+        assert [r.offset for r in parts] == [48 * n for n in range(34)]
+        assert [r.number - parts[0].number for r in parts] == [*range(34)]
+        assert len(seen) == 34 and seen[-1] == 1 and seen == sorted(seen)
         assert board.vectors_per_second > 0 and board.repeated == 0
         floats = np.random.default_rng(4).normal(size=(50, 16)) * 2  # some saturate
         assert np.array_equal(board.run(floats), network.predict(floats))
@@ -112,7 +116,7 @@ def test_other_sizes_are_refused(design):
 
 
 def test_info_that_is_none(design):
-    for payload, reason in ((b"", "version missing"), (b"\x02", "58 bytes")):
+    for payload, reason in ((b"", "version missing"), (b"\x03", "60 bytes")):
         with pytest.raises(BoardError, match=f"not a board that this host knows: info: .*{reason}"):
             open_board(design, FakeBoard(design, info=payload))
 
@@ -153,22 +157,40 @@ def test_no_claim_stretches_a_time_out(design, x):
     port = FakeBoard(design)
     port.info = replace(port.info, clock_hz=100_000)
     board = open_board(design, port)
-    assert board._request(x).seconds < 1
+    assert board._part(bytes(128), 0, 8).seconds < 1
     board.manifest = board.manifest.model_copy(update={"interval": 1 << 40})
-    assert board._request(x).seconds < host.LONGEST_WORK + 1
-    # and no more than a vector at a time
-    assert np.array_equal(board.run(x[:3]), design.plan.network(x[:3]))
-    assert [len(r.payload) for r in port.requests if r.type == frames.RUN] == [16] * 3
+    assert board._part(bytes(128), 0, 8).seconds < host.LONGEST_WORK + 1
 
 
 def seal(body):
     return frames.cobs.encode(bytes(body) + frames.zlib.crc32(body).to_bytes(4, "little")) + b"\0"
 
 
+def test_maps_and_measure(design, x):
+    """Maps with channels fastest; what is measured, against the golden model; a board that is wrong is found."""
+    port = FakeBoard(design)
+    with open_board(design, port) as board:
+        assert np.array_equal(board.run(x.reshape(100, 1, 1, 16)), design.plan.network(x))
+        with pytest.raises(ValueError, match=r"maps must have shape \(N, 1, 1, 16\), got \(100, 4, 2, 2\)"):
+            board.run(x.reshape(100, 4, 2, 2))
+        seen = []
+        speed = measure(board, design.path, 30, seen.append)
+        assert speed.right and seen[-1] == 1 and speed.cycles_per_frame == design.manifest.interval
+        assert speed.frames_per_second == 12e6 / design.manifest.interval
+        for count in (1, 65_536):
+            with pytest.raises(ValueError, match=f"core: 2 to 65535 frames can be measured, got {count}"):
+                board.measure(count)
+        port.network = lambda x: design.plan.network(x) ^ 1
+        assert not measure(board, design.path, 30).right
+        board.manifest = board.manifest.model_copy(update={"interval": 60_000_000})
+        with pytest.raises(ValueError, match="2 to 12 frames can be measured, got 13"):
+            board.measure(13)
+
+
 def test_numbers_that_the_core_cannot_give(design, x):
     port = FakeBoard(design)
     board = open_board(design, port)
-    port.answer = lambda request: b"\xff\x7f" * 16
+    port.part = lambda request: b"\xff\x7f" * 16 + b"\x10"
     with pytest.raises(BoardError, match="an answer that the core cannot give: numbers of 10 bits"):
         board.run(x[:1])
 
@@ -209,7 +231,7 @@ def test_usual_rates_are_tried(design, x, monkeypatch):
 
 def test_unplugged_in_mid_run(design, x):
     with behind_terminal(FakeBoard(design), gone_after=5) as path, Board(path, design, timeout=0.2) as board:
-        with pytest.raises(BoardError, match=r"lost; was the board unplugged\?.*; 64 of 100 vectors were answered"):
+        with pytest.raises(BoardError, match=r"lost; was the board unplugged\?.*; 6 of 100 vectors were answered"):
             board.run(x)
         with pytest.raises(BoardError, match="unplugged"):
             board.counters()

@@ -12,8 +12,9 @@ from bfthw.chain import divisors
 from bfthw.window import Shape, Window
 from rtl_gen.engines.readers.linebuffer import LineBuffer
 from rtl_gen.engines.readers.lines import HANDOVER, Lines
+from rtl_gen.fifo import FIFO_LATENCY, QUEUE, LinkFifo
 from rtl_gen.signals import beat, delay
-from rtl_gen.stream import ENTRY, FIFO_LATENCY, QUEUE, FromStream, LinkFifo
+from rtl_gen.stream import ENTRY, FromStream
 from rtl_gen.tech import READ
 
 

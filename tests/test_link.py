@@ -5,6 +5,7 @@ import random
 import re
 import time
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ import serial
 from fake_board import FakeBoard
 from test_host import make, open_board, seal
 
+import bfthw
+import rtl_gen
+from bfthw.chain import bft
 from boards import frames
 from boards.host import Board, BoardError
 from boards.link import Link, NoAnswer, Request
@@ -57,7 +61,7 @@ WRONG = {
     "half": (lambda reply: reply[: len(reply) // 2], "no reply in time"),
     "type": (alter(0, 1), "no reply in time"),
     "a request's type": (alter(0, 0x80), "no reply in time"),
-    "version": (alter(1, 1), "a frame of version 3"),
+    "version": (alter(1, 1), "a frame of version 4"),
     "number": (alter(4, 1), "no reply in time"),
     "earlier number": (alter(4, -1), "no reply in time"),
     "number, second byte": (alter(5, 1), "no reply in time"),
@@ -65,9 +69,6 @@ WRONG = {
     "offset": (alter(8, 1), "no reply in time"),
     "short": (lambda reply: frames.encode(frames.RUN | frames.REPLY, None, bytes(32)), "no reply in time"),
     "length": (alter(2, 1), "length is"),
-    "shorter": (resize(lambda payload: payload[:-2]), "a reply of 30 bytes for 32"),
-    "longer": (resize(lambda payload: payload + b"\0"), "a reply of 33 bytes for 32"),
-    "empty": (resize(lambda payload: b""), "a reply of 0 bytes for 32"),
     "damaged request": (lambda reply: frames.encode(0xFF, None, b"\x05"), "the board got framing error"),
     "damaged, reason unknown": (lambda reply: frames.encode(0xFF, None, b"\x63"), "damage of unknown kind"),
     "damaged, no reason": (lambda reply: frames.encode(0xFF, None, b""), "damage of unknown kind"),
@@ -98,6 +99,34 @@ def test_wrong_replies(design, x, kind):
     assert re.search(reason, str(caught.value)) and "0 of 1 vectors" in str(caught.value)
     left[0] = 0
     assert np.array_equal(board.run(x[:5]), design.plan.network(x[:5]))  # and the next request is answered
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda payload: payload[2:], "30 bytes of outputs, 32 to 32 are possible"),
+        (lambda payload: b"\0" + payload, "33 bytes of outputs"),
+        (lambda payload: b"", "a reply of 0 bytes that took 0 of 16"),
+        (lambda payload: payload[:-1] + b"\x0f", "a reply of 33 bytes that took 15 of 16"),
+        (lambda payload: payload[:-1] + b"\x11", "a reply of 33 bytes that took 17 of 16"),
+        (lambda payload: b"\0", "a reply of 1 bytes that took 0 of 16"),
+    ],
+    ids=["shorter", "longer", "empty", "less taken", "more taken", "nothing"],
+)
+def test_replies_that_no_core_gives(design, x, change, reason):
+    """Whole, with a CRC that is right, and impossible: said at once."""
+    def mangle(request, reply):
+        return resize(change)(reply) if request and request.type == frames.RUN else reply
+
+    with pytest.raises(BoardError, match=f"an answer that the core cannot give: {reason}"):
+        open_board(design, FakeBoard(design, mangle=mangle)).run(x[:1])
+
+
+def test_lengths_of_other_replies(design):
+    board = open_board(design, FakeBoard(design, mangle=None), timeout=0.01, patience=0.05)
+    board._line.mangle = lambda request, reply: resize(lambda payload: payload + b"\0")(reply)
+    with pytest.raises(BoardError, match="to counters .* a reply of 25 bytes for 24"):
+        board.counters()
 
 
 @pytest.mark.parametrize("bits", range(0, 11))
@@ -222,9 +251,9 @@ def test_a_full_port_is_a_time_out(design):
     master, slave = os.openpty()
     try:
         with serial.Serial(os.ttyname(slave), timeout=0.01, write_timeout=0.05) as port:
-            request = Request(type=frames.RUN, payload=bytes(60_000), length=None, seconds=0.05)
+            request = Request(type=frames.RUN, payload=bytes(60_000), seconds=0.05)
             with pytest.raises(NoAnswer, match=r"run for 0\.\d+ s, tries: \d \(\d x the port took no bytes"):
-                Link(port, "p").ask(lambda _: request, timeout=0.05, patience=0.1)
+                Link(port, "p").ask(request, timeout=0.05, patience=0.1)
             with pytest.raises(BoardError, match="silent"):
                 Board(port, design, timeout=0.05, patience=0.1)
     finally:
@@ -295,23 +324,83 @@ def test_hostile_replies(design, x, seed):
 
 
 def test_a_line_that_dies(design, x):
-    """How many vectors were answered; twice as long a silence after each, and half as many vectors a request."""
-    port = FakeBoard(design)
-    port.mangle = lambda request, reply: b"" if len(port.requests) > 4 else reply
+    """How many vectors were answered; all that waits is sent again, after twice as long a silence each time."""
+    port, times = FakeBoard(design), []
+    port.mangle = lambda request, reply: times.append(time.monotonic()) or (b"" if len(port.requests) > 4 else reply)
     board = open_board(design, port, timeout=0.02, patience=0.5)
-    with pytest.raises(BoardError, match=r"run for 0\.\d+ s, tries: \d+ \(\d+ x no reply in time\); 64 of 100 vectors"):
+    with pytest.raises(BoardError, match=r"run for 0\.\d+ s, tries: \d+ \(\d+ x no reply in time\); 6 of 100 vectors"):
         board.run(x)
-    sizes = [len(r.payload) // 16 for r in port.requests if r.type == frames.RUN]
-    assert sizes[:5] == [32, 32, 32, 16, 8] and len(sizes) < 9
-    # each with a number of its own
-    assert len({r.number for r in port.requests}) == len(port.requests)
+    numbers = [r.number for r in port.requests if r.type == frames.RUN]
+    first = numbers[0]
+    assert [n - first for n in numbers[:10]] == [0, 1, 2, 3, 2, 3, 2, 3, 2, 3] and len(numbers) < 15
+    gaps = np.diff(times[-len(numbers) :])[3::2]
+    assert all(0.019 * 2**n < gap < 0.1 + 0.02 * 2**n for n, gap in enumerate(gaps[:3]))
 
 
-def test_requests_grow_again(design, x):
-    """After one that failed, one vector more with each."""
-    port = FakeBoard(design)
-    port.mangle = lambda request, reply: b"\5" + reply if len(port.requests) in (3, 4) else reply
+def test_parts_shrink_and_grow_again(design, x):
+    """Half as long after each that failed, eight bytes longer after each other."""
+    port, seen = FakeBoard(design), []
+
+    def mangle(request, reply):
+        new = request and request.number not in seen
+        seen.append(request and request.number)
+        return b"\5" + reply if new and 3 < len({*seen}) < 9 else reply
+
+    port.mangle = mangle
     board = open_board(design, port, timeout=0.01)
-    assert np.array_equal(board.run(x), design.plan.network(x)) and board.repeated == 2
-    sizes = [len(r.payload) // 16 for r in port.requests if r.type == frames.RUN]
-    assert sizes == [32, 16, 8, 8, 9, 10, 11, 12, 13, 14, 15]
+    assert np.array_equal(board.run(x), design.plan.network(x)) and board.repeated >= 3
+    sizes = [len(r.payload) for n, r in enumerate(port.requests) if r not in port.requests[:n] and r.type == frames.RUN]
+    assert sizes[0] == max(sizes[-5:]) == 48 and min(sizes[:-1]) == 16, sizes
+
+
+def test_two_parts_are_on_their_way(design, x):
+    """The third goes when the first is answered."""
+    port, out = FakeBoard(design), []
+    port.mangle = lambda request, reply: out.append(len(port.requests)) or reply
+    board, whole, held = open_board(design, port), port.read, []
+    port.read = lambda size=1: held.append(len([r for r in port.requests if r.type == frames.RUN])) or whole(50)
+    board.run(x[:12])  # three vectors a part
+    assert [*dict.fromkeys(held)] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_board_that_loses_its_runs(design, x, seed):
+    """Reset in the middle, now and then: the host begins again where answers end. One that always does is given up."""
+    rng, port = random.Random(seed), FakeBoard(design)
+    board, part = open_board(design, port), port.part
+
+    def forgets(request):
+        if rng.random() < rate:
+            port.reset()
+        return part(request)
+
+    port.part, rate = forgets, 0.3
+    assert np.array_equal(board.run(x), design.plan.network(x)) and board.repeated == 0
+    begun = [r for r in port.requests if r.type == frames.RUN and r.offset == 0]
+    assert len(begun) > 3 and len({r.number for r in begun}) == len(begun)
+    board._part = lambda payload, offset, inside: replace(Board._part(board, payload, offset, inside), offset=1)
+    rate = 1
+    with pytest.raises(BoardError, match=r"the board has lost what it was sent; was it reset\?; 0 of 100 vectors"):
+        board.run(x)
+
+
+def test_an_older_part_is_never_taken_for_the_next(design, x):
+    """Every frame goes over the line twice, and each pair as well."""
+    port = FakeBoard(design)
+    board, whole, port.fed = open_board(design, port), port.write, 0
+    port.write = lambda data: [whole(data) for _ in range(2)] + [whole(data)]
+    assert np.array_equal(board.run(x), design.plan.network(x)) and board.repeated == 0
+
+
+def test_outputs_longer_than_a_reply(tmp_path):
+    """One part on its way; empty ones get the rest, and a board that takes a part in part gets its rest again."""
+    layer = bfthw.Layer(chain=bfthw.Chain.random(bft(256, 4), seed=1), name="a")
+    design = rtl_gen.write(bfthw.compile(bfthw.Network(layers=(layer,))), tmp_path, name="long")
+    x = np.random.default_rng(1).integers(-128, 128, (3, 256))
+    port = FakeBoard(design)
+    part, port.part = port.part, lambda request: part(replace(request, payload=request.payload[:100]))
+    with open_board(design, port) as board:
+        assert np.array_equal(board.run(x), design.plan.network(x)) and board.repeated == 0
+    sizes = [len(r.payload) for r in port.requests if r.type == frames.RUN]
+    fetched = -(-design.manifest.output.elements * design.manifest.output.lane_bytes // frames.OUTPUTS) - 1
+    assert sizes == ([128, 128, 56] + [0] * fetched) * 3

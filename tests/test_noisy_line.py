@@ -1,4 +1,6 @@
-"""Ten thousand vectors over a line that damages one byte in a thousand both ways: real host, simulated board."""
+"""Ten thousand vectors, a thousand images over a line that damages one byte in a thousand both ways: real host,
+simulated board.
+"""
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from fake_board import Damaged
 
 import bfthw
 import rtl_gen
-from bfthw.chain import bft
+from bfthw.chain import bft, dense
 from boards.host import Board
 from boards.simulated import simulation
 
@@ -29,9 +31,9 @@ def simulated(design):
         yield board
 
 
-def check(design, board, seed):
-    q = design.plan.network.input
-    x = np.random.default_rng(seed).integers(q.lo, q.hi + 1, (COUNT, 4))
+def check(design, board, seed, count=COUNT):
+    q = design.plan.network
+    x = np.random.default_rng(seed).integers(q.input.lo, q.input.hi + 1, (count, q.inputs))
     assert np.array_equal(board.run(x), design.plan.network(x))
     print(f"{board.vectors_per_second:.0f} vectors a second, {board.repeated} requests sent again")
     assert board.repeated > 20
@@ -59,3 +61,11 @@ def test_every_vector_arrives_over_noisy_wires(design, simulated):
             check(design, board, seed=3)
         finally:
             simulated.add_noise(0)
+
+
+def test_every_image_arrives(tmp_path):
+    """Each in two parts and more, as many as the line leaves whole."""
+    layer = bfthw.Layer(chain=bfthw.Chain.random(dense(10, 144), seed=4), name="a")
+    design = rtl_gen.write(bfthw.compile(bfthw.Network(layers=(layer,))), tmp_path, name="images")
+    with simulation(design, **FASTEST) as board, serial.Serial(board.port, FASTEST["baud"], timeout=0.05) as line:
+        check(design, Board(Damaged(line, ["flipped", "zeroed", "lost", "repeated"], 5, RATE), design), 5, 1000)

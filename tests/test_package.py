@@ -91,6 +91,7 @@ def test_all_files_are_in_the_packages(packages):
     with zipfile.ZipFile(wheel) as file:
         held = set(file.namelist())
     demo = {f"bfthw/digits/{name}" for name in ("demo.py", "data.py", "digits.safetensors", "hardware.toml")}
+    demo |= {f"bfthw/mnist/{name}" for name in ("demo.py", "data.py", "mnist.safetensors")}
     for folder, place in MOVED.items():
         needed = {name.replace(folder, place, 1) if name.startswith(folder) else name for name in needed}
     assert {name for name in needed if name.startswith(PACKAGES)} | demo <= held
@@ -100,7 +101,7 @@ def test_all_files_are_in_the_packages(packages):
 
 def test_demo_and_first_commands_of_an_installed_wheel(installed):
     """With a foreign python in front on PATH; without the bitstreams."""
-    out = installed(["bfthw", "demo", "--no-bitstreams"])
+    out = installed(["bfthw", "demo", "digits", "--no-bitstreams"])
     assert "bit-exact  ok" in out
     for command in ten_minutes():
         if command[1] in QUICK:
@@ -134,6 +135,6 @@ def test_others_called_sim_and_boards(installed, tmp_path):
 
 @pytest.mark.slow
 def test_ten_minutes_of_an_installed_wheel(installed):
-    installed(["bfthw", "demo", "--no-bitstreams"])
+    installed(["bfthw", "demo", "digits", "--no-bitstreams"])
     for command in ten_minutes():
         installed(command)

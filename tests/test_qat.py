@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from bfthw import Chain, Layer, Network, Settings, chain, compile  # noqa: E402
+from bfthw import Chain, Factor, Layer, Network, Settings, Window, chain, compile  # noqa: E402
 from bfthw.qat import QuantisedNetwork  # noqa: E402
 from bfthw.quantize import choose_formats, quantise  # noqa: E402
 
@@ -190,3 +190,17 @@ def test_quantised_errors():
     wide = choose_formats(network, Settings(weight_bits=24, activation_bits=24, input_bits=24, row_exponents=8))
     with pytest.raises(ValueError, match=r"accumulator of \w+:\d needs \d+ bits, float64 is exact up to 53"):
         QuantisedNetwork(network, wide)(torch.zeros(1, 16))
+
+
+@pytest.mark.parametrize("bits, dots", [(10, 24), (16, 36)], ids=["short", "long"])
+def test_sums_of_each_channel_are_exact(bits, dots):
+    """Convolutions of each channel alone, at the ends of their formats: float32 where that holds them, else float64."""
+    rng = np.random.default_rng(0)
+    values = rng.choice([-1, 1], (1, 1, 9, 4)) * rng.uniform(0.99, 1, (1, 1, 9, 4))
+    network = Network([Layer(chain=Chain([Factor(values)]), window=Window(3, padding=1))], (9, 8, 4))
+    settings = Settings(weight_bits=bits, input_bits=bits, activation_bits=24, unsigned=False)
+    x = rng.choice([-1, 1], (20, 9, 8, 4)) * rng.uniform(0.99, 1, (20, 9, 8, 4))
+    golden = quantise(network, formats := choose_formats(network, settings, x))
+    assert golden.factors[0].dot_width == dots
+    found = QuantisedNetwork(network, formats).integers(torch.from_numpy(x))
+    assert np.array_equal(found.numpy(), golden(golden.input.quantise(x)))

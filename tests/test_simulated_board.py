@@ -98,16 +98,16 @@ def test_digits(design):
 def test_info_and_counters_add_up(design, simulated, x):
     m, network = design.manifest, design.plan.network
     with Board(simulated.port, design, timeout=5) as board:
-        assert board.info == Info.of(design, clock_hz=12_000_000, baud=1_000_000, buffer=512)
+        assert board.info == Info.of(design, clock_hz=12_000_000, baud=1_000_000)
         board.reset()
         assert board.counters() == Counters(answered=1, wrong_crc=0, framing=0, too_long=0, saturated=0, busy=0)
         assert np.array_equal(board.run(x), network(x))
         counted = board.counters()
-        # 4 runs of up to 8 vectors, and the two questions themselves
-        assert counted.answered == 6 and counted.wrong_crc == counted.framing == counted.too_long == 0
+        # 15 parts of two vectors, and the two questions themselves
+        assert counted.answered == 17 and counted.wrong_crc == counted.framing == counted.too_long == 0
         assert counted.saturated == saturated(network, x) > 0
-        seconds = 10 * frames.wire_bytes(len(x) * board.info.output.vector_bytes) / 1e6
-        assert len(x) // 8 * m.latency < counted.busy < len(x) * (m.latency + m.interval) + 12e6 * 2 * seconds
+        seconds = 10 * frames.wire_bytes(len(x) * board.info.input.frame_bytes) / 1e6
+        assert len(x) // 2 * m.latency < counted.busy < len(x) * (m.latency + m.interval) + 12e6 * 2 * seconds
         board.reset()
         assert board.counters().answered == 1
 
@@ -126,12 +126,11 @@ def test_damaged_requests_are_refused_and_counted(design, simulated, x):
         assert reason(line, good[:40] + b"\0") == frames.WRONG_CRC
         assert reason(line, b"\x01\0") == frames.WRONG_CRC
         assert reason(line, lying) == frames.WRONG_LENGTH
-        assert reason(line, frames.encode(frames.RUN, 1, bytes(63))) == frames.WRONG_LENGTH
-        assert reason(line, frames.encode(frames.RUN, 1, b"")) == frames.WRONG_LENGTH
+        assert reason(line, frames.encode(frames.MEASURE, 1, b"")) == frames.WRONG_LENGTH
         assert reason(line, frames.encode(frames.RESET, 1, b"x")) == frames.WRONG_LENGTH
         assert reason(line, frames.encode(0x55, 1)) == frames.UNKNOWN_TYPE
-        assert reason(line, frames.encode(frames.RUN, 1, bytes(64), offset=64)) == frames.WRONG_OFFSET
-        assert reason(line, frames.encode(frames.RUN, 1, bytes(513))) == frames.TOO_LONG
+        assert reason(line, frames.encode(frames.RESET, 1, offset=64)) == frames.WRONG_OFFSET
+        assert reason(line, frames.encode(frames.RUN, 1, bytes(129))) == frames.TOO_LONG
         assert reason(line, frames.encode(frames.RUN, 1, b"\x07" * 20_000)) == frames.TOO_LONG
         assert ask(line, bytes(50), 0.3) is None  # empty frames
         assert ask(line, good[:40], 0.3) is None  # no end
@@ -198,7 +197,7 @@ port, path, kind = sys.argv[1:]
 x = np.ones((8, 64), int)
 if kind == "half":
     line = serial.Serial(port, 1_000_000)
-    line.write(frames.encode(frames.RUN, 1, bytes(512))[:300])
+    line.write(frames.encode(frames.RUN, 1, bytes(128))[:100])
     print("ready", flush=True)
     time.sleep(60)
 board = Board(port, path)

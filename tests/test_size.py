@@ -8,7 +8,8 @@ import pytest
 import rtl_gen
 from bench.designs import OURS, SMALL, network
 from bfthw import Chain, Layer, Network, Settings, chain, compile
-from rtl_gen.choose import Impossible, Menu, choose
+from rtl_gen import Impossible, choose
+from rtl_gen.menu import Menu
 from rtl_gen.manifest import configuration, read_manifest
 from rtl_gen.size import check_size, too_large
 

@@ -7,6 +7,7 @@ import pytest
 from amaranth.hdl import signed
 from tech_bench import SHARE, Part, play, run, signed_fields, synthesise
 
+from boards.netlist import cell_models
 from rtl_gen.tech import MULTIPLY, models, technology
 
 SEED = 1
@@ -111,6 +112,57 @@ def test_models_are_what_yosys_maps_to(tmp_path, target):
     assert used == [len(MEMORIES + ROMS), len(PRODUCTS)]
     assert sum(n for cell, n in cells.items() if cell.startswith("LUT")) < 100
     compare(tmp_path, text, total, [*models(target), rest], traffic(10_000))
+
+
+# what a port shows of what it writes: nothing new, what is written, what was there
+SHOWN = ["if (!{we}) {q} <= m[{a}];", "{q} <= {we} ? {d} : m[{a}];", "{q} <= m[{a}];"]
+PORT = "always @(posedge clk) begin if ({we}) m[{a}] <= {d}; {shown} {reset} end"
+# depth, width, ports, which of SHOWN, whether there is a reset
+PORTED = [(2048, 9, 1, 0, True), (2048, 9, 1, 1, False), (1024, 18, 2, 0, False), (2048, 9, 2, 1, True)]
+PORTED += [(4096, 4, 2, 0, False), (8192, 2, 1, 2, False)]
+
+
+def ported(memories):
+    """As `gold`, of memories whose ports each write and read, the second one's words beside the first one's."""
+    text, parts, total = "", [], 0
+    for n, (depth, width, ports, shown, reset) in enumerate(memories):
+        bits, body = (depth - 1).bit_length(), ""
+        for k in range(ports):
+            at = f"i[{14 * k} +: {bits}]", f"i[{28 + 18 * k} +: {width}]"
+            names = {"we": f"i[{64 + k}]", "a": at[0], "d": at[1], "q": f"q{k}"}
+            cleared = f"if (i[67]) q{k} <= 0;" if reset else ""
+            body += f"    reg [{width - 1}:0] q{k};\n    " + PORT.format(
+                **names, shown=SHOWN[shown].format(**names), reset=cleared) + "\n"
+        size = width * ports
+        text += f"""module memory{n} (input clk, input [67:0] i, output [{size - 1}:0] o);
+    (* no_rw_check, ram_style = "block" *) reg [{width - 1}:0] m [0:{depth - 1}];
+    integer n;
+    initial for (n = 0; n < {depth}; n = n + 1) m[n] = n * 7 + n / 64;
+{body}    assign o = {{{", ".join(f"q{k}" for k in range(ports))}}};
+endmodule
+"""
+        parts.append(f"memory{n} part{n} (.clk(clk), .i(i), .o(o[{total} +: {size}]));")
+        total += size
+    lines = "\n    ".join(parts)
+    return f"{text}module gold (input clk, input [67:0] i, output [{total - 1}:0] o);\n    {lines}\nendmodule\n", total
+
+
+@pytest.mark.parametrize("target, script, modes", [
+    ("ecp5", "synth_ecp5 -top gold", {'WRITEMODE_A("NORMAL")', 'WRITEMODE_B("WRITETHROUGH")'}),
+    pytest.param(
+        "gowin", "synth_gowin -family gw1n -top gold -noiopads", {"SPX9 #(", "DPX9B #(", "DPB #("},
+        marks=pytest.mark.slow,
+    ),
+], ids=["ecp5", "gowin"])
+def test_ports_that_write_and_read(tmp_path, target, script, modes):
+    """What only Yosys' own mapping uses: two ports that write, what they show meanwhile, resets."""
+    text, total = ported(PORTED)
+    cells = synthesise(tmp_path, text, [script], "mapped")
+    print(cells)
+    mapped = (tmp_path / "mapped.v").read_text(encoding="utf-8")
+    assert not [mode for mode in modes if mode not in mapped]
+    (tmp_path / "cells.v").write_text(cell_models(target), encoding="utf-8")
+    compare(tmp_path, text, total, ["cells.v"], traffic(4000))
 
 
 @pytest.mark.slow

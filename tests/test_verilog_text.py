@@ -188,7 +188,7 @@ def test_a_file_of_a_rom_has_words_alone(tmp_path):
 def test_roms_of_other_targets_are_primitives(tmp_path):
     with pytest.raises(ValueError, match="roms = 'case': of target 'plain' alone; ROMs of ecp5 are primitives"):
         write(example(4), tmp_path, name="core", settings=Settings(roms="case", target="ecp5"))
-    with pytest.raises(ValueError, match="roms must be one of initial, case, readmemh, got 'flash'"):
+    with pytest.raises(ValueError, match="roms must be one of initial, case, readmemh, tables, blocks, got 'flash'"):
         replace(spec_of(*ENGINES["direct"]), roms="flash")
     with pytest.raises(ValueError, match="target must be one of plain, ecp5, ice40, gowin, got 'cases'"):
         replace(spec_of(*ENGINES["direct"]), target="cases")

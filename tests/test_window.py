@@ -50,6 +50,18 @@ def result(x, how, values, **rest):
     return y.reshape(len(x), *network.shapes[-1])
 
 
+@pytest.mark.parametrize("block", [None, 2], ids=["", "blocks"])
+@pytest.mark.parametrize("order", ["ky", "kx"])
+def test_whole_map(order, block):
+    """One window: all positions in the order of the taps, block by block."""
+    x = np.random.default_rng(0).normal(size=(2, 3, 5, 6))
+    y = x if order == "ky" else x.swapaxes(1, 2)
+    wanted = y.reshape(2, 15, -1, block or 6).swapaxes(1, 2).reshape(2, 1, 1, -1)
+    window = Window.whole(x.shape[1:], order=order, block=block)
+    assert np.array_equal(window.gather(x), wanted)
+    assert np.array_equal(window.gather(torch.from_numpy(x)).numpy(), wanted)
+
+
 @pytest.mark.parametrize("order", ["ky", "kx"])
 @SEEDS
 def test_every_convolution_is_a_factor(seed, order):

@@ -23,7 +23,8 @@ from bfthw.window import Shape, Window, to_value
 from boards import synth
 from rtl_gen.cost import Tally
 from rtl_gen.engines import Convolution, Maximum, Pipelined, Reduction
-from rtl_gen.stream import ENTRY, FIFO_LATENCY, QUEUE, Link
+from rtl_gen.fifo import FIFO_LATENCY, QUEUE
+from rtl_gen.stream import ENTRY, Link
 from rtl_gen.tech import TARGETS, models, technology
 
 
