@@ -73,15 +73,14 @@ def clocks(*keys):
 DEMO = "icebreaker", "ulx3s-85f", "tang-nano-9k"
 FACTS = {
     "digits, float accuracy": {
-        "README.md": r"  float +([\d.]+) %|held-out accuracy \| float ([\d.]+) %",
+        "README.md": r"held-out accuracy \| float ([\d.]+) %",
         "examples/digits/README.md": r"shipped\) \| ([\d.]+) %",
     },
     "digits, accuracy of integers": {
-        "README.md": r"(?:  integer|  simulated) +([\d.]+) %|integers and simulation ([\d.]+) %",
+        "README.md": r"integers and simulation ([\d.]+) %",
         "examples/digits/README.md": r"shipped\) \| [\d.]+ % \| ([\d.]+) %",
     },
     "digits, held-out images": {
-        "README.md": r"on (\d+) held-out",
         "examples/digits/README.md": r"on (\d+) held-out",
         "examples/digits/data.py": r"and (\d+) real 8x8 images",
         "docs/ablations.md": r"and (\d+) held-out",
