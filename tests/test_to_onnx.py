@@ -140,11 +140,11 @@ def test_graphs_of_onnx_by_command(tmp_path):
         (["quantize", file, *calibrated, "-o", tmp_path / "q.npz"], "next: bfthw generate"),
         (["quantize", file, *calibrated, "-o", tmp_path / "q.onnx"], "integers to integers"),
         (["report", file, *calibrated], "Other bits"),
+        (["generate", file, "-o", tmp_path / "o", "--name", "a"], "interval 120 cycles an image"),
     ]:
         done = CliRunner().invoke(app, [str(word) for word in words])
         assert done.exit_code == 0 and text in " ".join(done.output.split()), done.output
     for words, text in [
-        (["generate", file, "-o", tmp_path / "o", "--name", "a"], "generate takes rows of layers over vectors"),
         (["inspect", file, "--each"], "an .onnx file is read as a whole, without --each"),
         (["inspect", tmp_path / "q.onnx"], "got INT64; of integers the .npz of `quantize` is read"),
     ]:
