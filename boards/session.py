@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rtl_gen import load_design
+from rtl_gen.vectors import answers
 
 from .generator import generated
 from .host import Board
@@ -32,8 +33,7 @@ def compare(manifest, x, y, labels=False):
     """How many of a board's answers y to vectors x differ from the golden model's."""
     network = load_design(manifest).plan.network
     floats = np.asarray(x).dtype.kind == "f"
-    x = np.asarray(x).reshape(len(x), *network.shape.dims)
-    wanted = network(network.input.quantise(x) if floats else x).reshape(len(x), -1)
+    wanted = answers(network, network.input.quantise(x) if floats else np.asarray(x))
     if labels:
         return int((wanted.argmax(axis=1) != y).sum())
     wanted = network.output.dequantise(wanted) if floats else wanted
@@ -65,8 +65,7 @@ def measure(board, manifest, count, progress=None):
     """The Speed of a Board over `count` frames of docs/link.md's generator; progress(fraction): of the golden model."""
     measured, network, crc, done = board.measure(count), load_design(manifest).plan.network, 0, 0
     for x in generated(count, board.info.input):
-        y = network(x.reshape(len(x), *network.shape.dims))
-        crc, done = zlib.crc32(board.info.output.pack(y.reshape(len(x), -1)), crc), done + len(x)
+        crc, done = zlib.crc32(board.info.output.pack(answers(network, x)), crc), done + len(x)
         if progress:
             progress(done / count)
     return Speed(

@@ -15,6 +15,7 @@ from .emit import OPTIONS, check_products, hardware
 from .engines import ENGINES
 from .menu import FIGURES, Menu, rank
 from .plan import Plan
+from .row import over_maps, stages_of
 
 MOST_VECTORS = 64  # side by side, where nobody asked for more
 TINY = 256  # weights of a network that is worth a thought as adders
@@ -48,8 +49,7 @@ def choose(
     maps products are of tables where a room's DSP run out and, without `roms`, small memories where its RAM do.
     Raises ValueError where there is no wish; Impossible where not all can be met: it names the nearest that can.
     """
-    over_maps = any(shape.positions > 1 for shape in (network.shape, *network.shapes))
-    if over_maps and room is not None and "roms" not in kept:
+    if room is not None and "roms" not in kept and over_maps(stages_of(network)):
         return _with_memories(network, interval=interval, multipliers=multipliers, room=room, vectors=vectors, **kept)
     if interval is None and multipliers is None and room is None:
         raise ValueError("nothing to choose by: name an interval, multipliers or a room")

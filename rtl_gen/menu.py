@@ -13,8 +13,8 @@ from .choices import by_layer, by_stage, options_of
 from .cost import Tally
 from .fifo import QUEUE
 from .pipeline import between_cost, own_cost
-from .plan import OF_PRIMITIVES, Plan, behind, parts_of, queue_between
-from .row import stages_of
+from .plan import Plan, behind, costed, parts_of, queue_between
+from .row import over_maps, stages_of
 from .size import too_large, too_large_engines
 from .stream import ENTRY, FromStream
 from .tech import technology
@@ -34,9 +34,9 @@ class Menu:
 
     def __init__(self, network, vectors, kinds, *, choices=None, roms="initial", **kept):
         self.network, self.vectors, self.stages = network, vectors, stages_of(network)
-        self.over_maps = any(stage.shape.positions > 1 for stage in self.stages)
+        self.over_maps = over_maps(self.stages)
         self.kept = {"choices": choices or {}, "roms": roms, **kept}
-        self.tech = technology(parts_of(priced(kept.get("target", "plain")), roms if roms in OF_PRIMITIVES else "initial"))
+        self.tech = technology(costed(priced(kept.get("target", "plain")), roms))
         self.counted = kept.get("count_beats", False)
         self.segments = {n: [] for n in range(len(self.stages))}
         self._costs = {}
@@ -57,13 +57,9 @@ class Menu:
         engines = [engine for found in self.segments.values() for _, engine in found]
         self.prompt = {engine: replace(engine, prompt=True) if engine.burst else engine for engine in engines}
         self.intervals = {
-            e.interval * self.positions(start, e)
+            e.interval * self.stages[start].frames(e)
             for start, found in self.segments.items() for _, engine in found for e in (engine, self.prompt[engine])
         }
-
-    def positions(self, start, engine):
-        """Its frames in one of the network's."""
-        return 1 if engine.sees_map else self.stages[start].positions
 
     def shared(self):
         """Numbers of the stages that can share an engine with neighbours."""
@@ -77,7 +73,8 @@ class Menu:
             prompt = not start or not self.over_maps and time <= self.stages[start].work.pattern.inputs
             there = ((stop, self.prompt[engine] if prompt else engine) for stop, engine in engines)
             found[start] = [
-                (stop, e) for stop, e in there if e.interval * self.positions(start, e) <= (limit if e.burst else time)
+                (stop, e) for stop, e in there
+                if e.interval * self.stages[start].frames(e) <= (limit if e.burst else time)
             ]
             if self.over_maps:
                 found[start] = slowest(found[start])
@@ -127,20 +124,17 @@ class Menu:
         lanes, flight, burst = end
         relu = bool(start) and self.stages[start - 1].work.relu
         engine = behind(draft, lanes, flight, relu=relu, prompt=draft.prompt)
-        positions = self.positions(start, engine)
+        positions = self.stages[start].frames(engine)
         queue = queue_between(burst, flight, engine, max(1, time // positions)) if start else None
-        try:
-            if start:
-                what = engine.takes.width, lanes, engine.lanes_in, flight, queue
-                between = self._cost(what, between_cost, engine, lanes, flight, queue)
-            else:
-                between = self._cost(("entry", engine.lanes_in), self._entry, engine)
-            costs = [self._cost(engine, own_cost, engine), between]
-            if stop == len(self.segments):
-                what = "exit", engine.lanes_out, engine.output_flight, engine.beats_out * positions
-                costs.append(self._cost(what, self._exit, engine, engine.beats_out * positions))
-        except ValueError:
-            return None
+        if start:
+            what = engine.takes.width, lanes, engine.lanes_in, flight, queue
+            between = self._cost(what, between_cost, engine, lanes, flight, queue)
+        else:
+            between = self._cost(("entry", engine.lanes_in), self._entry, engine)
+        costs = [self._cost(engine, own_cost, engine), between]
+        if stop == len(self.segments):
+            what = "exit", engine.lanes_out, engine.output_flight, engine.beats_out * positions
+            costs.append(self._cost(what, self._exit, engine, engine.beats_out * positions))
         return engine, (engine.multipliers, *map(sum, zip(*costs)))
 
     def _cost(self, key, add_up, *arguments):

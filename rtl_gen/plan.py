@@ -19,7 +19,7 @@ from .choices import by_layer, by_stage, options_of
 from .engines import ENGINES, Engine, engine_class
 from .engines.engine import figure
 from .fifo import DEEP_LATENCY, ENTER, FIFO_LATENCY, QUEUE, fifo_bits, fifo_latency
-from .row import stages_of
+from .row import over_maps, stages_of
 from .schedule import convert_times, output_times
 from .stream import ENTRY
 from .tech import check_target
@@ -97,17 +97,14 @@ class Plan:
         best = 1
         for start, stop, cls, fields in groups:
             free = cls.menu(**{k: v for k, v in fields.items() if k not in cls.left_open})
-            best = max(best, min(engine.interval for engine in free) * self._positions(cls, start))
+            best = max(best, min(engine.interval for engine in free) * self.stages[start].frames(cls))
         drafts = []
         for (start, stop, cls, _), engines in zip(groups, menus):
-            fast = [engine for engine in engines if engine.interval * self._positions(cls, start) <= best]
+            fast = [engine for engine in engines if engine.interval * self.stages[start].frames(cls) <= best]
             # one that was asked for may be slower
             engine = min(fast, key=lambda e: e.multipliers) if fast else min(engines, key=lambda e: e.interval)
             drafts.append(((start, stop), engine))
         return drafts
-
-    def _positions(self, cls, start):
-        return 1 if cls.sees_map else self.stages[start].positions
 
     def _groups(self):
         """((start, stop), whether that is a whole layer, choices of each) of neighbours that share an engine."""
@@ -146,11 +143,11 @@ class Plan:
 
     @cached_property
     def positions(self) -> tuple[int, ...]:
-        return tuple(self._positions(type(draft), start) for draft, (start, _) in zip(self.drafts, self.spans))
+        return tuple(self.stages[start].frames(draft) for draft, (start, _) in zip(self.drafts, self.spans))
 
     @property
     def over_maps(self) -> bool:
-        return any(stage.shape.positions > 1 for stage in self.stages)
+        return over_maps(self.stages)
 
     @cached_property
     def engines(self) -> tuple[Engine, ...]:
@@ -298,6 +295,11 @@ class Plan:
 def parts_of(target, roms):
     """The name of the Technology that engines are made of."""
     return "cases" if roms == "case" else f"{target}-{roms}" if roms in OF_PRIMITIVES else target
+
+
+def costed(target, roms):
+    """The name of the Technology by which they are costed: where plain HDL has its ROMs is all the same."""
+    return parts_of(target, roms if roms in OF_PRIMITIVES else "initial")
 
 
 def behind(draft, lanes, flight, *, relu, prompt):

@@ -8,7 +8,7 @@ from . import pipeline
 from .cost import Tally
 from .fifo import LinkFifo, Pad, Queue
 from .pipeline import Pipeline
-from .plan import OF_PRIMITIVES, Plan, parts_of
+from .plan import Plan, costed
 from .signals import beat, counter, counter_cost, delay
 from .tech import technology
 
@@ -214,8 +214,7 @@ def estimate(plan: Plan, target: str | None = None) -> dict[str, int]:
     What plain HDL takes is up to synthesis: for "plain" all four are estimates, of what Yosys makes for a Xilinx
     7-series part, RAM in RAMB18E1.
     """
-    roms = plan.roms if plan.roms in OF_PRIMITIVES else "initial"
-    tally, q = Tally(technology(parts_of(target or plan.target, roms))), plan.network
+    tally, q = Tally(technology(costed(target or plan.target, plan.roms))), plan.network
     entry_cost(tally, q.input.width * plan.lanes_in * plan.vectors, plan.count_beats)
     pipeline.cost(tally, plan)
     if not plan.count_beats:

@@ -6,7 +6,7 @@ from itertools import zip_longest
 from amaranth.hdl import Cat, Const, Mux
 
 from . import small
-from .cut import cut
+from .cut import cut, mode_of, side_by_side
 from .plain import registered
 from .technology import READ, Technology
 
@@ -139,6 +139,12 @@ class Blocks(Technology):
 
     def ram_cost(self, depth, width, banks):
         return self._cost(self._cut_ram(depth, width, banks), True, self.late)
+
+    def rom_row_cost(self, depth, width, late):
+        return {"RAM": -(-width // mode_of(depth, self.modes).bits)}
+
+    def ram_row_cost(self, depth, width, banks, late):
+        return {"RAM": side_by_side(width, banks, mode_of(depth, self.modes))}
 
     def _cost(self, one, written, late):
         if one.into == "tables":

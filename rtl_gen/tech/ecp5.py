@@ -10,7 +10,7 @@ from amaranth.hdl import Cat, ClockSignal, Const, Instance, Shape, Signal
 
 from . import ecp5_carry, wide
 from .blocks import Blocks
-from .cut import Mode, mode_of, side_by_side
+from .cut import Mode, mode_of
 from .plain import registered
 
 WIDEST = 18  # bits of an operand of MULT18X18D
@@ -176,12 +176,6 @@ class Ecp5(Blocks):
         rows = -(-depth // 16)
         lut = banks * (-(-width // 4) * 4 * rows + (width + 1 if rows > 1 else 0))
         return {"LUT": lut, "FF": banks * width + (depth - 1).bit_length()}
-
-    def rom_row_cost(self, depth, width, late):
-        return {"RAM": -(-width // shape(depth))}
-
-    def ram_row_cost(self, depth, width, banks, late):
-        return {"RAM": side_by_side(width, banks, mode_of(depth, MODES))}
 
 
 class Tables(Ecp5):

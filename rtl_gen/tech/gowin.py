@@ -10,7 +10,7 @@ from amaranth.hdl import Cat, ClockSignal, Const, Instance, Shape, Signal, signe
 
 from . import rows, wide
 from .blocks import Blocks
-from .cut import Mode, mode_of, side_by_side
+from .cut import Mode, mode_of
 
 BYTE = 9
 WIDEST = 18  # bits of an operand of MULT18X18
@@ -136,12 +136,6 @@ class Gowin(Blocks):
             "LUT": banks * (8 * -(-width // 4) * blocks + (width + 2) * (blocks > 1)),
             "FF": banks * width + (depth - 1).bit_length(),
         }
-
-    def rom_row_cost(self, depth, width, late):
-        return {"RAM": -(-width // bits_of(depth))}
-
-    def ram_row_cost(self, depth, width, banks, late):
-        return {"RAM": side_by_side(width, banks, mode_of(depth, MODES))}
 
 
 class Tables(Gowin):
