@@ -10,7 +10,6 @@ from statistics import median
 
 from bfthw import child, files
 from boards import synth, tools
-from boards.families import FAMILIES
 from boards.table import ECP5_5G_85F, ECP5_85F, GW1NR9, UP5K, Device
 
 TOP = "core"  # every design's top module
@@ -106,7 +105,7 @@ def versions(part):
 
 def key(text, part, language):
     """Hash of everything that the result depends on, but the seed."""
-    script = FAMILIES[part.device.family].synthesis(part.device, TOP)
+    script = synth.mapping(part.device, TOP)
     what = [text, language, part.options, part.constraints, TARGET_MHZ, versions(part), script]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
 

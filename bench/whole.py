@@ -66,8 +66,8 @@ NETWORKS = (
         beside="FINN's MobileNetV1 for ImageNet on a U250: about 1,600",
     ),
     Whole(
-        key="person-dense", title="MobileNetV1-0.25, 96×96, 2 classes (person detection)", interval=36864,
-        roms="tables", make=_person(fusion="dense"), minimum=2700, aim=4700,
+        key="person-dense", title="MobileNetV1-0.25, 96×96, 2 classes (person detection)", interval=20736,
+        make=_person(fusion="dense"), minimum=2700, aim=4700,
         beside="MLPerf Tiny: VCU128 4,625, ZCU106 2,684, ZC706 1,388",
     ),
     Whole(

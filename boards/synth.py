@@ -11,6 +11,13 @@ ABC9 = "Assert `GetSize(conn.first) == GetSize(conn.second)' failed"  # of some 
 CONFLICT = "Driver-driver conflict"  # a warning in the log alone, behind which a net has become a constant
 
 
+def mapping(device, top):
+    """The lines of Yosys' script that map a design."""
+    # a ROM that is made of tables would else become a block RAM where it is large, and the plan counts on that block
+    tables = "proc", 'setattr -set rom_style "logic" m:*proc_rom*'
+    return [*tables, *FAMILIES[device.family].synthesis(device, top)]
+
+
 def synthesise(device, top, directory, *, kind="yowasp"):
     """TOP.il in `directory` to TOP.json (for nextpnr) and TOP.netlist.v; returns resource → number.
 
@@ -21,7 +28,7 @@ def synthesise(device, top, directory, *, kind="yowasp"):
         f"read_rtlil {top}.il",
         # where a source stood on this machine is nobody's business
         "setattr -unset src", "setattr -mod -unset src",
-        *family.synthesis(device, top),
+        *mapping(device, top),
         *([] if family.writes_json else [f"write_json {top}.json"]),
         f"write_verilog -noattr {top}.netlist.v",
         "tee -q -o stat.json stat -json",

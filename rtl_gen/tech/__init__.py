@@ -4,6 +4,7 @@ Every part answers after the same number of cycles on every family, so that the 
 specification alone.
 """
 
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def check_target(target: str) -> None:
         raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
 
 
+@cache
 def technology(target: str) -> Technology:
     """The Technology of a target's name, or of "cases", plain HDL without contents of memories; with "-tables" behind
     it, of a family whose small memories are in tables wherever that is cheap, with "-blocks" of one whose ROMs are all
@@ -25,8 +27,8 @@ def technology(target: str) -> Technology:
     family, _, kind = target.partition("-")
     if target != "cases":
         check_target(family)
-    module = import_module(f".{family}", __name__)
-    return getattr(module, kind.upper() or "TECHNOLOGY")
+    own = import_module(f".{family}", __name__).TECHNOLOGY
+    return own.variant(kind) if kind else own
 
 
 def models(target: str) -> tuple[Path, ...]:

@@ -1,6 +1,7 @@
 """Memories of a family's block RAMs: cut (see `cut`), each part made as the family has it, and put together."""
 
 from collections import Counter
+from copy import copy
 from itertools import zip_longest
 
 from amaranth.hdl import Cat, Const, Mux
@@ -21,8 +22,9 @@ class Blocks(Technology):
     few_words, few_in_ram, short, style
         words up to which a ROM goes into tables, and a RAM into what `style` says, Yosys' attribute ram_style; words up
         to which what is left of a deeper RAM does. What is left of a ROM stays in a block, where `patch` reaches it.
-    price
+    price, worth
         tables that a block RAM is worth: memories that take fewer of them are made of those, however deep; 0 for none.
+        worth: the price of the variant "tables".
     late
         registers behind a block RAM that stand in the fabric, so that what is chosen of two is chosen before them.
     rom_row(m, name, words, width, address, late), rom_row_cost(depth, width, late)
@@ -34,8 +36,17 @@ class Blocks(Technology):
 
     modes = ()
     few_words, few_in_ram, short, style = 0, 0, 0, "distributed"
-    price = 0
+    price = worth = 0
     late = 0
+
+    def variant(self, kind):
+        """"tables": small memories are tables wherever that is cheap; "blocks": every ROM is in block RAMs."""
+        own = copy(self)
+        if kind == "tables":
+            own.price = own.worth
+        else:
+            own.few_words = 0
+        return own
 
     def rom(self, m, name, words, width, address):
         if self._in_tables(len(words), width):

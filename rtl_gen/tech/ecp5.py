@@ -82,6 +82,7 @@ def block_ram(m, name, width, r_address, *, words=(), enable=(), w_address=None,
 
 class Ecp5(Blocks):
     name = "ecp5"
+    worth = 300
     operand = WIDEST
     chain, pair = 2, 2
     block, rows, row = 128, 16, 6
@@ -178,12 +179,4 @@ class Ecp5(Blocks):
         return {"LUT": lut, "FF": banks * width + (depth - 1).bit_length()}
 
 
-class Tables(Ecp5):
-    price = 300
-
-
-class Whole(Ecp5):
-    few_words = 0
-
-
-TECHNOLOGY, TABLES, BLOCKS = Ecp5(), Tables(), Whole()
+TECHNOLOGY = Ecp5()

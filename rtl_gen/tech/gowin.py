@@ -33,6 +33,7 @@ def _address(value, bits, enable=()):
 
 class Gowin(Blocks):
     name = "gowin"
+    worth = 250
     operand = WIDEST
     block, rows, row = 128, 16, 8
     modes, few_words, few_in_ram, short = MODES, SHALLOW, SHALLOW, SHALLOW
@@ -138,12 +139,4 @@ class Gowin(Blocks):
         }
 
 
-class Tables(Gowin):
-    price = 250
-
-
-class Whole(Gowin):
-    few_words = 0
-
-
-TECHNOLOGY, TABLES, BLOCKS = Gowin(), Tables(), Whole()
+TECHNOLOGY = Gowin()

@@ -29,6 +29,7 @@ def bits_of(depth):
 
 class Ice40(Blocks):
     name = "ice40"
+    worth = 130
     block = 64
     operand = WHOLE
     free_registers = False
@@ -153,12 +154,4 @@ class Ice40(Blocks):
         return {"RAM": side_by_side(width, banks, mode), "LUT": masked, "FF": banks * width * late}
 
 
-class Tables(Ice40):
-    price = 130
-
-
-class Whole(Ice40):
-    few_words = 0
-
-
-TECHNOLOGY, TABLES, BLOCKS = Ice40(), Tables(), Whole()
+TECHNOLOGY = Ice40()
