@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .fifo import QUEUE, LinkFifo, Queue
-from .plan import Plan
+from .plan import Plan, costed
 from .signals import beat, count
 from .stream import ENTRY, Fork, FromStream, Gearbox, Link
 
@@ -26,7 +26,7 @@ class Pipeline(wiring.Component):
     """
 
     def __init__(self, plan):
-        self.plan = plan
+        self.plan, self.target = plan, costed(plan.target, plan.roms)
         q = plan.network
         super().__init__(
             {
@@ -56,7 +56,7 @@ class Pipeline(wiring.Component):
                     wide = max(layer[0].lanes_in, engine.lanes_out)
                     skip, _ = self._convert(m, skip, wide, skip_flight, f"skip_convert_{l}")
                     m.submodules[f"skip_{l}"] = queue = LinkFifo(
-                        skip.payload.shape(), self.plan.skip_depths[l], self.plan.target
+                        skip.payload.shape(), self.plan.skip_depths[l], self.target
                     )
                     wiring.connect(m, skip, queue.i)
                     wiring.connect(m, self._gear(m, queue.o, wide, engine.lanes_out, f"skip_gear_{l}"), part.skip)
@@ -81,7 +81,7 @@ class Pipeline(wiring.Component):
         if before == lanes and queue is None:
             return link, flight
         depth = flight + QUEUE + (queue or 0)
-        m.submodules[f"{name}_fifo"] = queue = LinkFifo(link.payload.shape(), depth, self.plan.target)
+        m.submodules[f"{name}_fifo"] = queue = LinkFifo(link.payload.shape(), depth, self.target)
         wiring.connect(m, link, queue.i)
         source = self._gear(m, queue.o, before, lanes, f"{name}_gear")
         elements = lanes * self.plan.vectors

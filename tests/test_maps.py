@@ -1,10 +1,13 @@
 """Networks over maps, from their nodes to a core whose frames are images: values, intervals, stalls, wishes."""
 
 import json
+import re
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from amaranth.back import rtlil
 from rtl_bench import extremes, factor_of, play_network
 
 from bfthw import IntLayer, IntNetwork, QFormat, chain
@@ -12,7 +15,8 @@ from bfthw.chain import divisors, patterns
 from bfthw.golden import IntNode
 from bfthw.nodes import Max, Pick, Sum
 from bfthw.window import Shape, Window
-from rtl_gen import ENGINES, Impossible, Network, Plan, choose, estimate, load_design, write_plan
+from boards import synth
+from rtl_gen import ENGINES, AxiStream, Impossible, Network, Plan, choose, estimate, load_design, write_plan
 from rtl_gen.row import stages_of
 from rtl_gen.vectors import answers
 from sim import simulate
@@ -221,6 +225,20 @@ def test_small_memories_are_tables_where_blocks_run_out():
     assert most["tables"] < most["initial"]
     few = choose(network, room=ROOM | {"RAM": most["tables"]}, target="ecp5")
     assert few.plan.roms == "tables" and few.needs["RAM"] <= most["tables"] < blocks.needs["RAM"]
+
+
+@pytest.mark.parametrize("target", ["ecp5", "gowin"])
+def test_blocks_are_as_many_as_counted(target):
+    """Wherever ROMs are, those of FIFOs among them: an iCE40 has some that Yosys makes of short memories."""
+    row = Row((3, 3, 4)).layer([(1, 32, 4, 1)]).layer(chain.bft(32, 2), residual=True, bias=9, relu=True).whole()
+    counted = []
+    for roms in ("initial", "tables", "blocks"):
+        plan = Plan(network=row.network, target=target, roms=roms)
+        text, needs = rtlil.convert(AxiStream(plan), name="core", emit_src=False), estimate(plan)
+        made = synth.count(target, Counter(re.findall(r"^ *cell \\(\S+) ", text, re.MULTILINE)))
+        assert made["RAM"] == needs["RAM"] and made["DSP"] == needs["DSP"], roms
+        counted.append(needs["RAM"])
+    assert plan.skip_depths[1] > 128 and counted[1] < counted[0] < counted[2]
 
 
 def test_lanes_follow_from_what_is_asked():
