@@ -36,7 +36,8 @@ def synthesise(device, top, directory, *, kind="yowasp"):
     (directory / f"{top}.ys").write_text("\n".join(script) + "\n", encoding="utf-8")
     # -l: YoWASP's Yosys loses its output after the first run of ABC
     try:
-        tools.run("yosys", ["-q", "-l", "yosys.log", "-s", f"{top}.ys"], directory=directory, log="yosys.log", kind=kind)
+        arguments = ["-q", "-l", "yosys.log", "-s", f"{top}.ys"]
+        tools.run("yosys", arguments, directory=directory, log="yosys.log", kind=kind)
     except RuntimeError as error:
         if ABC9 not in str(error):
             raise

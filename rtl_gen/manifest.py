@@ -123,7 +123,8 @@ class Over(Sparse):
 
 
 class Stage(Sparse):
-    """A factor's numbers, or a sum's or a maximum's, whose pattern adds up a window. index_of: the stage's inputs where an index in the integers names them, else None.
+    """A factor's numbers, or a sum's or a maximum's, whose pattern adds up a window. index_of: the stage's inputs where an
+    index in the integers names them, else None.
 
     shift_dot: left shifts of the dot product, or None where the row exponents set them. top: what an output is at most,
     where that is less than its format holds. table: what is rounded to where a table gives the output. over: the map

@@ -34,16 +34,16 @@ DEFAULT = "pipelined"  # engine
 class Plan:
     """An IntNetwork and what is chosen for its hardware.
 
-    network: of nodes in a row, each of which takes the one before it. A frame is what it takes at once: a vector or, over
-    maps, an image, its pixels in rows, channels fastest. choices: layer → {"engine": kind, option: value}, each a value
-    for all of the layer's factors or a list with an entry for each; the options are those of the engines
-    (rtl_gen.engines), and what is left out is as they have it, or follows from the rest: the smallest SIMD that does not
-    slow the network below what its lanes and engines allow. An engine that takes no windows stands behind one that
-    does. Given or not, all of it is there in `choices` afterwards. vectors: whole vectors side by side in every beat. target:
-    of the technology layer. roms: where a plain core's weights are, in `initial` contents of memories, in "case"
-    statements, or in files that "readmemh" reads; of other targets, in block RAMs but for those of few words
-    ("initial"), all of them in block RAMs ("blocks"), where new numbers can be patched in, or small memories in tables
-    where block RAMs are worth more ("tables"). count_beats: a frame ends after its beats, whatever TLAST says.
+    network: of nodes in a row, each of which takes the one before it. A frame is what it takes at once: a vector or,
+    over maps, an image, its pixels in rows, channels fastest. choices: layer → {"engine": kind, option: value}, each
+    a value for all of the layer's factors or a list with an entry for each; the options are those of the engines
+    (rtl_gen.engines), and what is left out is as they have it, or follows from the rest: the smallest SIMD that does
+    not slow the network below what its lanes and engines allow. An engine that takes no windows stands behind one
+    that does. Given or not, all of it is there in `choices` afterwards. vectors: whole vectors side by side in every
+    beat. target: of the technology layer. roms: where a plain core's weights are, in `initial` contents of memories,
+    in "case" statements, or in files that "readmemh" reads; of other targets, in block RAMs but for those of few
+    words ("initial"), all of them in block RAMs ("blocks"), where new numbers can be patched in, or small memories in
+    tables where block RAMs are worth more ("tables"). count_beats: a frame ends after its beats, whatever TLAST says.
     Raises ValueError, which names the stage and what fits, for what a factor cannot have.
 
     Members

@@ -63,7 +63,8 @@ class FieldRom:
 
     @cached_property
     def words(self):
-        words, values = [0] * self.depth, {name: self.arithmetic.in_order(all_of_it) for name, all_of_it, *_ in self.fields}
+        words = [0] * self.depth
+        values = {name: self.arithmetic.in_order(all_of_it) for name, all_of_it, *_ in self.fields}
         for lane, name, at, bits, _ in self.slices:
             own = to_bits(values[name][lane :: self.lanes, None], bits)
             words = [word | value << at for word, value in zip(words, own)]
