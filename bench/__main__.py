@@ -91,19 +91,9 @@ class Bench:
         found += [self.dense(n, p) for n, p in ((256, 16), (1024, 20)) if self.wanted(f"dense{n}") or n == 256]
         return found + [self.adders(key) for key in ("da4ml", "alkaid") if self.wanted(key)]
 
-    def whole(self):
-        """Whole networks, the smallest first; one that fails is said to, and the others go on."""
-        for entry in reversed(whole.NETWORKS):
-            if self.wanted(entry.key):
-                try:
-                    whole.Bench(entry, seeds=self.seeds, minutes=self.options.minutes, progress=self.say).run()
-                except Exception as error:
-                    self.say(f"{entry.key}: {error!r}")
-        whole.small()
-
     def run(self):
         lines = self.lines()
-        self.whole()
+        whole.every(self.wanted, progress=self.say)
         where = Path("docs") if self.only is None else flow.CACHE / "docs"
         where.mkdir(parents=True, exist_ok=True)
         self.say("plots")

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from amaranth.back import rtlil
 
+import boards.netlist
 import sim
 from bfthw import Settings, files, load_integers, models, save_integers
 from bfthw.quantize import choose_formats, quantise
@@ -40,7 +41,7 @@ class Whole:
     """A network and its plan on PART. make: a Network with random weights. interval: cycles an image, at most.
 
     roms: as in Plan. ram: block RAMs, at most. minimum, aim: images a second that are required and hoped for. beside:
-    what stands beside it in others' tables.
+    what stands beside it in others' tables. seeds: of place and route. netlist: images through the mapped netlist.
     """
 
     key: str
@@ -52,6 +53,8 @@ class Whole:
     roms: str = "initial"
     ram: int = ROOM["RAM"]
     beside: str = ""
+    seeds: int = 1
+    netlist: int = 0
 
 
 def _person(**fusion):
@@ -63,7 +66,7 @@ NETWORKS = (
     Whole(
         key="mobilenet-bft", title="MobileNetV1-1.0 + BFT, 96×96, 10 classes", interval=73728, roms="tables", ram=200,
         make=lambda: models.model("mobilenetv1", resolution=96, classes=10, **BFT), minimum=1300, aim=1600,
-        beside="FINN's MobileNetV1 for ImageNet on a U250: about 1,600",
+        beside="FINN's MobileNetV1 for ImageNet on a U250: about 1,600", seeds=5, netlist=1,
     ),
     Whole(
         key="person-dense", title="MobileNetV1-0.25, 96×96, 2 classes (person detection)", interval=20736,
@@ -130,15 +133,26 @@ def written(key, choices, target, directory):
     return write_plan(plan_of(find(key), choices, target), directory, name=TOP).path
 
 
+def simulated(path, images, netlist=None):
+    """A sim.Result of images through a core, or through its mapped netlist."""
+    how = {"vectors": images, "simulator": "compiled", "begin": print}
+    if netlist is None:
+        return sim.simulate(path, **how)
+    return boards.netlist.simulate(path, device=PARTS[PART].device, netlist=netlist, **how)
+
+
 def find(key):
     return next(entry for entry in NETWORKS if entry.key == key)
 
 
 class Bench:
-    """Steps of a row; `row` is what is kept of it. seeds: of place and route, none for no synthesis either."""
+    """Steps of a row; `row` is what is kept of it. seeds: of place and route, None for the entry's own, 0 for none and
+    no synthesis either.
+    """
 
-    def __init__(self, entry, *, seeds=(1,), minutes=MINUTES, images=IMAGES, progress=print):
-        self.entry, self.seeds, self.minutes, self.images, self.say = entry, seeds, minutes, images, progress
+    def __init__(self, entry, *, seeds=None, minutes=MINUTES, images=IMAGES, progress=print):
+        self.entry, self.minutes, self.images, self.say = entry, minutes, images, progress
+        self.seeds = range(1, (entry.seeds if seeds is None else seeds) + 1)
         self.row = figures().get(entry.key, {})
 
     def keep(self, step, found):
@@ -146,39 +160,46 @@ class Bench:
         keep(self.entry.key, self.row)
 
     def run(self):
-        choices, spent = alone(planned, self.entry.key)
-        self.plan = plan = plan_of(self.entry, choices)
-        own = {key: getattr(plan, key) for key in ("interval", "latency", "multipliers", "rom_bits", "buffer_bits")}
-        weights = sum(factor.values.size for factor in plan.network.factors)
-        self.keep("plan", own | {"weights": weights, "estimate": estimate(plan), "spent": spent})
+        self.planned()
         for target in ("plain", "ecp5"):
-            self.simulate(target, choices)
+            self.simulate(target)
         if self.seeds:
             self.build()
 
-    def simulate(self, target, choices):
-        """Images through the core's Verilog, all that comes out equal to the golden model, as often as promised."""
-        key, say = self.entry.key, lambda text: self.say(f"{self.entry.key}, {target}: {text}")
-        path, spent = alone(written, key, choices, target, CACHE / "whole" / f"{key}-{target}")
-        verilog = path.with_suffix(".v").read_bytes()
-        seen, kept = hashlib.sha256(verilog).hexdigest(), self.row.get(target, {})
-        if kept.get("verilog") == seen and kept["images"] >= self.images:
+    def planned(self):
+        self.choices, spent = alone(planned, self.entry.key)
+        self.plan = plan = plan_of(self.entry, self.choices)
+        own = {key: getattr(plan, key) for key in ("interval", "latency", "multipliers", "rom_bits", "buffer_bits")}
+        weights = sum(factor.values.size for factor in plan.network.factors)
+        self.keep("plan", own | {"weights": weights, "estimate": estimate(plan), "spent": spent})
+
+    def simulate(self, target, netlist=None):
+        """Images through the core's Verilog, or a netlist, all that comes out equal to the golden model, as often as
+        promised.
+        """
+        step = "netlist" if netlist else target
+        key, images = self.entry.key, self.entry.netlist if netlist else self.images
+        path, spent = alone(written, key, self.choices, target, CACHE / "whole" / f"{key}-{target}")
+        verilog = Path(netlist or path.with_suffix(".v")).read_bytes()
+        seen, kept = hashlib.sha256(verilog).hexdigest(), self.row.get(step, {})
+        if kept.get("verilog") == seen and kept["images"] >= images:
             return
         begin = time.monotonic()
-        result = sim.simulate(path, vectors=self.images, simulator="compiled", begin=say)
+        result, simulator = alone(simulated, path, images, netlist)
         problems = list(result.problems)
-        if result.interval != self.plan.interval:
+        if result.interval not in (None, self.plan.interval):  # of few images there is none
             problems.append(f"interval {result.interval}, promised were {self.plan.interval}")
         if problems:
-            raise RuntimeError(f"{key} for {target}: {problems[0]}")
+            raise RuntimeError(f"{key}, {step}: {problems[0]}")
         found = {"verilog": seen, "megabytes": round(len(verilog) / 1e6, 1), "spent": spent, "images": result.vectors}
         found |= {"interval": result.interval, "latency": result.latency, "cycles": result.cycles}
-        found |= {"simulated": round(result.seconds, 1), "simulator": round(time.monotonic() - begin, 1)}
-        self.keep(target, found)
-        say(f"{result.vectors} images equal the golden model, {result.interval:g} cycles each")
+        whole = time.monotonic() - begin
+        found |= {"simulated": round(result.seconds, 1), "simulator": round(whole - result.seconds, 1)}
+        self.keep(step, found | {"gigabytes": simulator["gigabytes"]})
+        self.say(f"{key}, {step}: {result.vectors} images equal the golden model")
 
     def build(self):
-        """Synthesis of the core alone, and place and route for each seed."""
+        """Synthesis of the core alone, the netlist in simulation, and place and route for each seed."""
         text = rtlil.convert(AxiStream(self.plan), name=TOP, emit_src=False)
         part, how = PARTS[PART], {"progress": self.say, "minutes": self.minutes}
         directory = CACHE / flow.key(text, part, "rtlil")
@@ -193,6 +214,20 @@ class Bench:
                 "yosys": made, "used": row.used, "mhz": row.fmax, "limit": row.limit, "failed": row.failed,
                 "critical": paths,
             })
+        if self.entry.netlist:
+            self.simulate("ecp5", directory / f"{TOP}.netlist.v")
+
+
+def every(wanted, **how):
+    """Steps of the networks whose keys are wanted, the smallest first; one that fails is said to, the others go on."""
+    for entry in reversed(NETWORKS):
+        if wanted(entry.key):
+            bench = Bench(entry, **how)
+            try:
+                bench.run()
+            except Exception as error:
+                bench.say(f"{entry.key}: {error!r}")
+    small()
 
 
 def critical(report):
@@ -222,19 +257,15 @@ def figures():
     return json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
 
 
-
 def main():
     from . import whole_table
 
     parser = argparse.ArgumentParser(prog="python -m bench.whole", description=__doc__)
     parser.add_argument("keys", nargs="*", help=f"of {', '.join(entry.key for entry in NETWORKS)}; all, without")
-    parser.add_argument("--seeds", type=int, default=1, help="place and route runs of each (1), 0 for no synthesis")
+    parser.add_argument("--seeds", type=int, help="place and route runs of each, 0 for no synthesis")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="for one of them, at most (%(default)g)")
     options = parser.parse_args()
-    for entry in reversed(NETWORKS):  # the smallest first
-        if not options.keys or entry.key in options.keys:
-            Bench(entry, seeds=range(1, options.seeds + 1), minutes=options.minutes).run()
-    small()
+    every(lambda key: not options.keys or key in options.keys, seeds=options.seeds, minutes=options.minutes)
     whole_table.rewrite()
 
 

@@ -14,6 +14,7 @@ from .whole import NETWORKS, PART, ROOM
 
 DOCUMENT = Path("docs/benchmark.md")
 HEADING = "## Whole networks"
+STEPS = {"plain": "plain Verilog", "ecp5": "Verilog for ECP5", "netlist": "its mapped netlist"}
 
 
 def rates(found):
@@ -23,15 +24,16 @@ def rates(found):
         row = found.get(entry.key, {})
         plan, mhz, wanted = row.get("plan"), clock(row), f"{entry.minimum:,} / {entry.aim:,}"
         if plan is None:
-            rows.append([entry.title, *[""] * 4, wanted, "not measured", entry.beside])
+            rows.append([entry.title, *[""] * 5, wanted, "not measured", entry.beside])
             continue
         per_second = mhz and mhz * 1e6 / plan["interval"]
+        seeds = len([mhz for mhz in row.get("build", {}).get("mhz", {}).values() if mhz is not None])
         rows.append(
-            [entry.title, figure(plan["weights"]), figure(plan["interval"]), figure(mhz, 1), figure(per_second), wanted,
-             judged(per_second, entry.minimum, entry.aim), entry.beside]
+            [entry.title, figure(plan["weights"]), figure(plan["interval"]), figure(mhz, 1), seeds or "",
+             figure(per_second), wanted, judged(per_second, entry.minimum, entry.aim), entry.beside]
         )
-    head = ["network", "weights", "cycles an image", "MHz", "**images a second**", "required / hoped for", "found"]
-    return table([*head, "beside it, images a second"], rows)
+    head = ["network", "weights", "cycles an image", "MHz", "seeds", "**images a second**", "required / hoped for"]
+    return table([*head, "found", "beside it, images a second"], rows)
 
 
 def clock(row):
@@ -61,15 +63,17 @@ def steps(found):
     rows = []
     for entry in NETWORKS:
         row = found.get(entry.key, {})
-        for target in ("plain", "ecp5"):
-            if done := row.get(target):
-                spent, planned = done["spent"], row["plan"]["spent"]
+        for step, title in STEPS.items():
+            if done := row.get(step):
+                spent, each = done["spent"], done["simulated"] / done["cycles"] * row["plan"]["interval"]
                 rows.append(
-                    [entry.title, target, done["images"], figure(done["interval"]), figure(done["latency"]),
-                     planned["seconds"], spent["seconds"], spent["gigabytes"], done["megabytes"]]
+                    [entry.title, title, done["images"], figure(done["interval"]), figure(done["latency"]),
+                     row["plan"]["spent"]["seconds"], spent["seconds"], spent["gigabytes"], done["megabytes"],
+                     figure(done["simulator"]), done.get("gigabytes", ""), figure(each, 1)]
                 )
-    head = ["network", "Verilog for", "images equal to the golden model", "cycles an image", "latency, cycles"]
-    return table([*head, "plan, s", "Verilog, s", "GB", "MB of it"], rows)
+    head = ["network", "simulated", "images equal to the golden model", "cycles an image", "latency, cycles"]
+    head += ["plan, s", "Verilog, s", "GB", "MB of it", "compiling the simulation, s", "GB"]
+    return table([*head, "an image's cycles simulated, s"], rows)
 
 
 def notes(found):
@@ -92,12 +96,12 @@ _TEXT = """\
 {heading}
 
 Written by `python -m bench.whole`, which `make bench` runs too; figures are kept in
-[bench/whole.json](../bench/whole.json) as they come. Each network is whole on one {part}: pixels in,
-numbers of the classes out, weights and line buffers on the chip, 8-bit weights, 9 bits between layers, biases and (with
-BFT) residuals in. **Weights are random**: a core's size and speed hardly depend on them, and no accuracy is claimed.
-Place and route is of the core alone, no board, no shell, pins anywhere; {target} MHz were asked for; {seeds}. *Beside
-it* are whole systems measured with trained weights, those of MLPerf Tiny on boards, in its closed division, where ours
-would be in the open one: what devices of which size reach, not who would win.
+[bench/whole.json](../bench/whole.json) as they come. Each network is whole on one {part}:
+pixels in, numbers of the classes out, weights and line buffers on the chip, 8-bit weights, 9 bits between layers,
+biases and (with BFT) residuals in. **Weights are random**: a core's size and speed hardly depend on them, and no accuracy is claimed.
+Place and route is of the core alone, no board, no shell, pins anywhere; {target} MHz were asked for, and the median of
+the seeds counts. *Beside it* are whole systems measured with trained weights, those of MLPerf Tiny on boards, in its
+closed division, where ours would be in the open one: what devices of which size reach, not who would win.
 
 {rates}
 
@@ -107,7 +111,8 @@ among them, and after a reset in flight.
 
 {steps}
 
-Seconds are of CPU time; memory is the largest of a process. Estimates of DSP and RAM should be exact, those of LUT
+Seconds of plan and Verilog are of CPU time, of the simulation of wall time on two busy cores, and what was compiled
+before is not compiled again; memory is the largest of a process. Estimates of DSP and RAM should be exact, those of LUT
 within a quarter of what Yosys makes:
 
 {sizes}
@@ -120,10 +125,8 @@ The same DS-CNN + BFT on an iCE40UP5K: {small}
 
 def section(found):
     """HEADING and what is below it in DOCUMENT."""
-    seeds = sorted({seed for entry in NETWORKS for seed in found.get(entry.key, {}).get("build", {}).get("mhz", {})})
     return _TEXT.format(
         heading=HEADING, part=PARTS[PART].title, target=flow.TARGET_MHZ,
-        seeds=f"seeds {', '.join(seeds)}" if len(seeds) > 1 else "one seed",
         rates=rates(found), steps=steps(found), sizes=sizes(found), notes=notes(found), small=small(found),
     )
 

@@ -30,8 +30,10 @@ def numbers(bits, shape, count):
 
 
 def delay(m, value, cycles, name, reset=False):
-    """`value` registered `cycles` times, as `name_s1`, `name_s2`, ...; only control bits are reset."""
-    for n in range(cycles if len(value) else 0):
+    """`value` registered `cycles` times, as `name_s1`, `name_s2`, ...; only control bits are reset. Constants among
+    the rest have no registers: Yosys would make a single one for those of a whole chip.
+    """
+    for n in range(cycles if len(value) and (reset or not isinstance(value, Const)) else 0):
         value = registered(m, value, f"{name}_s{n + 1}", reset)
     return value
 

@@ -2,11 +2,11 @@
 
 from math import gcd
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .signals import beat
+from .signals import beat, counter, counter_cost
 
 ENTRY = 1  # cycles from a grant at a `FromStream` to the beat's arrival
 
@@ -118,12 +118,61 @@ class Gearbox(wiring.Component):
     def capacity(before, after):
         """Elements held, so that the slower side never waits although `ready` looks only at what is held already.
 
-        Beats out without a gap: one more is taken up to level 2*after - 1. Beats in without a gap: the level reaches
-        after - 1 + before at most before a beat leaves.
+        Two beats of the wider side or, where that is the one that leaves, a beat less of the narrower. Where neither
+        is a whole number of the other, beats out without a gap: one more is taken up to level 2*after - 1; and in: the
+        level reaches after - 1 + before at most before a beat leaves.
         """
-        return 2 * max(before, after) + min(before, after)
+        wide, narrow = max(before, after), min(before, after)
+        return 2 * wide + (narrow if wide % narrow else -narrow if after == wide else 0)
 
     def elaborate(self, platform):
+        if self.before % self.after == 0:
+            return self._to_parts(self.before // self.after)
+        return self._from_parts(self.after // self.before) if self.after % self.before == 0 else self._to_any()
+
+    def _to_parts(self, number):
+        """A beat leaves in so many parts while the next one waits."""
+        m, bits = Module(), self.after * self.width
+        here, waiting = (Signal.like(self.i.payload.as_value(), name=n, reset_less=True) for n in ("here", "waiting"))
+        full, push, pop, load, free = (Signal(name=name) for name in ("full", "push", "pop", "load", "free"))
+        _, last = counter(m, number, pop, "part")
+        m.d.comb += [
+            self.i.ready.eq(~full),
+            push.eq(self.i.valid & ~full),
+            pop.eq(self.o.valid & self.o.ready),
+            free.eq(~self.o.valid | (pop & last)),
+            load.eq(free & (full | push)),
+            self.o.payload.eq(here[:bits]),
+        ]
+        m.d.sync += [full.eq((full | push) & ~free), self.o.valid.eq(load | ~free)]
+        with m.If(push):
+            m.d.sync += waiting.eq(self.i.payload)
+        with m.If(load):
+            m.d.sync += here.eq(Mux(full, waiting, self.i.payload))
+        with m.Elif(pop):
+            m.d.sync += here[:-bits].eq(here[bits:])
+        return m
+
+    def _from_parts(self, number):
+        """So many beats leave as one, while the next ones come, but for the last of them."""
+        m, payload = Module(), self.i.payload.as_value()
+        parts = Signal((number - 1) * len(payload), reset_less=True)
+        whole = Signal(number * len(payload), reset_less=True)
+        push = Signal()
+        _, last = counter(m, number, push, "part")
+        m.d.comb += [
+            self.i.ready.eq(~(last & self.o.valid)),
+            push.eq(self.i.valid & self.i.ready),
+            self.o.payload.eq(whole),
+        ]
+        m.d.sync += self.o.valid.eq((push & last) | (self.o.valid & ~self.o.ready))
+        with m.If(push):
+            m.d.sync += parts.eq(Cat(parts, payload)[len(payload) :])
+        with m.If(push & last):
+            m.d.sync += whole.eq(Cat(parts, payload))
+        return m
+
+    def _to_any(self):
         m = Module()
         unit = gcd(self.before, self.after)
         came, left = self.before // unit, self.after // unit
@@ -153,6 +202,13 @@ class Gearbox(wiring.Component):
 
     @classmethod
     def cost(cls, tally, width, before, after):
-        """Each place chooses between what stays, what moves and what comes."""
+        """Each place that is chosen for: of what stays, what moves and what comes."""
         places = cls.capacity(before, after)
-        tally.add(places * width * 2.5 + 12, places * width + places.bit_length())
+        if before % after == 0:
+            tally.add((2 * before - after) * width + 5, places * width + 2)
+            counter_cost(tally, before // after)
+        elif after % before == 0:
+            tally.add(4, places * width + 1)
+            counter_cost(tally, after // before)
+        else:
+            tally.add(places * width * 2.5 + 12, places * width + places.bit_length())
