@@ -6,9 +6,9 @@ shell around it SHELL is set aside, fitted to what Yosys makes (tests/test_fit.p
 
 from dataclasses import dataclass
 
-from rtl_gen import Impossible, choose
+from rtl_gen import Impossible, choose, estimate
 
-from .table import find_board
+from .table import BOARDS, find_board
 
 SHELL = {"LUT": 1400, "FF": 600, "DSP": 0, "RAM": 4}
 
@@ -61,6 +61,20 @@ def on_board(key, settings):
         if name in settings.given and getattr(settings, name) != value:
             raise ValueError(f"{name} = {getattr(settings, name)!r}: on {board.title} it is {value!r}")
     return settings.model_copy(update=wanted), room(board), board.clock_mhz
+
+
+def roomier(plan):
+    """In words, the smallest board that has room for a Plan, or what else there is to be done, by estimate."""
+    fitting = []
+    for board in BOARDS.values():
+        if board.device.target != "plain":
+            there = room(board)
+            if all(n <= there[resource] for resource, n in estimate(plan, board.device.target).items()):
+                fitting.append(board)
+    if fitting:
+        board = min(fitting, key=lambda board: board.device.available["LUT"])
+        return f"{board.key} has room for it"
+    return "no board has room for it: fewer bits, smaller images or fewer channels would take less"
 
 
 def fit(network, board):

@@ -6,7 +6,9 @@ from functools import cached_property
 
 from bfthw.golden import short_stage
 
-from .plan import Plan
+from .cost import Tally
+from .plan import Plan, costed
+from .tech import technology
 from .top import estimate
 
 SPARE = 0.6  # of the tables, which may be taken where some products are made of them
@@ -68,6 +70,17 @@ class Choice:
         shares = {r: n / room[r] for r, n in self.needs.items() if room.get(r)}
         most = max(shares, key=shares.get)
         return f"{most} binds, {self.needs[most]} of {room[most]}"
+
+    def lacking(self, room: Mapping[str, int]) -> str:
+        """What a room has least of beside what is needed, and the stage whose engine takes most of it, as text."""
+        worst = max(self.needs, key=lambda r: self.needs[r] / max(room.get(r, 0), 0.5))
+        plan, taken = self.plan, []
+        for engine in plan.engines:
+            tally = Tally(technology(costed(priced(plan.target), plan.roms)))
+            engine.cost(tally)
+            taken.append(tally.total()[worst])
+        most = taken.index(max(taken))
+        return f"of {worst} {short_stage(plan.stages[plan.spans[most][0]].name)} takes most, {taken[most]}"
 
     def __str__(self):
         frame = "an image" if self.plan.over_maps else "a vector"

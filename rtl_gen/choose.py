@@ -137,7 +137,7 @@ def _impossible(menus, interval, multipliers, room):
     ways = [(_lack(figures, room), menu, way) for menu in menus for figures, way in menu.fronts(inf, multipliers)]
     found = (menu.choice(way) for _, menu, way in sorted(ways, key=itemgetter(0)))
     best = next(choice for choice in found if choice)
-    return Impossible(f"nothing fits; the nearest, {best}, needs {best.short(room)}", best)
+    return Impossible(f"nothing fits; the nearest, {best}, needs {best.short(room)}: {best.lacking(room)}", best)
 
 
 def _lack(figures, room):

@@ -1,5 +1,8 @@
 """Estimates against what Yosys makes, and what they say of boards."""
 
+import re
+from pathlib import Path
+
 import pytest
 from amaranth.back import rtlil
 from test_cli import DIGITS, run
@@ -8,9 +11,11 @@ import bfthw
 import rtl_gen
 from bfthw.chain import bft
 from boards import roms, synth
-from boards.fit import fit, needs, on_board
+from boards.fit import fit, needs, on_board, room, roomier
 from boards.shell import Shell
 from boards.table import BOARDS, find_board
+
+ROOT = Path(__file__).parents[1]
 
 
 def network(pattern, **rest):
@@ -74,3 +79,18 @@ def test_command_lists_every_board():
     status, out, _ = run("fit", DIGITS)
     assert status == 0 and "Estimated" in out
     assert all(key[:9] in out for key in BOARDS)
+
+
+def test_what_binds_and_what_would_hold_it_are_named(tmp_path):
+    """A network too large for a board: the resource, the stage that takes most of it, and a board that has room."""
+    clothes = ROOT / "examples" / "fashion" / "fashion.safetensors"
+    status, _, said = run("generate", clothes, "-o", tmp_path, "--name", "clothes", "--fit", "icebreaker")
+    words = r"nothing fits; .* needs .* of 26: of RAM depthwise2:0 takes most, \d+; (\S+) has room for it"
+    named = re.search(words, " ".join(said.split()))
+    assert status == 1 and named and not [*tmp_path.iterdir()], said
+    board = find_board(named[1])
+    network = bfthw.compile(bfthw.load(clothes).network)
+    assert rtl_gen.choose(network, target=board.device.target, room=room(board)).plan.interval
+    largest = rtl_gen.choose(network, interval=10**9, target="ecp5", roms="blocks").plan
+    assert roomier(largest) == "ulx3s-45f has room for it"
+    assert "no board has room" in roomier(rtl_gen.choose(network, interval=2000, target="ecp5").plan)

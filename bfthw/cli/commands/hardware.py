@@ -55,7 +55,7 @@ def generate(
     settings = make_settings(**bits, **hardware)
     room = None
     if fit:
-        from boards.fit import on_board
+        from boards.fit import on_board, roomier
 
         settings, room, board_clock = on_board(fit, settings)
         clock = clock or board_clock
@@ -72,7 +72,12 @@ def generate(
         if (interval, multipliers, fit) == (None, None, None):
             plan = rtl_gen.make_plan(integers, settings)
         else:
-            choice = rtl_gen.choose_for(integers, settings, interval=interval, multipliers=multipliers, room=room)
+            try:
+                choice = rtl_gen.choose_for(integers, settings, interval=interval, multipliers=multipliers, room=room)
+            except rtl_gen.Impossible as error:
+                if not (room and error.nearest) or error.nearest.fits(room):
+                    raise
+                raise ValueError(f"{error}; {roomier(error.nearest.plan)}") from None
             plan = choice.plan
             console.print(f"chosen: {choice.why}", markup=False, soft_wrap=True)
         design = rtl_gen.write_plan(plan, output, name=name, with_rtlil=rtlil, clock_mhz=clock)
