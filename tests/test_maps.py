@@ -157,6 +157,14 @@ def test_folded_chains_take_pixel_after_pixel():
     check(plan)
 
 
+def test_rows_wait_for_whoever_takes_windows_evenly():
+    """Windows of stride 2 that are read faster than pixels come, in front of an engine that takes all of its time."""
+    network = Row((12, 12, 8)).layer([(1, 1, 9, 8)], Window(3, 2, 1)).layer([(2, 8, 4, 1)]).network
+    plan = Plan(network=network, choices={"l0": {"lanes": 1, "lanes_in": 1, "simd": 3}, "l1": {"lanes": 1, "simd": 2}})
+    assert plan.interval == 12 * 12 * 8 == plan.engines[1].interval * 36 > plan.engines[0].lines.reads * 36
+    check(plan)
+
+
 def test_the_whole_way_of_an_image(tmp_path):
     """Verilog, its manifest and what reads it; images of wrong length; the plan that the manifest gives."""
     plan = Plan(network=ROWS["separable"].network, choices={"l0": {"lanes": 2}}, target="ecp5")

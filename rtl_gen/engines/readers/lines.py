@@ -187,16 +187,18 @@ class Lines:
 
     @cached_property
     def ring(self):
-        """In the schedule in which pixels come evenly and windows are read as soon as they are here, places between a
-        pixel that is granted and the oldest that may still be read, at most.
+        """In the schedule in which pixels come evenly and windows are read as soon as they are here, each as slowly as
+        what takes them evenly may ask for, places between a pixel that is granted and the oldest that may still be read,
+        at most.
         """
         pixels, time, beats = self.shape.positions, self.interval, self.beats
+        pace = time // prod(self.out)
         # of the last image, all before it is as it will be for ever
-        images = 3 + (self.flight + self.reads + 2 * HANDOVER + self.late) // time
+        images = 3 + (self.flight + pace + 2 * HANDOVER + self.late) // time
         image, pixel = np.arange(images)[:, None], np.arange(images * pixels)
         come = ((image * pixels + self.needed) * time // pixels).ravel()
-        turn = np.arange(len(come)) * self.reads
-        read = np.maximum.accumulate(come + HANDOVER + self.late - turn) + turn + self.reads - 1
+        turn = np.arange(len(come)) * pace
+        read = np.maximum.accumulate(come + HANDOVER + self.late - turn) + turn + pace - 1
         granted = (pixel * self.words + 1) * time // beats - self.flight
         bases = np.append((image * pixels + self.places(self.kept)).ravel(), images * pixels)
         base = bases[np.searchsorted(read, granted - HANDOVER, side="right")]
