@@ -7,7 +7,9 @@ from pathlib import Path
 from . import tools
 from .families import FAMILIES
 
-ABC9 = "Assert `GetSize(conn.first) == GetSize(conn.second)' failed"  # of some yosys' rtlil.cc
+# what Yosys 0.70 says where its ABC9 cannot bring a mapped design back, and what has it write the design in its older way
+ABC9 = "Assert `GetSize(conn.first) == GetSize(conn.second)' failed"
+OLDER = "scratchpad -set abc9.xaiger true"
 CONFLICT = "Driver-driver conflict"  # a warning in the log alone, behind which a net has become a constant
 
 
@@ -33,22 +35,23 @@ def synthesise(device, top, directory, *, kind="yowasp"):
         f"write_verilog -noattr {top}.netlist.v",
         "tee -q -o stat.json stat -json",
     ]
-    (directory / f"{top}.ys").write_text("\n".join(script) + "\n", encoding="utf-8")
-    # -l: YoWASP's Yosys loses its output after the first run of ABC
     try:
-        arguments = ["-q", "-l", "yosys.log", "-s", f"{top}.ys"]
-        tools.run("yosys", arguments, directory=directory, log="yosys.log", kind=kind)
+        _run(script, top, directory, kind)
     except RuntimeError as error:
         if ABC9 not in str(error):
             raise
-        raise RuntimeError(
-            "a fault of this Yosys (seen with 0.70): its ABC9 cannot map this very design. Another one is mapped: with "
-            f"--roms blocks, another --interval or other lanes. {error}"
-        ) from None
+        _run([OLDER, *script], top, directory, kind)
     check_log(directory / "yosys.log")
     family.mapped(directory / f"{top}.json")
     stat = json.loads((directory / "stat.json").read_text(encoding="utf-8"))
     return count(device.family, stat["design"]["num_cells_by_type"])
+
+
+def _run(script, top, directory, kind):
+    (directory / f"{top}.ys").write_text("\n".join(script) + "\n", encoding="utf-8")
+    # -l: YoWASP's Yosys loses its output after the first run of ABC
+    arguments = ["-q", "-l", "yosys.log", "-s", f"{top}.ys"]
+    tools.run("yosys", arguments, directory=directory, log="yosys.log", kind=kind)
 
 
 def check_log(path):
