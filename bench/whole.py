@@ -212,7 +212,7 @@ class Bench:
                     paths[seed] = critical(json.loads((directory / f"seed{seed}.json").read_text(encoding="utf-8")))
             self.keep("build", {
                 "yosys": made, "used": row.used, "mhz": row.fmax, "limit": row.limit, "failed": row.failed,
-                "critical": paths,
+                "critical": paths, "estimate": estimate(self.plan),
             })
         if self.entry.netlist:
             self.simulate("ecp5", directory / f"{TOP}.netlist.v")

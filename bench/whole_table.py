@@ -80,8 +80,10 @@ def notes(found):
     """Lines of what did not come to an end, and of what binds the clocks."""
     lines = []
     for entry in NETWORKS:
-        build = found.get(entry.key, {}).get("build", {})
+        build, plan = (found.get(entry.key, {}).get(step, {}) for step in ("build", "plan"))
         told = build["failed"] if build.get("mhz") else ["not routed yet"]
+        if build.get("estimate", plan.get("estimate")) != plan.get("estimate"):
+            told = [*told, "built as an earlier core, of another size"]
         lines += [f"- {entry.title}: {text}" for text in told]
         for seed, path in build.get("critical", {}).items():
             first, last = path["cells"][0], path["cells"][-1]
@@ -98,7 +100,8 @@ _TEXT = """\
 Written by `python -m bench.whole`, which `make bench` runs too; figures are kept in
 [bench/whole.json](../bench/whole.json) as they come. Each network is whole on one {part}:
 pixels in, numbers of the classes out, weights and line buffers on the chip, 8-bit weights, 9 bits between layers,
-biases and (with BFT) residuals in. **Weights are random**: a core's size and speed hardly depend on them, and no accuracy is claimed.
+biases and (with BFT) residuals in. **Weights are random**: a core's size and speed hardly depend on them, and no
+accuracy is claimed.
 Place and route is of the core alone, no board, no shell, pins anywhere; {target} MHz were asked for, and the median of
 the seeds counts. *Beside it* are whole systems measured with trained weights, those of MLPerf Tiny on boards, in its
 closed division, where ours would be in the open one: what devices of which size reach, not who would win.
