@@ -233,7 +233,7 @@ def every(wanted, **how):
 def critical(report):
     """The longest path of nextpnr's report: its ends, and nanoseconds of logic and of wires."""
     path = max(
-        (path["path"] for path in report["critical_paths"] if path["from"] == path["to"]),
+        (path["path"] for path in report["critical_paths"] if path["from"] == path["to"] != "<async>"),
         key=lambda path: sum(part["delay"] for part in path),
     )
     sums = {kind: sum(part["delay"] for part in path if part["type"] == kind) for kind in ("logic", "routing")}
