@@ -7,8 +7,9 @@ from pathlib import Path
 from . import tools
 from .families import FAMILIES
 
-# what Yosys 0.70 says where its ABC9 cannot bring a mapped design back, and what has it write the design in its older way
-ABC9 = "Assert `GetSize(conn.first) == GetSize(conn.second)' failed"
+# where the log of Yosys 0.70 ends if it cannot bring back a design from ABC9, and what has it write the design in its
+# older way
+ABC9 = "Executing ABC_OPS_REINTEGRATE pass"
 OLDER = "scratchpad -set abc9.xaiger true"
 CONFLICT = "Driver-driver conflict"  # a warning in the log alone, behind which a net has become a constant
 
