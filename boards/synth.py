@@ -7,18 +7,18 @@ from pathlib import Path
 from . import tools
 from .families import FAMILIES
 
-# where the log of Yosys 0.70 ends if it cannot bring back a design from ABC9, and what has it write the design in its
-# older way
+# Where the log of Yosys 0.70 ends if it cannot bring back a design from ABC9: on that way names lose their first letter,
+# and one that Yosys made may then be equal to one of the design, with other bits. APART keeps them apart.
 ABC9 = "Executing ABC_OPS_REINTEGRATE pass"
-OLDER = "scratchpad -set abc9.xaiger true"
+APART = "flatten", "rename -enumerate w:$*"
 CONFLICT = "Driver-driver conflict"  # a warning in the log alone, behind which a net has become a constant
 
 
-def mapping(device, top):
-    """The lines of Yosys' script that map a design."""
+def mapping(device, top, first=()):
+    """The lines of Yosys' script that map a design; first: lines in front of its family's."""
     # a ROM that is made of tables would else become a block RAM where it is large, and the plan counts on that block
     tables = "proc", 'setattr -set rom_style "logic" m:*proc_rom*'
-    return [*tables, *FAMILIES[device.family].synthesis(device, top)]
+    return [*tables, *first, *FAMILIES[device.family].synthesis(device, top)]
 
 
 def synthesise(device, top, directory, *, kind="yowasp"):
@@ -27,28 +27,28 @@ def synthesise(device, top, directory, *, kind="yowasp"):
     Raises RuntimeError where Yosys fails or reports two drivers of a net.
     """
     directory, family = Path(directory), FAMILIES[device.family]
-    script = [
-        f"read_rtlil {top}.il",
-        # where a source stood on this machine is nobody's business
-        "setattr -unset src", "setattr -mod -unset src",
-        *mapping(device, top),
-        *([] if family.writes_json else [f"write_json {top}.json"]),
-        f"write_verilog -noattr {top}.netlist.v",
-        "tee -q -o stat.json stat -json",
-    ]
     try:
-        _run(script, top, directory, kind)
+        _run(device, top, directory, kind)
     except RuntimeError as error:
         if ABC9 not in str(error):
             raise
-        _run([OLDER, *script], top, directory, kind)
+        _run(device, top, directory, kind, APART)
     check_log(directory / "yosys.log")
     family.mapped(directory / f"{top}.json")
     stat = json.loads((directory / "stat.json").read_text(encoding="utf-8"))
     return count(device.family, stat["design"]["num_cells_by_type"])
 
 
-def _run(script, top, directory, kind):
+def _run(device, top, directory, kind, first=()):
+    script = [
+        f"read_rtlil {top}.il",
+        # where a source stood on this machine is nobody's business
+        "setattr -unset src", "setattr -mod -unset src",
+        *mapping(device, top, first),
+        *([] if FAMILIES[device.family].writes_json else [f"write_json {top}.json"]),
+        f"write_verilog -noattr {top}.netlist.v",
+        "tee -q -o stat.json stat -json",
+    ]
     (directory / f"{top}.ys").write_text("\n".join(script) + "\n", encoding="utf-8")
     # -l: YoWASP's Yosys loses its output after the first run of ABC
     arguments = ["-q", "-l", "yosys.log", "-s", f"{top}.ys"]
