@@ -50,7 +50,8 @@ def sizes(found):
         row = found.get(entry.key, {})
         if "plan" not in row:
             continue
-        estimated, made = row["plan"]["estimate"], row.get("build", {}).get("yosys", {})
+        build = row.get("build", {})
+        estimated, made = build.get("estimate", row["plan"]["estimate"]), build.get("yosys", {})
         pairs = [f"{estimated[name]:,} : {made[name]:,}" if made else f"{estimated[name]:,}" for name in estimated]
         share = f"{estimated['LUT'] / made['LUT']:.2f}" if made else ""
         rows.append([entry.title, row["plan"]["multipliers"], *pairs, share])
