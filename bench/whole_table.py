@@ -27,9 +27,8 @@ def rates(found):
             rows.append([entry.title, *[""] * 5, wanted, "not measured", entry.beside])
             continue
         per_second = mhz and mhz * 1e6 / plan["interval"]
-        seeds = len([mhz for mhz in row.get("build", {}).get("mhz", {}).values() if mhz is not None])
         rows.append(
-            [entry.title, figure(plan["weights"]), figure(plan["interval"]), figure(mhz, 1), seeds or "",
+            [entry.title, figure(plan["weights"]), figure(plan["interval"]), figure(mhz, 1), len(routed(row)) or "",
              figure(per_second), wanted, judged(per_second, entry.minimum, entry.aim), entry.beside]
         )
     head = ["network", "weights", "cycles an image", "MHz", "seeds", "**images a second**", "required / hoped for"]
@@ -38,9 +37,13 @@ def rates(found):
 
 def clock(row):
     """MHz to quote: the median of the seeds or, where that is less, the limit of the primitives; None for none."""
-    build = row.get("build", {})
-    found = [mhz for mhz in build.get("mhz", {}).values() if mhz is not None]
-    return min(median(found), build["limit"] or inf) if found else None
+    found = routed(row)
+    return min(median(found), row["build"]["limit"] or inf) if found else None
+
+
+def routed(row):
+    """MHz of the seeds that routed."""
+    return [mhz for mhz in row.get("build", {}).get("mhz", {}).values() if mhz is not None]
 
 
 def sizes(found):

@@ -65,15 +65,18 @@ class Choice:
         cycles = [engine.interval * n for engine, n in zip(plan.engines, plan.positions)]
         return short_stage(plan.stages[plan.spans[cycles.index(max(cycles))][0]].name)
 
+    def scarcest(self, room: Mapping[str, int]) -> str:
+        """What a room has least of beside what is needed."""
+        return max(self.needs, key=lambda r: self.needs[r] / max(room.get(r, 0), 0.5))
+
     def binds(self, room: Mapping[str, int]) -> str:
-        """The resource that is nearest to its end, as text."""
-        shares = {r: n / room[r] for r, n in self.needs.items() if room.get(r)}
-        most = max(shares, key=shares.get)
+        """The scarcest resource, as text."""
+        most = self.scarcest(room)
         return f"{most} binds, {self.needs[most]} of {room[most]}"
 
     def lacking(self, room: Mapping[str, int]) -> str:
-        """What a room has least of beside what is needed, and the stage whose engine takes most of it, as text."""
-        worst = max(self.needs, key=lambda r: self.needs[r] / max(room.get(r, 0), 0.5))
+        """The scarcest resource, and the stage whose engine takes most of it, as text."""
+        worst = self.scarcest(room)
         plan, taken = self.plan, []
         for engine in plan.engines:
             tally = Tally(technology(costed(priced(plan.target), plan.roms)))

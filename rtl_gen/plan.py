@@ -22,11 +22,10 @@ from .fifo import DEEP_LATENCY, ENTER, FIFO_LATENCY, QUEUE, fifo_bits, fifo_late
 from .row import over_maps, stages_of
 from .schedule import convert_times, output_times
 from .stream import ENTRY
-from .tech import check_target
+from .tech import VARIANTS, check_target
 
 LONG = 16  # cycles between grant and arrival from which a FIFO is smaller than what they cost further on
 ROMS = ("initial", "case", "readmemh", "tables", "blocks")
-OF_PRIMITIVES = "tables", "blocks"  # of targets with primitives alone
 DEFAULT = "pipelined"  # engine
 
 
@@ -75,9 +74,9 @@ class Plan:
         check_target(self.target)
         if self.roms not in ROMS:
             raise ValueError(f"roms must be one of {', '.join(ROMS)}, got {self.roms!r}")
-        if self.roms in OF_PRIMITIVES and self.target == "plain":
+        if self.roms in VARIANTS and self.target == "plain":
             raise ValueError(f"roms = {self.roms!r}: target 'plain' leaves that to synthesis; name ecp5, ice40 or gowin")
-        if self.roms not in ("initial", *OF_PRIMITIVES) and self.target != "plain":
+        if self.roms not in ("initial", *VARIANTS) and self.target != "plain":
             raise ValueError(
                 f"roms = {self.roms!r}: of target 'plain' alone; ROMs of {self.target} are primitives, whose contents "
                 "no synthesis ignores"
@@ -294,12 +293,12 @@ class Plan:
 
 def parts_of(target, roms):
     """The name of the Technology that engines are made of."""
-    return "cases" if roms == "case" else f"{target}-{roms}" if roms in OF_PRIMITIVES else target
+    return "cases" if roms == "case" else f"{target}-{roms}" if roms in VARIANTS else target
 
 
 def costed(target, roms):
     """The name of the Technology by which they are costed: where plain HDL has its ROMs is all the same."""
-    return parts_of(target, roms if roms in OF_PRIMITIVES else "initial")
+    return parts_of(target, roms if roms in VARIANTS else "initial")
 
 
 def behind(draft, lanes, flight, *, relu, prompt):

@@ -132,3 +132,9 @@ def test_they_take_the_blocks_that_are_predicted(tmp_path, target, kind):
     assert total["RAM"] == made["RAM"]
     for key in ("LUT", "FF"):
         assert total[key] == pytest.approx(made[key], rel=0.25), key
+
+
+@pytest.mark.parametrize("name", ["ecp5-table", "plain-tables"])
+def test_a_technology_that_is_none(name):
+    with pytest.raises(ValueError, match=f"'{name}' is no technology; ecp5, ice40, gowin have -tables and -blocks"):
+        technology(name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from .technology import MULTIPLY, READ, Technology, number
 
 TARGETS = ("plain", "ecp5", "ice40", "gowin")
+VARIANTS = "tables", "blocks"  # of those with primitives
 
 
 def check_target(target: str) -> None:
@@ -28,7 +29,11 @@ def technology(target: str) -> Technology:
     if target != "cases":
         check_target(family)
     own = import_module(f".{family}", __name__).TECHNOLOGY
-    return own.variant(kind) if kind else own
+    if not kind:
+        return own
+    if kind not in VARIANTS or family == "plain":
+        raise ValueError(f"{target!r} is no technology; {', '.join(TARGETS[1:])} have -{' and -'.join(VARIANTS)}")
+    return own.variant(kind)
 
 
 def models(target: str) -> tuple[Path, ...]:
@@ -37,4 +42,4 @@ def models(target: str) -> tuple[Path, ...]:
     return () if target == "plain" else (path,)
 
 
-__all__ = ["MULTIPLY", "READ", "TARGETS", "Technology", "check_target", "models", "number", "technology"]
+__all__ = ["MULTIPLY", "READ", "TARGETS", "VARIANTS", "Technology", "check_target", "models", "number", "technology"]
