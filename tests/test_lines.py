@@ -36,7 +36,7 @@ class Operands(wiring.Component):
         s, shape = self.lines, self.o.payload.shape()
         m.submodules.entry = entry = FromStream(self.i.payload.shape())
         m.submodules.buffer = buffer = LineBuffer(s)
-        way = buffer.AHEAD + READ
+        way = s.ahead + READ
         m.submodules.exit = queue = LinkFifo(shape, way + QUEUE)
         wiring.connect(m, wiring.flipped(self.i), entry.i)
         further = s.flight - ENTRY
@@ -91,7 +91,7 @@ def figures(came, left, beats):
 def promised(lines):
     """The same of Operands: the first window's pixels come, then the way from the last of them to the operands."""
     pixels = int(lines.needed[0]) * lines.words - 1
-    return pixels + lines.flight + HANDOVER + LineBuffer.AHEAD + READ + FIFO_LATENCY, lines.interval
+    return pixels + lines.flight + HANDOVER + lines.ahead + READ + FIFO_LATENCY, lines.interval
 
 
 def lines_of(shape, window, kind="depthwise", flight=ENTRY, **rest):

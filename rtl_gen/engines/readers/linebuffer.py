@@ -18,7 +18,7 @@ from .reader import Buffered
 
 
 class LineBuffer(wiring.Component):
-    """The component of Lines, for a reader AHEAD of it.
+    """The component of Lines.
 
     Parameters
     ----------
@@ -33,16 +33,15 @@ class LineBuffer(wiring.Component):
     choice : Out
         which of `Lines.select` the present read is for.
     weights_address : Out
-        which of a position's reads it is, AHEAD cycles later.
+        which of a position's reads it is, `lines.ahead` cycles later.
     seen : Out
-        the elements, AHEAD + READ cycles later, with their signs.
+        the elements, `lines.ahead + READ` cycles later, with their signs.
     """
-
-    AHEAD = 3  # cycles from an issue to its place, and its address at the memories, and the register behind them
 
     def __init__(self, lines):
         self.lines = s = lines
         self.elements = s.lanes_in * s.vectors
+        self.way = s.ahead - 2  # cycles from a place to what is chosen of the memories' words, less READ
         super().__init__(
             {
                 "i": In(Link(beat(s.width, self.elements))),
@@ -62,7 +61,7 @@ class LineBuffer(wiring.Component):
         self.issued = delay(m, self.issue, 1, "issued", reset=True)
         self.were_last = [delay(m, last, 1, f"last_{name}") for name, last in zip(COUNTERS, self.lasts)]
         cycle, _ = counter(m, s.reads, self.issue, "cycle")
-        m.d.comb += [self.choice.eq(part), self.weights_address.eq(delay(m, cycle, self.AHEAD, "cycle"))]
+        m.d.comb += [self.choice.eq(part), self.weights_address.eq(delay(m, cycle, self.lines.ahead, "cycle"))]
         ends = Signal()  # a position's last read
         m.d.comb += ends.eq(self.issue & Cat(self.lasts[:-2]).all())
         begins = Signal(init=1)
@@ -161,7 +160,10 @@ class LineBuffer(wiring.Component):
             strides |= s.word_strides
             place = self._along(m, "place", range(s.depth), init, turn, s.depth, **strides)
             return place, None, Const(0, 0)
-        slot = self._along(m, "slot", range(s.rows), -top % s.rows, height, s.rows, down=down, row=sh)
+        # where each operand comes from some slots only, one of `groups`, every `each`-th: which group
+        groups, each = s.groups
+        steps = {"turn": height // each, "down": down // each, "row": sh // each}
+        slot = self._along(m, "slot", range(groups), -top % s.rows // each, ring=groups, **steps)
         bank = self._along(m, "bank", range(columns), -left % columns, ring=columns, column=sw)
         *inner, back = changes(s.sizes[:-2], [{"across": words, **s.word_strides}.get(n, 0) for n in COUNTERS[:-2]])
         carry = bank + sw % columns >= columns
@@ -177,13 +179,15 @@ class LineBuffer(wiring.Component):
         s = self.lines
         (rows, columns), (_, down, across), (sh, sw) = s.banks, s.tile, s.window.stride
         inside = self._inside(m, "y", 0, down=down, row=sh), self._inside(m, "x", 1, across=across, column=sw)
-        around, seen = self._around(m), []
-        where = [delay(m, turned(self.bank, c, columns), 1 + READ, f"bank{c}") for c in range(across)]
+        around, seen, (groups, each) = self._around(m), [], s.groups
+        where = [delay(m, turned(self.bank, c, columns), self.way + READ, f"bank{c}") for c in range(across)]
         for r in range(down):
             words = [banks[0] for banks in beats]
             if rows > 1:
-                row = delay(m, turned(self.slot, r, s.rows), 1 + READ, f"slot{r}")
-                words = [Array(banks)[row] for banks in beats]
+                at = -s.window.padding[0] % s.rows % each + r
+                row = delay(m, turned(self.slot, at // each % groups, groups), 1 + READ, f"slot{r}")
+                words = [Array(banks[at % each :: each])[row] for banks in beats]
+                words = [delay(m, word, self.way - 1, f"row{r}_{c}") for c, word in enumerate(words)]
             for c in range(across):
                 word = Array(words)[where[c]] if columns > 1 else words[0]
                 elements = [word[n * s.kept_width :][: s.kept_width] for n in range(self.elements)]
@@ -198,7 +202,7 @@ class LineBuffer(wiring.Component):
         size, first, last = s.shape[axis], int(s.reach[axis].min()), int(s.reach[axis].max())
         place = self._along(m, name, signed(bits_between(first, last)), first, **strides)
         return [
-            delay(m, (place >= -n) & (place < size - n), 1 + READ, f"{name}{n}_inside") if edge else Const(1, 1)
+            delay(m, (place >= -n) & (place < size - n), self.way + READ, f"{name}{n}_inside") if edge else Const(1, 1)
             for n, edge in enumerate(s.edges[axis])
         ]
 
@@ -209,7 +213,7 @@ class LineBuffer(wiring.Component):
         if len(words) == 1:
             return Const(words[0], width)
         word = self._along(m, "word", range(s.words), 0, **s.word_strides)
-        return technology(s.target).rom(m, "around", words, width, delay(m, word, 1, "word"))
+        return technology(s.target).rom(m, "around", words, width, delay(m, word, self.way, "word"))
 
 
 class LineReader(Buffered):
@@ -218,10 +222,10 @@ class LineReader(Buffered):
     What a contract says of a vector holds for a position, of its arrivals and reads for an image.
     """
 
-    ahead = LineBuffer.AHEAD
     blocks = 1
 
     lines = figure(Lines, lambda self: self.engine.lines)
+    ahead = figure(int, lambda self: self.lines.ahead)
     block_beats = figure(int, lambda self: self.lines.beats)
     issues = figure(int, lambda self: self.lines.reads)
     select = figure(np.ndarray, lambda self: self.lines.select)
@@ -263,21 +267,22 @@ class LineReader(Buffered):
             if s.words * columns > 1 or rows == 1:
                 climb_cost(tally, bits, 3)
             climb_cost(tally, (s.pitch - 1).bit_length() + 2, levels)
-        slots, places = s.turns
-        for ring, ways in ((s.rows * (not s.whole) if rows == 1 else slots, down if rows > 1 else 0), (places, across)):
+        (slots, places), way = s.turns, self.ahead - 2
+        turns = (s.rows * (not s.whole) if rows == 1 else slots, down if rows > 1 else 0, 1), (places, across, way)
+        for ring, ways, late in turns:
             if ring > 1:
                 climb_cost(tally, (ring - 1).bit_length(), 3, ring=ring & (ring - 1) > 0)
-                tally.add(0, ways * (1 + READ) * (ring - 1).bit_length())
+                tally.add(0, ways * (late + READ) * (ring - 1).bit_length())
         for axis, edges in enumerate(s.edges):
             if any(edges):
                 climb_cost(tally, bits_between(int(s.reach[axis].min()), int(s.reach[axis].max())), 3)
-            tally.add(sum(edges) * s.shape[axis].bit_length() / 2, sum(edges) * (1 + READ))
+            tally.add(sum(edges) * s.shape[axis].bit_length() / 2, sum(edges) * (way + READ))
         for _ in range(columns):
             tally.adder(bits if places > 1 else 0, bits)
             tally.take(tally.tech.ram_cost(s.depth, kept, rows))
         # the choice of a slot, and of a bank; a number that always stands outside is a register's reset
         choices = down * columns * ceil((slots - 1) * 2 / 3) + down * across * ceil((places - 1) * 2 / 3)
-        tally.add(choices * kept, seen)
+        tally.add(choices * kept, seen + (way - 1) * down * columns * kept)
         if len(s.around) > 1:
             climb_cost(tally, (s.words - 1).bit_length(), 5)
             tally.take(tally.tech.rom_cost(len(s.around), elements * s.width))

@@ -231,6 +231,19 @@ class Lines:
         return rows // gcd(rows, *steps), columns // gcd(columns, sw)
 
     @property
+    def groups(self):
+        """(n, of so many): slots of rows, so that an operand comes from one slot of a group; alike in all groups."""
+        groups = self.turns[0] if self.banks[0] > 1 else self.rows
+        return groups, self.rows // groups
+
+    @property
+    def ahead(self):
+        """Cycles from a read's issue to its place, its address at the memories, and the register behind them; one more
+        between the choice of a row's bank and that of a column's, where there are both.
+        """
+        return 3 + (min(self.turns) > 1)
+
+    @property
     def pitch(self):
         """Words of a row in a bank."""
         return -(-self.shape.width // self.tile[2]) * self.words
