@@ -10,6 +10,7 @@ from statistics import median
 
 from bfthw import child, files
 from boards import synth, tools
+from boards.floorplan import place_engines
 from boards.table import ECP5_5G_85F, ECP5_85F, GW1NR9, UP5K, Device
 
 TOP = "core"  # every design's top module
@@ -70,7 +71,8 @@ PARTS = {part.key: part for part in _PARTS}
 class Row:
     """What the tools said of a design.
 
-    fmax: seed → MHz, registers to registers, None where it did not route or not in time, which `failed` says.
+    fmax: seed → MHz, registers to registers, None where it did not route or not in time, which `failed` says. reports:
+    nextpnr's of those that routed.
     limit: MHz of the primitives, which nextpnr does not know; None for none. used: COMB, FF, DSP, RAM, of the first
     seed that routed; of Yosys alone where none did.
     """
@@ -78,6 +80,7 @@ class Row:
     name: str
     part: Part
     fmax: dict
+    reports: dict
     used: dict
     limit: float | None = None
     failed: tuple = ()
@@ -110,22 +113,26 @@ def key(text, part, language):
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
 
 
-def build(name, text, part, *, language="rtlil", seeds=(1,), progress=print, cache=CACHE, minutes=MINUTES):
+def build(
+    name, text, part, *, language="rtlil", seeds=(1,), progress=print, cache=CACHE, minutes=MINUTES, floorplan=False
+):
     """The Row of a design whose top module is TOP. language: rtlil or verilog (SystemVerilog too).
 
-    Results are kept under `cache`; a run cut short goes on with what is missing. Raises RuntimeError where Yosys fails;
-    place and route may fail or run out of time, which the Row says.
+    floorplan: see boards.floorplan. Results are kept under `cache`; a run cut short goes on with what is missing.
+    Raises RuntimeError where Yosys fails; place and route may fail or run out of time, which the Row says.
     """
     directory = Path(cache) / key(text, part, language)
     made = synthesise(name, text, part, language, directory, progress)
-    fmax, failed, used = {}, [], None
+    fmax, reports, failed, used = {}, {}, [], None
+    if floorplan:
+        directory = floorplanned(part, directory)
     for seed in seeds:
         report = place(name, part, directory, seed, progress, minutes)
         if "failed" in report:
             fmax[seed] = None
             failed.append(f"seed {seed}: {report['failed']}")
         else:
-            fmax[seed] = clock(report)
+            fmax[seed], reports[seed] = clock(report), report
             used = used or utilisation(part, report)
     if used is None:
         used = {"COMB": made["LUT"]} | {resource: made[resource] for resource in ("FF", "DSP", "RAM")}
@@ -133,7 +140,8 @@ def build(name, text, part, *, language="rtlil", seeds=(1,), progress=print, cac
     elif "FF" not in used:
         used["FF"] = made["FF"]
     limits = [mhz for resource, mhz, _ in part.device.limits if used[resource]]
-    return Row(name=name, part=part, fmax=fmax, used=used, limit=min(limits, default=None), failed=tuple(failed))
+    limit = min(limits, default=None)
+    return Row(name=name, part=part, fmax=fmax, reports=reports, used=used, limit=limit, failed=tuple(failed))
 
 
 def synthesise(name, text, part, language, directory, progress):
@@ -154,6 +162,16 @@ def synthesise(name, text, part, language, directory, progress):
     write(stamp, made)
     progress(f"{name}: synthesised, {time.monotonic() - begin:.0f} s")
     return made
+
+
+def floorplanned(part, directory):
+    """The folder in `directory` of the netlist in TOP.json with its floorplan."""
+    place_engines(part.device, TOP, directory, part.options)
+    netlist = directory / f"{TOP}.placed.json"
+    where = directory / hashlib.sha256(netlist.read_bytes()).hexdigest()[:8]
+    where.mkdir(exist_ok=True)
+    netlist.replace(where / f"{TOP}.json")
+    return where
 
 
 def place(name, part, directory, seed, progress, minutes):

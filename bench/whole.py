@@ -201,15 +201,12 @@ class Bench:
     def build(self):
         """Synthesis of the core alone, the netlist in simulation, and place and route for each seed."""
         text = rtlil.convert(AxiStream(self.plan), name=TOP, emit_src=False)
-        part, how = PARTS[PART], {"progress": self.say, "minutes": self.minutes}
+        part, how = PARTS[PART], {"progress": self.say, "minutes": self.minutes, "floorplan": True}
         directory = CACHE / flow.key(text, part, "rtlil")
         for n in range(len(self.seeds) + 1):
             row = flow.build(self.entry.key, text, part, seeds=self.seeds[:n], **how)
             made = json.loads((directory / "synthesised.json").read_text(encoding="utf-8"))
-            paths = {}
-            for seed, mhz in row.fmax.items():
-                if mhz is not None:
-                    paths[seed] = critical(json.loads((directory / f"seed{seed}.json").read_text(encoding="utf-8")))
+            paths = {seed: critical(report) for seed, report in row.reports.items()}
             self.keep("build", {
                 "yosys": made, "used": row.used, "mhz": row.fmax, "limit": row.limit, "failed": row.failed,
                 "critical": paths, "estimate": estimate(self.plan),

@@ -15,6 +15,7 @@ from rtl_gen.manifest import FILES
 
 from . import roms, synth, tools
 from .families import FAMILIES
+from .floorplan import check_floorplan, place_engines
 from .report import CORE_CLOCK, MARKED, Clock, Report, Resource
 from .table import BOARDS, find_board
 from .tools import find as find_tool
@@ -22,7 +23,8 @@ from .top import Top
 
 
 def build(
-    design, board, directory, *, clock_mhz=None, seed=1, seeds=1, tools="yowasp", progress=None, check=True, shell=None
+    design, board, directory, *, clock_mhz=None, seed=1, seeds=1, tools="yowasp", progress=None, check=True, shell=None,
+    floorplan=False,
 ):
     """Build a bitstream for a board; returns the Report.
 
@@ -31,7 +33,7 @@ def build(
     "system". progress(step, seconds): called with None when a step begins. check: simulate the whole mapped netlist,
     or the core's alone where another shell is in the way or vectors are too long for the line (gatelevel.CYCLES), and
     compare it with the golden model (needs a C++ compiler); the report says which. shell: called with clock_hz and
-    baud, makes what stands between line and core; boards.shell.Shell.
+    baud, makes what stands between line and core; boards.shell.Shell. floorplan: see boards.floorplan.
     Writes into `directory` NAME.bin, .bit or .fs, NAME.asc, .config or .pnr.json, NAME.netlist.v, the logs, the core's
     own files and report.json; they replace those of an earlier build together, or not at all (bfthw.files). ROMs are
     placed with marks in them and filled afterwards; NAME.marked.* are kept for boards.patch.
@@ -43,6 +45,8 @@ def build(
     if seeds < 1:
         raise ValueError(f"seeds must be 1 or more, got {seeds}")
     check_design(design, board)
+    if floorplan:
+        check_floorplan(board.device)
     if shell is None:
         from .shell import Shell
 
@@ -58,7 +62,8 @@ def build(
             # of the core that was here
             earlier += [f"{name}.il", *memories.left(directory, name), *handover.names(name)]
     with replacing(directory, gone=earlier) as (work, new):
-        flow = _Flow(board=board, design=design, work=work, kind=tools, progress=progress, check=check)
+        how = {"kind": tools, "progress": progress, "check": check, "floorplan": floorplan}
+        flow = _Flow(board=board, design=design, work=work, **how)
         for tool in flow.needed:  # all of them at once, before any time is spent
             find_tool(tool, tools)
         flow.bring_core()
@@ -98,6 +103,7 @@ class _Flow:
     kind: str
     progress: object
     check: bool
+    floorplan: bool
     steps: list = field(default_factory=list)
     products: dict = field(default_factory=dict)
     contents: dict | None = None  # of the marked ROMs
@@ -135,6 +141,9 @@ class _Flow:
         synthesise = partial(synth.synthesise, self.device, name, self.work, kind=self.kind)
         made = self.step("synthesis (Yosys)", synthesise)
         check_fit(board, made, self.design.plan)
+        if self.floorplan:
+            place = partial(place_engines, self.device, name, self.work, kind=self.kind)
+            self.step("floorplan", place, self.family.part(board.make_platform()))
         runs, failure = {}, None
         for seed in seeds:
             try:
@@ -195,7 +204,8 @@ class _Flow:
     def place_and_route(self, seed, mhz):
         """nextpnr's report of a seed. Timing is judged here and not by nextpnr, so that the report gets written."""
         name, platform = self.name, self.board.make_platform()
-        arguments = ["-q", "-l", f"{seed}.log", "--json", f"{name}.json", "--report", f"{seed}.report.json"]
+        netlist = f"{name}.placed.json" if self.floorplan else f"{name}.json"
+        arguments = ["-q", "-l", f"{seed}.log", "--json", netlist, "--report", f"{seed}.report.json"]
         arguments += ["--seed", str(seed), "--freq", f"{mhz:.6f}", "--timing-allow-fail"]
         arguments += self.family.place(platform, name, seed, self.board.pack)
         tools.run(self.family.pnr, arguments, directory=self.work, log=f"{seed}.log", kind=self.kind)

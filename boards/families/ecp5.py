@@ -59,6 +59,7 @@ class Ecp5(Family):
         cells=("DP16KD", "PDPW16KD"), parameters=tuple(f"INITVAL_{n:02X}" for n in range(64)),
         bits=18, pitch=20, layouts=((1, 1), (1, 2), (2, 1), (1, 4), (1, 8), (1, 16)),
     )
+    spread = {"DP16KD": "RAM", "MULT18X18D": "DSP"}
     # FPGA-DS-02012, table "sysCLOCK PLL Timing"
     pll = Range(input=(8, 400), pfd=(10, 400), vco=(400, 800), output=(3.125, 400))
 
@@ -68,11 +69,13 @@ class Ecp5(Family):
     def mapped(self, path):
         trim_carries(path)
 
+    def part(self, platform):
+        package = platform._nextpnr_package_options[platform.package].upper()
+        return [platform._nextpnr_device_options[platform.device], "--speed", platform.speed, "--package", package]
+
     def place(self, platform, name, seed, options):
-        arguments = [platform._nextpnr_device_options[platform.device], "--speed", platform.speed]
-        arguments += ["--package", platform._nextpnr_package_options[platform.package].upper()]
         # router2 costs a third of the clock on long chains of multipliers
-        return [*arguments, "--lpf", f"{name}.lpf", "--textcfg", f"{seed}.config", "--router", "router1"]
+        return [*self.part(platform), "--lpf", f"{name}.lpf", "--textcfg", f"{seed}.config", "--router", "router1"]
 
     def pack(self, platform, options, source, target):
         return [*options, "--input", source, "--bit", target]

@@ -38,6 +38,9 @@ def build(
     seeds: Annotated[int, typer.Option(help="Seeds to try, the fastest is taken")] = 1,
     tools: Annotated[str, typer.Option(help="yowasp (from PyPI) or system (what is installed)")] = "yowasp",
     check: Annotated[bool, typer.Option(help="Simulate the mapped netlist, half a minute")] = True,
+    floorplan: Annotated[
+        bool, typer.Option("--floorplan", help="Block RAMs and multipliers engine by engine: a large core on an ECP5")
+    ] = False,
 ):
     """Make a bitstream: synthesis, place and route, packing, each with its time. Needs no board and no programmer."""
     from boards.build import build as build_bitstream
@@ -48,7 +51,8 @@ def build(
         console.print(f"{key}: a tool's first run here takes longer, its WebAssembly is compiled", style="dim")
     with steps() as step:
         report = build_bitstream(
-            manifest, board, output, clock_mhz=clock, seed=seed, seeds=seeds, tools=tools, check=check, progress=step
+            manifest, board, output, clock_mhz=clock, seed=seed, seeds=seeds, tools=tools, check=check, progress=step,
+            floorplan=floorplan,
         )
     show_build(report)
     console.print(
