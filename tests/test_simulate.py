@@ -12,7 +12,7 @@ from sim_bench import TLAST, agrees, copied, edit, files_of, make_core, needs_ic
 from bfthw import Chain, Layer, Network, QFormat, Settings, chain, compile, load_integers
 from rtl_gen import fitting_lanes, tech, write
 from rtl_gen.vectors import unpack
-from sim import simulate
+from sim import simulate, simulators
 
 slow = pytest.mark.slow
 CHECKS = ("back to back", "stalled, probability 0.3", "frames of wrong length", "after the reset")
@@ -133,6 +133,13 @@ def test_a_compiled_model_is_used_again_until_the_verilog_changes(core, children
 
 
 # simulators and errors
+
+
+def test_a_large_model_is_compiled_in_parts(core, monkeypatch):
+    """Here one of some kilobytes, in parts of a hundred nodes."""
+    monkeypatch.setattr(simulators, "LARGE", 1000)
+    monkeypatch.setattr(simulators, "SEVERAL", ("--output-split", "100"))
+    assert simulate(core, vectors=12, simulator="compiled").ok
 
 
 @needs_icarus
