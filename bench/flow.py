@@ -114,18 +114,19 @@ def key(text, part, language):
 
 
 def build(
-    name, text, part, *, language="rtlil", seeds=(1,), progress=print, cache=CACHE, minutes=MINUTES, floorplan=False
+    name, text, part, *, language="rtlil", seeds=(1,), progress=print, cache=CACHE, minutes=MINUTES, floorplan=None
 ):
     """The Row of a design whose top module is TOP. language: rtlil or verilog (SystemVerilog too).
 
-    floorplan: see boards.floorplan. Results are kept under `cache`; a run cut short goes on with what is missing.
-    Raises RuntimeError where Yosys fails; place and route may fail or run out of time, which the Row says.
+    floorplan: a Plan, for one of its core, see boards.floorplan. Results are kept under `cache`; a run cut short goes
+    on with what is missing. Raises RuntimeError where Yosys fails; place and route may fail or run out of time, which
+    the Row says.
     """
     directory = Path(cache) / key(text, part, language)
     made = synthesise(name, text, part, language, directory, progress)
     fmax, reports, failed, used = {}, {}, [], None
     if floorplan:
-        directory = floorplanned(part, directory)
+        directory = floorplanned(part, floorplan, directory)
     for seed in seeds:
         report = place(name, part, directory, seed, progress, minutes)
         if "failed" in report:
@@ -164,9 +165,9 @@ def synthesise(name, text, part, language, directory, progress):
     return made
 
 
-def floorplanned(part, directory):
+def floorplanned(part, plan, directory):
     """The folder in `directory` of the netlist in TOP.json with its floorplan."""
-    place_engines(part.device, TOP, directory, part.options)
+    place_engines(part.device, plan, TOP, directory, part.options)
     netlist = directory / f"{TOP}.placed.json"
     where = directory / hashlib.sha256(netlist.read_bytes()).hexdigest()[:8]
     where.mkdir(exist_ok=True)

@@ -201,7 +201,7 @@ class Bench:
     def build(self):
         """Synthesis of the core alone, the netlist in simulation, and place and route for each seed."""
         text = rtlil.convert(AxiStream(self.plan), name=TOP, emit_src=False)
-        part, how = PARTS[PART], {"progress": self.say, "minutes": self.minutes, "floorplan": True}
+        part, how = PARTS[PART], {"progress": self.say, "minutes": self.minutes, "floorplan": self.plan}
         directory = CACHE / flow.key(text, part, "rtlil")
         for n in range(len(self.seeds) + 1):
             row = flow.build(self.entry.key, text, part, seeds=self.seeds[:n], **how)

@@ -142,7 +142,7 @@ class _Flow:
         made = self.step("synthesis (Yosys)", synthesise)
         check_fit(board, made, self.design.plan)
         if self.floorplan:
-            place = partial(place_engines, self.device, name, self.work, kind=self.kind)
+            place = partial(place_engines, self.device, self.design.plan, name, self.work, kind=self.kind)
             self.step("floorplan", place, self.family.part(board.make_platform()))
         runs, failure = {}, None
         for seed in seeds:

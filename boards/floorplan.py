@@ -5,6 +5,7 @@ snake over the device. Place and route finds the rest its place around them.
 import json
 import re
 from collections import Counter, defaultdict
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from . import tools
 from .families import FAMILIES
 
-ENGINE = re.compile(r"(?:^|\.)network\.[a-z_]+_(\d+)")  # in a netlist's names: it, or what stands in front of it
+PART = re.compile(r"(?:^|\.)network\.(stage|convert|skip)[a-z_]*_(\d+)")  # of rtl_gen.pipeline, in a netlist's names
 BANDS = 3  # of the snake
 
 
@@ -27,8 +28,9 @@ def check_floorplan(device):
         raise ValueError("scipy is missing, which a floorplan needs: pip install scipy") from None
 
 
-def place_engines(device, top, directory, part, *, kind="yowasp"):
-    """TOP.json in `directory` to TOP.placed.json, in which block RAMs and multipliers have the attribute BEL.
+def place_engines(device, plan, top, directory, part, *, kind="yowasp"):
+    """TOP.json in `directory`, of a core of `plan`, to TOP.placed.json, in which block RAMs and multipliers have the
+    attribute BEL.
 
     part: arguments that tell nextpnr the device. kind: as in tools.run. Raises RuntimeError where nextpnr fails.
     """
@@ -37,7 +39,7 @@ def place_engines(device, top, directory, part, *, kind="yowasp"):
     cells = netlist["modules"][top]["cells"]
     counts = {cell: device.available[resource] for cell, resource in family.spread.items()}
     found = sites(counts, family.pnr, part, directory, kind)
-    for name, bel in assign(cells, found, family.cells["LUT"]).items():
+    for name, bel in assign(cells, engines_of(cells, plan), found, family.cells["LUT"]).items():
         cells[name]["attributes"]["BEL"] = bel
     (directory / f"{top}.placed.json").write_text(json.dumps(netlist), encoding="utf-8")
 
@@ -57,28 +59,35 @@ def sites(counts, pnr, part, directory, kind):
     return found
 
 
-def assign(cells, sites, tables):
+def engines_of(names, plan):
+    """Name → number of the engine that it is a part of or stands in front of, as a residual's FIFO at its end does."""
+    lasts = [number - 1 for number in accumulate(map(len, plan.layers))]
+    found = {name: part for name in names if (part := PART.search(name))}
+    return {name: lasts[int(part[2])] if part[1] == "skip" else int(part[2]) for name, part in found.items()}
+
+
+def assign(cells, engines, sites, tables):
     """Name of a cell → name of its place, for all of the types that have sites.
 
-    cells: of a netlist, as Yosys' JSON has them. sites: type → names. tables: type → 4-input tables of such a cell.
+    cells: of a netlist, as Yosys' JSON has them. engines: see engines_of; what has none counts as the last one's.
+    sites: type → names. tables: type → 4-input tables of such a cell.
     The way of the snake is shared among the engines by what they have of the design; then all cells of a type are
     placed for the least sum of distances to their engines' places, each to the power of 1.5: one that is far away
     costs more than two that are half as far.
     """
     from scipy.optimize import linear_sum_assignment
 
-    numbers = {name: int(found[1]) for name in cells if (found := ENGINE.search(name))}
-    engines = 1 + max(numbers.values(), default=0)
+    count = 1 + max(engines.values(), default=0)
     shares, own = defaultdict(Counter), defaultdict(dict)
     for name, cell in cells.items():
-        kind, engine = cell["type"], numbers.get(name, engines - 1)
+        kind, engine = cell["type"], engines.get(name, count - 1)
         if kind in sites:
             own[kind][name] = engine
             shares[kind][engine] += 1 / len(sites[kind])
         else:
             shares[None][engine] += tables.get(kind, 0)
     area = shares.pop(None)
-    need = np.array([area[n] / area.total() + sum(share[n] for share in shares.values()) for n in range(engines)])
+    need = np.array([area[n] / area.total() + sum(share[n] for share in shares.values()) for n in range(count)])
     everywhere = [position(bel) for bels in sites.values() for bel in bels]
     middles = snake((need.cumsum() - need / 2) / need.sum(), everywhere)
     places = {}

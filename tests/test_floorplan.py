@@ -1,16 +1,19 @@
 """Floorplans: every place taken once, an engine's cells together, engines in their order, and nextpnr keeps to them."""
 
 import json
+import re
 
 import numpy as np
 import pytest
+from rtl_bench import factor_of
 from sim_bench import small_core
 
+from bfthw import IntLayer, IntNetwork, QFormat
 from boards import synth, tools
 from boards.build import build
-from boards.floorplan import BANDS, assign, check_floorplan, place_engines, position, sites, snake
+from boards.floorplan import BANDS, assign, check_floorplan, engines_of, place_engines, position, sites, snake
 from boards.table import ECP5_25F, UP5K
-from rtl_gen import to_rtlil
+from rtl_gen import Plan, to_rtlil
 
 PART = "--25k", "--package", "CABGA256"
 TABLES = {"LUT4": 1}
@@ -23,6 +26,12 @@ def engines(count, each, tables=40):
         f"core.network.stage_{e}.part{n}_{kind}": {"type": kind}
         for e in range(count) for kind, of in kinds for n in range(of)
     }
+
+
+def placed(cells, rows):
+    """What `assign` makes of cells that have their engines' numbers in their names."""
+    own = {name: int(found[1]) for name in cells if (found := re.search(r"stage_(\d+)", name))}
+    return assign(cells, own, grid(rows), TABLES)
 
 
 def grid(rows):
@@ -40,7 +49,7 @@ def middles(places, count):
 
 
 def test_engines_lie_together_and_in_their_order():
-    places = assign(engines(10, 4), grid((10, 40, 70)), TABLES)
+    places = placed(engines(10, 4), (10, 40, 70))
     assert len(set(places.values())) == len(places) == 120
     at = middles(places, 10)
     for e in range(10):
@@ -54,21 +63,32 @@ def test_the_larger_engine_has_the_longer_way():
     small, large = engines(2, 4), engines(3, 4)
     cells = small | {name: cell for name, cell in large.items() if "stage_2." in name}
     cells |= {f"network.stage_0.more{n}": {"type": "LUT4"} for n in range(1000)}
-    at = middles(assign(cells, grid((10, 40, 70)), TABLES), 3)
+    at = middles(placed(cells, (10, 40, 70)), 3)
     assert at[1][1] > 50  # in the middle of its band by count, in the last one by size
 
 
 def test_a_full_device_and_cells_of_no_engine():
     cells = {f"network.stage_{n % 7}.m{n}": {"type": "DP16KD"} for n in range(58)}
     cells |= {"line.store": {"type": "DP16KD"}, "skip.x": {"type": "DP16KD"}, "x": {"type": "LUT4"}}
-    places = assign(cells, grid((10, 40)), TABLES)
+    places = placed(cells, (10, 40))
     assert sorted(places.values()) == sorted(grid((10, 40))["DP16KD"])
-    assert assign({"x": {"type": "LUT4"}}, grid((10,)), TABLES) == {}
+    assert placed({"x": {"type": "LUT4"}}, (10,)) == {}
 
 
 def test_the_snake_turns_at_the_end_of_a_band():
     at = snake(np.array([0, 0.99 / BANDS, 1.01 / BANDS, 1.99 / BANDS, 2.01 / BANDS]), [(0, 0), (100, 60)])
     assert np.allclose(at, [(0, 10), (99, 10), (99, 30), (1, 30), (1, 50)])
+
+
+def test_engines_of_names(tmp_path):
+    """A residual is kept beside the engine that takes it, the last one of its layer; names of others tell nothing."""
+    first = factor_of((1, 4, 4, 4), 0, x=QFormat(8, 7), drop=4)
+    second, third = (factor_of((4, 4, 4, 1), n, x=first.output, drop=4) for n in (1, 2))
+    layers = IntLayer(factors=(first, second), name="one"), IntLayer(factors=(third,), name="two")
+    plan = Plan(network=IntNetwork(layers=layers))
+    found = {"network.stage_1.x": 1, "core.network.convert_2_fifo.y": 2, "network.skip_1.queue.store_0_0": 2}
+    found |= {"core.network.skip_gear_0.x": 1, "network.stage_0": 0}
+    assert engines_of([*found, "mynetwork.stage_1", "line.x", "network.entry.x"], plan) == found
 
 
 def test_sites_are_those_of_the_device(tmp_path):
@@ -80,7 +100,7 @@ def test_nextpnr_keeps_to_it(tmp_path):
     design = small_core(tmp_path)
     (tmp_path / "core.il").write_text(to_rtlil(design.plan, "core"))
     made = synth.synthesise(ECP5_25F, "core", tmp_path)
-    place_engines(ECP5_25F, "core", tmp_path, PART)
+    place_engines(ECP5_25F, design.plan, "core", tmp_path, PART)
     wanted = json.loads((tmp_path / "core.placed.json").read_text())["modules"]["core"]["cells"]
     wanted = {name: cell["attributes"]["BEL"] for name, cell in wanted.items() if "BEL" in cell["attributes"]}
     assert len(wanted) == made["DSP"] + made["RAM"] > 0
