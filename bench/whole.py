@@ -209,7 +209,7 @@ class Bench:
             paths = {seed: critical(report) for seed, report in row.reports.items()}
             self.keep("build", {
                 "yosys": made, "used": row.used, "mhz": row.fmax, "limit": row.limit, "failed": row.failed,
-                "critical": paths, "estimate": estimate(self.plan),
+                "critical": paths, "estimate": estimate(self.plan), "floorplan": True,
             })
         if self.entry.netlist:
             self.simulate("ecp5", directory / f"{TOP}.netlist.v")

@@ -88,6 +88,8 @@ def notes(found):
         told = build["failed"] if build.get("mhz") else ["not routed yet"]
         if build.get("estimate", plan.get("estimate")) != plan.get("estimate"):
             told = [*told, "built as an earlier core, of another size"]
+        if build.get("mhz") and not build.get("floorplan"):
+            told = [*told, "built without a floorplan"]
         lines += [f"- {entry.title}: {text}" for text in told]
         for seed, path in build.get("critical", {}).items():
             first, last = path["cells"][0], path["cells"][-1]
