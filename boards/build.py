@@ -103,7 +103,7 @@ class _Flow:
     kind: str
     progress: object
     check: bool
-    floorplan: bool
+    floorplan: bool = False
     steps: list = field(default_factory=list)
     products: dict = field(default_factory=dict)
     contents: dict | None = None  # of the marked ROMs
