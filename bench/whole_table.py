@@ -108,9 +108,10 @@ Written by `python -m bench.whole`, which `make bench` runs too; figures are kep
 pixels in, numbers of the classes out, weights and line buffers on the chip, 8-bit weights, 9 bits between layers,
 biases and (with BFT) residuals in. **Weights are random**: a core's size and speed hardly depend on them, and no
 accuracy is claimed.
-Place and route is of the core alone, no board, no shell, pins anywhere, without a floorplan unless one is named below;
-{target} MHz were asked for, and the median of the seeds that routed counts. *Beside it* are whole systems measured with trained weights, those of MLPerf Tiny on boards, in its
-closed division, where ours would be in the open one: what devices of which size reach, not who would win.
+Place and route is of the core alone, no board, no shell, pins anywhere, without a floorplan unless one is named
+below; {target} MHz were asked for, and the median of the seeds that routed counts. *Beside it* are whole systems
+measured with trained weights, those of MLPerf Tiny on boards, in its closed division, where ours would be in the open
+one: what devices of which size reach, not who would win.
 
 {rates}
 
