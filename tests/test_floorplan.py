@@ -80,7 +80,7 @@ def test_the_snake_turns_at_the_end_of_a_band():
     assert np.allclose(at, [(0, 10), (99, 10), (99, 30), (1, 30), (1, 50)])
 
 
-def test_engines_of_names(tmp_path):
+def test_engines_of_names():
     """A residual is kept beside the engine that takes it, the last one of its layer; names of others tell nothing."""
     first = factor_of((1, 4, 4, 4), 0, x=QFormat(8, 7), drop=4)
     second, third = (factor_of((4, 4, 4, 1), n, x=first.output, drop=4) for n in (1, 2))

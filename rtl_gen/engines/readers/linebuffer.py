@@ -41,7 +41,6 @@ class LineBuffer(wiring.Component):
     def __init__(self, lines):
         self.lines = s = lines
         self.elements = s.lanes_in * s.vectors
-        self.way = s.ahead - 2  # cycles from a place to what is chosen of the memories' words, less READ
         super().__init__(
             {
                 "i": In(Link(beat(s.width, self.elements))),
@@ -180,14 +179,14 @@ class LineBuffer(wiring.Component):
         (rows, columns), (_, down, across), (sh, sw) = s.banks, s.tile, s.window.stride
         inside = self._inside(m, "y", 0, down=down, row=sh), self._inside(m, "x", 1, across=across, column=sw)
         around, seen, (groups, each) = self._around(m), [], s.groups
-        where = [delay(m, turned(self.bank, c, columns), self.way + READ, f"bank{c}") for c in range(across)]
+        where = [delay(m, turned(self.bank, c, columns), s.way + READ, f"bank{c}") for c in range(across)]
         for r in range(down):
             words = [banks[0] for banks in beats]
             if rows > 1:
                 at = -s.window.padding[0] % s.rows % each + r
                 row = delay(m, turned(self.slot, at // each % groups, groups), 1 + READ, f"slot{r}")
                 words = [Array(banks[at % each :: each])[row] for banks in beats]
-                words = [delay(m, word, self.way - 1, f"row{r}_{c}") for c, word in enumerate(words)]
+                words = [delay(m, word, s.way - 1, f"row{r}_{c}") for c, word in enumerate(words)]
             for c in range(across):
                 word = Array(words)[where[c]] if columns > 1 else words[0]
                 elements = [word[n * s.kept_width :][: s.kept_width] for n in range(self.elements)]
@@ -202,7 +201,7 @@ class LineBuffer(wiring.Component):
         size, first, last = s.shape[axis], int(s.reach[axis].min()), int(s.reach[axis].max())
         place = self._along(m, name, signed(bits_between(first, last)), first, **strides)
         return [
-            delay(m, (place >= -n) & (place < size - n), self.way + READ, f"{name}{n}_inside") if edge else Const(1, 1)
+            delay(m, (place >= -n) & (place < size - n), s.way + READ, f"{name}{n}_inside") if edge else Const(1, 1)
             for n, edge in enumerate(s.edges[axis])
         ]
 
@@ -213,7 +212,7 @@ class LineBuffer(wiring.Component):
         if len(words) == 1:
             return Const(words[0], width)
         word = self._along(m, "word", range(s.words), 0, **s.word_strides)
-        return technology(s.target).rom(m, "around", words, width, delay(m, word, self.way, "word"))
+        return technology(s.target).rom(m, "around", words, width, delay(m, word, s.way, "word"))
 
 
 class LineReader(Buffered):
@@ -267,8 +266,8 @@ class LineReader(Buffered):
             if s.words * columns > 1 or rows == 1:
                 climb_cost(tally, bits, 3)
             climb_cost(tally, (s.pitch - 1).bit_length() + 2, levels)
-        (slots, places), way = s.turns, self.ahead - 2
-        turns = (s.rows * (not s.whole) if rows == 1 else slots, down if rows > 1 else 0, 1), (places, across, way)
+        slots, places = s.turns
+        turns = (s.groups[0] * (not s.whole), down if rows > 1 else 0, 1), (places, across, s.way)
         for ring, ways, late in turns:
             if ring > 1:
                 climb_cost(tally, (ring - 1).bit_length(), 3, ring=ring & (ring - 1) > 0)
@@ -276,13 +275,13 @@ class LineReader(Buffered):
         for axis, edges in enumerate(s.edges):
             if any(edges):
                 climb_cost(tally, bits_between(int(s.reach[axis].min()), int(s.reach[axis].max())), 3)
-            tally.add(sum(edges) * s.shape[axis].bit_length() / 2, sum(edges) * (way + READ))
+            tally.add(sum(edges) * s.shape[axis].bit_length() / 2, sum(edges) * (s.way + READ))
         for _ in range(columns):
             tally.adder(bits if places > 1 else 0, bits)
             tally.take(tally.tech.ram_cost(s.depth, kept, rows))
         # the choice of a slot, and of a bank; a number that always stands outside is a register's reset
         choices = down * columns * ceil((slots - 1) * 2 / 3) + down * across * ceil((places - 1) * 2 / 3)
-        tally.add(choices * kept, seen + (way - 1) * down * columns * kept)
+        tally.add(choices * kept, seen + (s.way - 1) * down * columns * kept)
         if len(s.around) > 1:
             climb_cost(tally, (s.words - 1).bit_length(), 5)
             tally.take(tally.tech.rom_cost(len(s.around), elements * s.width))

@@ -237,11 +237,16 @@ class Lines:
         return groups, self.rows // groups
 
     @property
-    def ahead(self):
-        """Cycles from a read's issue to its place, its address at the memories, and the register behind them; one more
-        between the choice of a row's bank and that of a column's, where there are both.
+    def way(self):
+        """Cycles from a place to what is seen, less READ: its address at the memories; one more between the choice of a
+        row's bank and that of a column's, where there are both.
         """
-        return 3 + (min(self.turns) > 1)
+        return 1 + (min(self.turns) > 1)
+
+    @property
+    def ahead(self):
+        """Cycles from a read's issue to its operands, less READ: to its place, on its way, and the register behind."""
+        return self.way + 2
 
     @property
     def pitch(self):
