@@ -214,7 +214,7 @@ def document(lines, measured, *, whole, command, seeds, parts, rom_words, target
     names = ["yosys", *sorted({part.pnr for part in parts})]
     return _TEXT.format(
         command=command, tools=", ".join(f"{tool} {tools.version(tool)}" for tool in names),
-        seeds="seed 1" if seeds == 1 else f"seeds 1 to {seeds}", target=target,
+        seeds="seed 1" if seeds == 1 else f"seeds 1 to {seeds}", target=target, whole=whole,
         parts="; ".join(f"{part.key}: {part.title}" for part in parts),
         clocks=clocks(lines), notes="\n".join(notes), speeds=speeds(lines), ratios=ratios(lines),
         processor=on_processor(measured, lines), torch=measured["torch"], name=measured["processor"],

@@ -166,6 +166,18 @@ def test_processor_is_measured_in_its_own_time():
     assert cpu.ratios({cpu.DENSE: [2.0, 9.0, 4.0], "x": [1.0, 3.0, 4.0]}, "x") == (2.0, 1.0, 3.0)
 
 
+def test_the_document_is_written():
+    """With every section, of designs that were not built too."""
+    lines = [table.Line(key=key, title=key, note="not installed") for key in ("n256", "da4ml")]
+    text = table.document(
+        lines, cpu.figures(), whole=whole_table.HEADING, command="make bench", seeds=5, parts=[PART], rom_words=8,
+        target=220,
+    )
+    there = (DOCS / "benchmark.md").read_text(encoding="utf-8")
+    written, wanted = ([line for line in one.splitlines() if line.startswith("## ")] for one in (text, there))
+    assert written == wanted and "not installed" in text
+
+
 def test_whole_networks_of_the_document():
     assert whole_table.section(whole.figures()) in (DOCS / "benchmark.md").read_text(encoding="utf-8")
 
