@@ -10,7 +10,7 @@ from statistics import median
 
 from bfthw import child, files
 from boards import synth, tools
-from boards.floorplan import place_engines
+from boards.floorplan import PLACER, place_engines
 from boards.table import ECP5_5G_85F, ECP5_85F, GW1NR9, UP5K, Device
 
 TOP = "core"  # every design's top module
@@ -124,11 +124,11 @@ def build(
     """
     directory = Path(cache) / key(text, part, language)
     made = synthesise(name, text, part, language, directory, progress)
-    fmax, reports, failed, used = {}, {}, [], None
+    fmax, reports, failed, used, placer = {}, {}, [], None, ()
     if floorplan:
-        directory = floorplanned(part, floorplan, directory)
+        directory, placer = floorplanned(part, floorplan, directory), PLACER
     for seed in seeds:
-        report = place(name, part, directory, seed, progress, minutes)
+        report = place(name, part, directory, seed, progress, minutes, placer)
         if "failed" in report:
             fmax[seed] = None
             failed.append(f"seed {seed}: {report['failed']}")
@@ -169,14 +169,14 @@ def floorplanned(part, plan, directory):
     """The folder in `directory` of the netlist in TOP.json with its floorplan."""
     place_engines(part.device, plan, TOP, directory, part.options)
     netlist = directory / f"{TOP}.placed.json"
-    where = directory / hashlib.sha256(netlist.read_bytes()).hexdigest()[:8]
+    where = directory / hashlib.sha256(netlist.read_bytes() + " ".join(PLACER).encode()).hexdigest()[:8]
     where.mkdir(exist_ok=True)
     netlist.replace(where / f"{TOP}.json")
     return where
 
 
-def place(name, part, directory, seed, progress, minutes):
-    """nextpnr's report of a seed, or what went wrong under `failed`."""
+def place(name, part, directory, seed, progress, minutes, placer=()):
+    """nextpnr's report of a seed, or what went wrong under `failed`. placer: more arguments."""
     kept = directory / f"seed{seed}.json"
     if kept.exists():
         report = json.loads(kept.read_text(encoding="utf-8"))
@@ -185,7 +185,7 @@ def place(name, part, directory, seed, progress, minutes):
             return report
     log, begin = f"seed{seed}.log", time.monotonic()
     arguments = [*part.options, "--json", f"{TOP}.json", "--seed", str(seed), "--freq", str(TARGET_MHZ)]
-    arguments += ["-q", "-l", log, "--report", f"seed{seed}.report", "--timing-allow-fail"]
+    arguments += ["-q", "-l", log, "--report", f"seed{seed}.report", "--timing-allow-fail", *placer]
     with open(directory / f"{log}.out", "w", encoding="utf-8") as out:
         try:
             command = [tools.find(part.pnr), *arguments]

@@ -15,7 +15,7 @@ from rtl_gen.manifest import FILES
 
 from . import roms, synth, tools
 from .families import FAMILIES
-from .floorplan import check_floorplan, place_engines
+from .floorplan import PLACER, check_floorplan, place_engines
 from .report import CORE_CLOCK, MARKED, Clock, Report, Resource
 from .table import BOARDS, find_board
 from .tools import find as find_tool
@@ -207,7 +207,7 @@ class _Flow:
         netlist = f"{name}.placed.json" if self.floorplan else f"{name}.json"
         arguments = ["-q", "-l", f"{seed}.log", "--json", netlist, "--report", f"{seed}.report.json"]
         arguments += ["--seed", str(seed), "--freq", f"{mhz:.6f}", "--timing-allow-fail"]
-        arguments += self.family.place(platform, name, seed, self.board.pack)
+        arguments += [*self.family.place(platform, name, seed, self.board.pack), *(PLACER if self.floorplan else ())]
         tools.run(self.family.pnr, arguments, directory=self.work, log=f"{seed}.log", kind=self.kind)
         return json.loads((self.work / f"{seed}.report.json").read_text(encoding="utf-8"))
 

@@ -15,6 +15,8 @@ from .families import FAMILIES
 
 PART = re.compile(r"(?:^|\.)network\.(stage|convert|skip)[a-z_]*_(\d+)")  # of rtl_gen.pipeline, in a netlist's names
 BANDS = 3  # of the snake
+# of nextpnr: around fixed places its usual placer packs logic so tightly that the last arcs are not routed for hours
+PLACER = "--placer", "static"
 
 
 def check_floorplan(device):

@@ -11,7 +11,7 @@ from sim_bench import small_core
 from bfthw import IntLayer, IntNetwork, QFormat
 from boards import synth, tools
 from boards.build import build
-from boards.floorplan import BANDS, assign, check_floorplan, engines_of, place_engines, position, sites, snake
+from boards.floorplan import BANDS, PLACER, assign, check_floorplan, engines_of, place_engines, position, sites, snake
 from boards.table import ECP5_25F, UP5K
 from rtl_gen import Plan, to_rtlil
 
@@ -129,6 +129,7 @@ def test_place_and_route_reads_the_netlist_with_places(tmp_path, monkeypatch):
             return run(tool, arguments, directory=directory, **rest)
         netlist = json.loads((directory / arguments[arguments.index("--json") + 1]).read_text())
         read.extend(name for name, cell in netlist["modules"]["core"]["cells"].items() if "BEL" in cell["attributes"])
+        assert " ".join(PLACER) in " ".join(arguments)
         raise RuntimeError("as far as here")
 
     monkeypatch.setattr(tools, "run", until_routed)
