@@ -11,7 +11,7 @@ import multiprocessing
 import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 
@@ -40,18 +40,19 @@ SMALL_CYCLES = 100_000  # an image, at most, on a UP5K
 class Whole:
     """A network and its plan on PART. make: a Network with random weights. interval: cycles an image, at most.
 
-    roms: as in Plan. ram: block RAMs, at most. minimum, aim: images a second that are required and hoped for. beside:
-    what stands beside it in others' tables. seeds: of place and route. netlist: images through the mapped netlist.
+    roms: as in Plan. room: what it may take where that is not ROOM. minimum, aim: images a second that are required and
+    hoped for. beside: what stands beside it in others' tables. seeds: of place and route, 0 for none. netlist: images
+    through the mapped netlist.
     """
 
     key: str
     title: str
     make: object
     interval: int
-    minimum: int
-    aim: int
+    minimum: int | None = None
+    aim: int | None = None
     roms: str = "initial"
-    ram: int = ROOM["RAM"]
+    room: dict = field(default_factory=dict)
     beside: str = ""
     seeds: int = 1
     netlist: int = 0
@@ -61,11 +62,12 @@ def _person(**fusion):
     return lambda: models.model("mobilenetv1", width=0.25, resolution=96, classes=2, **fusion)
 
 
+ANY = dict.fromkeys(("LUT", "FF", "DSP", "RAM"), inf)  # room of a device that is not there
 BFT = {"fusion": "bft", "residual": "square"}
 NETWORKS = (
     Whole(
-        key="mobilenet-bft", title="MobileNetV1-1.0 + BFT, 96×96, 10 classes", interval=73728, roms="tables", ram=200,
-        make=lambda: models.model("mobilenetv1", resolution=96, classes=10, **BFT), minimum=1300, aim=1600,
+        key="mobilenet-bft", title="MobileNetV1-1.0 + BFT, 96×96, 10 classes", interval=73728, roms="tables",
+        room={"RAM": 200}, make=lambda: models.model("mobilenetv1", resolution=96, classes=10, **BFT), minimum=1300, aim=1600,
         beside="FINN's MobileNetV1 for ImageNet on a U250: about 1,600", seeds=5, netlist=1,
     ),
     Whole(
@@ -76,6 +78,18 @@ NETWORKS = (
     Whole(
         key="person-bft", title="MobileNetV1-0.25 + BFT, 96×96, 2 classes", interval=9216,
         make=_person(**BFT), minimum=5000, aim=9500,
+    ),
+    Whole(
+        key="resnet8", title="ResNet8, 32×32, 10 classes (image classification)", interval=36864, roms="tables",
+        make=models.resnet8, minimum=2500, aim=6790, beside="MLPerf Tiny: ZC706 6,790, ZedBoard 2,431",
+    ),
+    Whole(
+        key="shufflenetv2", title="ShuffleNetV2-0.5 + BFT, 32×32, 10 classes", interval=41472, roms="tables", room=ANY,
+        make=lambda: models.model("shufflenetv2", width=0.5, resolution=32, classes=10, **BFT), seeds=0,
+    ),
+    Whole(
+        key="mobilenetv3", title="MobileNetV3-Small-0.5 + BFT, 32×32, 10 classes", interval=49152, roms="tables",
+        room=ANY, make=lambda: models.model("mobilenetv3-small", width=0.5, resolution=32, classes=10, **BFT), seeds=0,
     ),
     Whole(
         key="keywords-dense", title="DS-CNN, 49×10, 12 classes (keyword spotting)", interval=8000,
@@ -117,7 +131,7 @@ def _measured(function, *arguments):
 def planned(key):
     """The choices of an entry's plan."""
     entry = find(key)
-    room = ROOM | {"RAM": entry.ram}
+    room = ROOM | entry.room
     return choose(integers(entry), interval=entry.interval, target="ecp5", roms=entry.roms, room=room).plan.choices
 
 

@@ -22,14 +22,15 @@ def rates(found):
     rows = []
     for entry in NETWORKS:
         row = found.get(entry.key, {})
-        plan, mhz, wanted = row.get("plan"), clock(row), f"{entry.minimum:,} / {entry.aim:,}"
+        plan, mhz = row.get("plan"), clock(row)
+        wanted = f"{entry.minimum:,} / {entry.aim:,}" if entry.minimum else ""
         if plan is None:
             rows.append([entry.title, *[""] * 5, wanted, "not measured", entry.beside])
             continue
         per_second = mhz and mhz * 1e6 / plan["interval"]
         rows.append(
             [entry.title, figure(plan["weights"]), figure(plan["interval"]), figure(mhz, 1), len(routed(row)) or "",
-             figure(per_second), wanted, judged(per_second, entry.minimum, entry.aim), entry.beside]
+             figure(per_second), wanted, wanted and judged(per_second, entry.minimum, entry.aim), entry.beside]
         )
     head = ["network", "weights", "cycles an image", "MHz", "seeds", "**images a second**", "required / hoped for"]
     return table([*head, "found", "beside it, images a second"], rows)
@@ -80,12 +81,18 @@ def steps(found):
     return table([*head, "an image's cycles simulated, s"], rows)
 
 
+def fitting(plan):
+    """What of PART is too little for a plan."""
+    short = [f"{n:,} {name} of {ROOM[name]:,}" for name, n in plan.get("estimate", {}).items() if n > ROOM[name]]
+    return f"does not fit, by estimate: {', '.join(short)}" if short else "not routed"
+
+
 def notes(found):
     """Lines of what did not come to an end, and of what binds the clocks."""
     lines = []
     for entry in NETWORKS:
         build, plan = (found.get(entry.key, {}).get(step, {}) for step in ("build", "plan"))
-        told = build["failed"] if build.get("mhz") else ["not routed yet"]
+        told = build["failed"] if build.get("mhz") else ["not routed yet" if entry.seeds else fitting(plan)]
         if build.get("estimate", plan.get("estimate")) != plan.get("estimate"):
             told = [*told, "built as an earlier core, of another size"]
         lines += [f"- {entry.title}: {text}" for text in told]

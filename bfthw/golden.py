@@ -30,6 +30,7 @@ class IntLayer(Node):
     window: Window | None = None
 
     kind = "integer layer"
+    on_chip = True
     takes = 1, 2
 
     def __post_init__(self):
@@ -102,9 +103,6 @@ class IntLayer(Node):
         if self.window is not None:
             return "has a window"
         return "adds another node" if len(self.inputs) == 2 and not self.residual else None
-
-    def beyond_chip(self) -> None:
-        return None
 
     def shape(self, shape: Shape, add: Shape | None = None) -> Shape:
         return layer_shape(self, self.factors[0].pattern.inputs, self.factors[-1].pattern.outputs, shape, add)
@@ -281,8 +279,8 @@ class IntNetwork(Graph):
 
     @property
     def layers(self) -> tuple[IntLayer | IntNode, ...]:
-        """The nodes of a network in a row, with weights or without; ValueError names one that stands in none."""
-        return self.row("the hardware")
+        """The nodes, with weights or without; ValueError names one that the hardware does not take."""
+        return self.on_chip("the hardware")
 
     @property
     def weighted(self) -> tuple[IntLayer, ...]:

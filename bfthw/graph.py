@@ -34,6 +34,7 @@ class Node:
     computes = False  # whether its numbers are other ones than those of its inputs
     multiplies = False  # whether they are products of those
     carries = 0  # bits that its sums have more than their terms
+    on_chip = False  # whether the hardware takes it
 
     def __init_subclass__(cls):
         if (kind := cls.__dict__.get("kind")) is not None:
@@ -77,7 +78,7 @@ class Node:
 
     def beyond_chip(self) -> str | None:
         """Why the hardware does not take it, wherever it stands, or None."""
-        return f"is a {type(self).__name__}"
+        return None if self.on_chip else f"is a {type(self).__name__}"
 
     def room(self, *shapes: Shape) -> int:
         """The most numbers at once, of one map, that it computes with."""
@@ -183,22 +184,20 @@ class Graph:
     @cached_property
     def beyond_chip(self) -> tuple[Node, str] | None:
         """(node, why) of the first that the hardware does not take; None where it takes the network."""
-        for k, node in enumerate(self.nodes):
+        for node in self.nodes:
             if reason := node.beyond_chip():
                 return node, reason
-            if set(self.sources[k]) != {k}:
-                return node, "takes more than the node before it"
         return None
 
-    def row(self, what: str) -> tuple[Node, ...]:
-        """The nodes, which the hardware takes in a row alone; ValueError names what stands in none.
+    def on_chip(self, what: str) -> tuple[Node, ...]:
+        """The nodes, if the hardware takes all of them; ValueError names one that it doesn't.
 
         what: takes no others.
         """
         if self.beyond_chip is not None:
             node, reason = self.beyond_chip
             raise ValueError(
-                f"{what} takes nodes in a row, layers, maxima and sums; node {node.name!r} {reason}, which the chip "
+                f"{what} takes layers, maxima, sums, picks and gates; node {node.name!r} {reason}, which the chip "
                 "can't do yet; the vector layers of a torch model come out by bfthw.nn.extract, as files of their own"
             )
         return self.nodes

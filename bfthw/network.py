@@ -31,6 +31,7 @@ class Layer(Node):
     act: Act | None = None
 
     kind = "layer"
+    on_chip = True
     takes = 1, 2
 
     def __init__(
@@ -111,9 +112,6 @@ class Layer(Node):
         if self.window is not None:
             return "has a window"
         return "adds another node, or with a scale of its own" if self.adds and not self.residual else None
-
-    def beyond_chip(self) -> None:
-        return None
 
     def shape(self, shape: Shape, add: Shape | None = None) -> Shape:
         return layer_shape(self, self.chain.inputs, self.chain.outputs, shape, add)

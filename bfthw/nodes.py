@@ -14,6 +14,8 @@ class Pool(Node):
 
     window: Window
 
+    on_chip = True
+
     def __post_init__(self):
         super().__post_init__()
         w = self.window
@@ -26,9 +28,6 @@ class Pool(Node):
     @property
     def parts(self) -> list[str]:
         return [f"{self.kind} of {self.window}"]
-
-    def beyond_chip(self) -> None:
-        return None
 
     def shape(self, shape: Shape) -> Shape:
         return self.window.shape(shape)._replace(channels=shape.channels)
@@ -89,6 +88,7 @@ class Pick(Node):
 
     kind = "pick"
     takes = 1, 1000
+    on_chip = True
 
     def __post_init__(self):
         super().__post_init__()
@@ -124,7 +124,7 @@ class Gate(Node):
 
     kind = "gate"
     takes = 2, 2
-    computes = multiplies = True
+    computes = multiplies = on_chip = True
 
     def shape(self, shape: Shape, gate: Shape) -> Shape:
         for axis, wanted in zip(Shape._fields, (1, 1, shape.channels)):

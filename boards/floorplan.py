@@ -5,7 +5,6 @@ snake over the device. Place and route finds the rest its place around them.
 import json
 import re
 from collections import Counter, defaultdict
-from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from . import tools
 from .families import FAMILIES
 
-PART = re.compile(r"(?:^|\.)network\.(stage|convert|skip)[a-z_]*_(\d+)")  # of rtl_gen.pipeline, in a netlist's names
+PART = re.compile(r"(?:^|\.)network\.(stage|convert|skip|join)[a-z_]*_(\d+)")  # of rtl_gen.pipeline, in a netlist's names
 BANDS = 3  # of the snake
 # of nextpnr: around fixed places its usual placer packs logic so tightly that the last arcs are not routed for hours
 PLACER = "--placer", "static"
@@ -63,7 +62,7 @@ def sites(counts, pnr, part, directory, kind):
 
 def engines_of(names, plan):
     """Name → number of the engine that it is a part of or stands in front of, as a residual's FIFO at its end does."""
-    lasts = [number - 1 for number in accumulate(map(len, plan.layers))]
+    lasts = {plan.layer(number): number for number in range(len(plan.engines))}
     found = {name: part for name in names if (part := PART.search(name))}
     return {name: lasts[int(part[2])] if part[1] == "skip" else int(part[2]) for name, part in found.items()}
 

@@ -119,7 +119,7 @@ class Over(Sparse):
 
     map: Annotated[list[Positive], Field(min_length=3, max_length=3)]
     window: Annotated[str, Field(max_length=100)] | None = None
-    kind: Literal["factor", "sum", "max"] = "factor"
+    kind: Literal["factor", "sum", "max", "gate"] = "factor"
 
 
 class Stage(Sparse):

@@ -13,11 +13,12 @@ from .choices import by_layer, by_stage, options_of
 from .cost import Tally
 from .fifo import QUEUE
 from .pipeline import between_cost, own_cost
-from .plan import Plan, behind, costed, parts_of, queue_between
-from .row import over_maps, stages_of
+from .plan import Plan, behind, costed, parts_of
+from .row import INPUT, over_maps, stages_of
 from .size import too_large, too_large_engines
 from .stream import ENTRY, FromStream
 from .tech import technology
+from .timetable import queue_between
 from .top import entry_cost, exit_cost
 
 FIGURES = "multipliers", "RAM", "LUT", "DSP"  # of a way; fronts are of the first three, which DSP follow
@@ -39,6 +40,7 @@ class Menu:
         self.tech = technology(costed(priced(kept.get("target", "plain")), roms))
         self.counted = kept.get("count_beats", False)
         self.segments = {n: [] for n in range(len(self.stages))}
+        self.last_taken = {stage.takes[0]: n for n, stage in enumerate(self.stages)}  # of each the last that takes it
         self._costs = {}
         given, first = by_stage(self.stages, choices or {}), 0
         fields = {"vectors": vectors, "prompt": False, "target": parts_of(kept.get("target", "plain"), roms)}
@@ -70,11 +72,12 @@ class Menu:
         """Start → [(stop, Engine)] of at most `limit` cycles a frame, `time` where a frame is taken evenly."""
         found = {}
         for start, engines in self.segments.items():
-            prompt = not start or not self.over_maps and time <= self.stages[start].work.pattern.inputs
+            stage = self.stages[start]
+            prompt = stage.takes[0] == INPUT or not self.over_maps and time <= stage.shape.size
             there = ((stop, self.prompt[engine] if prompt else engine) for stop, engine in engines)
             found[start] = [
                 (stop, e) for stop, e in there
-                if e.interval * self.stages[start].frames(e) <= (limit if e.burst else time)
+                if e.interval * stage.frames(e) <= (limit if e.burst else time)
             ]
             if self.over_maps:
                 found[start] = slowest(found[start])
@@ -99,11 +102,13 @@ class Menu:
         if self.may_spare:
             most = (*most[:3], inf)
         rest = least(serving)
-        # of what comes out behind some stages: lanes, flight, burst → ways
+        # before a stage: what of those before it is still to be taken, {stage: (lanes, flight, burst)} in pairs → ways
         ends = defaultdict(lambda: defaultdict(list))
-        ends[0][None, ENTRY, 0] = [((0,) * len(FIGURES), None)]
+        ends[0][(INPUT, (None, ENTRY, 0)),] = [((0,) * len(FIGURES), None)]
         for start, found in serving.items():
-            for end, ways in ends[start].items():
+            (source, *_) = self.stages[start].takes
+            for there, ways in ends[start].items():
+                end = dict(there)[source]
                 if not (ways := front(ways)):
                     continue
                 if self.over_maps:
@@ -113,7 +118,8 @@ class Menu:
                         continue
                     engine, cost = self._placed(start, stop, draft, end, time)
                     ahead = [(tuple(map(add, sums, cost)), (draft, way)) for sums, way in ways]
-                    after = engine.lanes_out, engine.output_flight, engine.burst
+                    given = *there, (stop - 1, (engine.lanes_out, engine.output_flight, engine.burst))
+                    after = tuple(pair for pair in given if self.last_taken.get(pair[0], 0) >= stop)
                     ends[stop][after] += [way for way in ahead if all(map(le, way[0], most))]
         return [way for ways in ends[len(serving)].values() for way in ways]
 
@@ -121,12 +127,12 @@ class Menu:
         """An engine behind others, and its figures, with those of what is in front of it and, behind the
         last one, of what it leaves by.
         """
-        lanes, flight, burst = end
-        relu = bool(start) and self.stages[start - 1].work.relu
+        (source, *_), (lanes, flight, burst) = self.stages[start].takes, end
+        relu = source != INPUT and self.stages[source].work.relu
         engine = behind(draft, lanes, flight, relu=relu, prompt=draft.prompt)
         positions = self.stages[start].frames(engine)
-        queue = queue_between(burst, flight, engine, max(1, time // positions)) if start else None
-        if start:
+        queue = queue_between(burst, flight, engine, max(1, time // positions)) if source != INPUT else None
+        if source != INPUT:
             what = engine.takes.width, lanes, engine.lanes_in, flight, queue
             between = self._cost(what, between_cost, engine, lanes, flight, queue)
         else:

@@ -1,17 +1,21 @@
 """A whole integer network as a pipeline of engines: what a Plan says, as a component."""
 
+from collections import Counter
+
 from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .fifo import QUEUE, LinkFifo, Queue
 from .plan import Plan, costed
+from .row import INPUT
 from .signals import beat, count
-from .stream import ENTRY, Fork, FromStream, Gearbox, Link
+from .stream import Fork, FromStream, Gearbox, Link
+from .timetable import Join
 
 
 class Pipeline(wiring.Component):
-    """The engines in a row, each vector in natural order, in the network's formats.
+    """The engines, each behind what it takes, each vector in natural order, in the network's formats.
 
     Parameters
     ----------
@@ -38,32 +42,43 @@ class Pipeline(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        clipped = []
+        plan, clipped = self.plan, []
         m.submodules.entry = entry = FromStream(self.i.payload.shape())
         wiring.connect(m, wiring.flipped(self.i), entry.i)
-        at, flight, number = entry.o, ENTRY, 0
-        for l, layer in enumerate(self.plan.layers):
-            for engine in layer:
-                queue = self.plan.queues[number]
-                at, flight = self._convert(m, at, engine.lanes_in, flight, f"convert_{number}", queue)
-                if engine is layer[0] and self.plan.skip_depths[l]:
-                    m.submodules[f"fork_{l}"] = fork = Fork(at.payload.shape())
-                    wiring.connect(m, at, fork.i)
-                    at, skip_flight, skip = fork.a, flight, fork.b
-                m.submodules[f"stage_{number}"] = part = engine.component()
-                wiring.connect(m, at, part.i)
-                if engine.takes_skip:
-                    wide = max(layer[0].lanes_in, engine.lanes_out)
-                    skip, _ = self._convert(m, skip, wide, skip_flight, f"skip_convert_{l}")
-                    m.submodules[f"skip_{l}"] = queue = LinkFifo(
-                        skip.payload.shape(), self.plan.skip_depths[l], self.target
-                    )
-                    wiring.connect(m, skip, queue.i)
-                    wiring.connect(m, self._gear(m, queue.o, wide, engine.lanes_out, f"skip_gear_{l}"), part.skip)
-                clipped.append(part.saturated)
-                at, flight, number = part.o, engine.output_flight, number + 1
+        # what is there to be taken, where an engine gives it or where it goes into one, and how often it is
+        links = {Join(INPUT, False): entry.o}
+        wanted = Counter([*(Join(source, False) for source in plan.sources), *filter(None, plan.joins)])
+
+        def taken(where, name):
+            wanted[where] -= 1
+            if not wanted[where]:
+                return links.pop(where)
+            m.submodules[name] = fork = Fork(links[where].payload.shape())
+            wiring.connect(m, links[where], fork.i)
+            links[where] = fork.b
+            return fork.a
+
+        for number, (engine, source, join) in enumerate(zip(plan.engines, plan.sources, plan.joins)):
+            at, layer, here = taken(Join(source, False), f"to_{number}"), plan.layer(number), Join(number, True)
+            at = self._convert(
+                m, at, engine.lanes_in, plan.end(source)[1], f"convert_{number}", plan.queues[number]
+            )
+            if wanted[here]:
+                links[here], wanted[here] = at, wanted[here] + 1
+                at = taken(here, f"fork_{layer}")
+            m.submodules[f"stage_{number}"] = part = engine.component()
+            wiring.connect(m, at, part.i)
+            if join is not None:
+                skip, depth = plan.skip(number), plan.skip_depths[number]
+                own, n = ("skip", layer) if join.inside else ("join", number)
+                what = self._convert(m, taken(join, f"{own}_to_{n}"), skip.wide, skip.flight, f"{own}_convert_{n}")
+                m.submodules[f"{own}_{n}"] = queue = LinkFifo(what.payload.shape(), depth, self.target)
+                wiring.connect(m, what, queue.i)
+                wiring.connect(m, self._gear(m, queue.o, skip.wide, engine.lanes_out, f"{own}_gear_{n}"), part.skip)
+            links[Join(number, False)] = part.o
+            clipped.append(part.saturated)
         m.d.comb += self.saturated.eq(count(m, clipped, "saturated", reset=True))
-        wiring.connect(m, at, wiring.flipped(self.o))
+        wiring.connect(m, part.o, wiring.flipped(self.o))
         return m
 
     def _gear(self, m, source, before, after, name):
@@ -76,10 +91,10 @@ class Pipeline(wiring.Component):
         return gearbox.o
 
     def _convert(self, m, link, lanes, flight, name, queue=None):
-        """A link to one of other lanes, and the cycles between grant and arrival there."""
+        """A link to one of other lanes, of which ENTRY cycles pass between grant and arrival."""
         before = link.payload.shape().length // self.plan.vectors
         if before == lanes and queue is None:
-            return link, flight
+            return link
         depth = flight + QUEUE + (queue or 0)
         m.submodules[f"{name}_fifo"] = queue = LinkFifo(link.payload.shape(), depth, self.target)
         wiring.connect(m, link, queue.i)
@@ -88,7 +103,7 @@ class Pipeline(wiring.Component):
         shape = beat(len(source.payload.as_value()) // elements, elements)
         m.submodules[name] = entry = FromStream(shape)
         wiring.connect(m, source, entry.i)
-        return entry.o, ENTRY
+        return entry.o
 
 
 class Network(wiring.Component):
@@ -125,21 +140,21 @@ def cost(tally, plan):
     """Of a Pipeline, without what its last link ends in."""
     width = plan.network.input.width * plan.lanes_in * plan.vectors
     FromStream.cost(tally, width)
-    lanes, flight = plan.lanes_in, ENTRY
-    for engine, queue in zip(plan.engines, plan.queues):
-        engine_cost(tally, engine, lanes, flight, queue)
-        lanes, flight = engine.lanes_out, engine.output_flight
-    for layer, depth in zip(plan.layers, plan.skip_depths):
-        if depth:
-            first, out = layer[0], layer[-1].lanes_out
-            lanes, bits = max(first.lanes_in, out), first.takes.width * plan.vectors
-            if first.lanes_in != lanes:
-                Queue.cost(tally, first.flight + QUEUE, first.lanes_in * bits, may_be_deep=True)
-                Gearbox.cost(tally, bits, first.lanes_in, lanes)
-                FromStream.cost(tally, lanes * bits)
-            Queue.cost(tally, depth, lanes * bits, may_be_deep=True)
-            if lanes != out:
-                Gearbox.cost(tally, bits, lanes, out)
+    for number, (engine, source, queue) in enumerate(zip(plan.engines, plan.sources, plan.queues)):
+        engine_cost(tally, engine, *plan.end(source), queue)
+        if plan.joins[number] is not None:
+            skip_cost(tally, plan.skip(number), plan.skip_depths[number], engine.lanes_out)
+
+
+def skip_cost(tally, skip, depth, lanes):
+    """What a Skip takes, up to an engine of so many lanes."""
+    if skip.lanes != skip.wide:
+        Queue.cost(tally, skip.flight + QUEUE, skip.lanes * skip.bits, may_be_deep=True)
+        Gearbox.cost(tally, skip.bits, skip.lanes, skip.wide)
+        FromStream.cost(tally, skip.wide * skip.bits)
+    Queue.cost(tally, depth, skip.wide * skip.bits, may_be_deep=True)
+    if skip.wide != lanes:
+        Gearbox.cost(tally, skip.bits, skip.wide, lanes)
 
 
 def engine_cost(tally, engine, lanes, flight, queue):

@@ -5,11 +5,8 @@ bits that it will take.
 from dataclasses import dataclass, field, replace
 from dataclasses import fields as fields_of
 from functools import cached_property
-from itertools import groupby, islice
+from itertools import groupby
 from math import ceil
-from operator import itemgetter
-
-import numpy as np
 
 from bfthw import IntNetwork
 from bfthw.golden import short_stage
@@ -18,13 +15,12 @@ from bfthw.reading import owned
 from .choices import by_layer, by_stage, options_of
 from .engines import ENGINES, Engine, engine_class
 from .engines.engine import figure
-from .fifo import DEEP_LATENCY, ENTER, FIFO_LATENCY, QUEUE, fifo_bits, fifo_latency
-from .row import over_maps, stages_of
-from .schedule import convert_times, output_times
+from .fifo import ENTER, QUEUE, fifo_bits
+from .row import INPUT, over_maps, stages_of
 from .stream import ENTRY
 from .tech import VARIANTS, check_target
+from .timetable import LONG, Join, Skip, Timetable
 
-LONG = 16  # cycles between grant and arrival from which a FIFO is smaller than what they cost further on
 ROMS = ("initial", "case", "readmemh", "tables", "blocks")
 DEFAULT = "pipelined"  # engine
 
@@ -33,11 +29,11 @@ DEFAULT = "pipelined"  # engine
 class Plan:
     """An IntNetwork and what is chosen for its hardware.
 
-    network: of nodes in a row, each of which takes the one before it. A frame is what it takes at once: a vector or,
-    over maps, an image, its pixels in rows, channels fastest. choices: layer → {"engine": kind, option: value}, each
-    a value for all of the layer's factors or a list with an entry for each; the options are those of the engines
-    (rtl_gen.engines), and what is left out is as they have it, or follows from the rest: the smallest SIMD that does
-    not slow the network below what its lanes and engines allow. An engine that takes no windows stands behind one
+    network: of layers, which may add what another node gives, maxima and sums. A frame is what it takes at once: a
+    vector or, over maps, an image, its pixels in rows, channels fastest. choices: layer → {"engine": kind, option:
+    value}, each a value for all of the layer's factors or a list with an entry for each; the options are those of the
+    engines (rtl_gen.engines), and what is left out is as they have it, or follows from the rest: the smallest SIMD that
+    does not slow the network below what its lanes and engines allow. An engine that takes no windows stands behind one
     that does. Given or not, all of it is there in `choices` afterwards. vectors: whole vectors side by side in every
     beat. target: of the technology layer. roms: where a plain core's weights are, in `initial` contents of memories,
     in "case" statements, or in files that "readmemh" reads; of other targets, in block RAMs but for those of few
@@ -48,14 +44,16 @@ class Plan:
     Members
     -------
     drafts, engines, queues
-        the Engines, in order, each as it would be alone, which takes no time, and as it is behind the one before it;
-        for each None, or the beats that a FIFO in front of it holds beyond those on their way.
+        the Engines, in order, each as it would be alone, which takes no time, and as it is behind the one that it
+        takes; for each None, or the beats that a FIFO in front of it holds beyond those on their way.
+    sources, joins, skip_depths
+        of each engine: the number of the one that it takes, INPUT for the network's input; None, or the Join of what is
+        added; and the beats that the FIFO of that holds.
     stages, spans, layers
         row.Stages; (start, stop) of those of each engine; the engines of each layer, a tuple of tuples.
     positions
         of each engine: its frames in one of the core's, those of the map that it takes where it takes vectors.
-    lanes_in, lanes_out, beats_in, beats_out, interval, latency, pipeline_latency, skip_depths, exit_depth,
-    frames_in_flight
+    lanes_in, lanes_out, beats_in, beats_out, interval, latency, pipeline_latency, exit_depth, frames_in_flight
         of the core and its frames, in cycles, beats and frames. Over maps the latency is the least: it counts on beats
         that come as fast as the core could take them, which it does not take where buffers are full.
     multipliers, rom_bits, buffer_bits
@@ -150,33 +148,49 @@ class Plan:
 
     @cached_property
     def engines(self) -> tuple[Engine, ...]:
-        found, lanes, flight, relu = [], None, ENTRY, False
-        for draft, time in zip(self.drafts, self._times(self.drafts)):
+        found = []
+        for draft, source, time in zip(self.drafts, self.sources, self.paces(self.drafts)):
             # over maps beats come in rows, and not as fast as they are granted
-            prompt = not found or not self.over_maps and time <= draft.beats_in * draft.lanes_in
-            engine = behind(draft, lanes, flight, relu=relu, prompt=prompt)
-            found.append(engine)
-            lanes, flight, relu = engine.lanes_out, engine.output_flight, engine.relu
+            prompt = source == INPUT or not self.over_maps and time <= draft.beats_in * draft.lanes_in
+            if source == INPUT:
+                found.append(behind(draft, None, ENTRY, relu=False, prompt=prompt))
+            else:
+                before = found[source]
+                found.append(behind(draft, before.lanes_out, before.output_flight, relu=before.relu, prompt=prompt))
         return tuple(found)
 
-    def _times(self, engines):
+    def paces(self, engines: tuple[Engine, ...]) -> list[int]:
         """For each the cycles in which one of its frames passes the slowest engine that takes it evenly."""
         most = max([1, *(e.interval * p for e, p in zip(engines, self.positions) if not e.burst)])
         return [max(1, most // positions) for positions in self.positions]
 
     @cached_property
-    def queues(self) -> tuple[int | None, ...]:
-        behind = zip(self.engines, self.engines[1:], self._times(self.engines)[1:])
-        return (None, *(queue_between(a.burst, a.output_flight, b, time) for a, b, time in behind))
+    def sources(self) -> tuple[int, ...]:
+        ends = {stop - 1: number for number, (_, stop) in enumerate(self.spans)} | {INPUT: INPUT}
+        return tuple(ends[self.stages[start].takes[0]] for start, _ in self.spans)
 
     @cached_property
-    def layers(self) -> tuple[tuple[Engine, ...], ...]:
-        owned = ((self.stages[start].owner, engine) for (start, _), engine in zip(self.spans, self.engines))
-        return tuple(tuple(engine for _, engine in run) for _, run in groupby(owned, key=itemgetter(0)))
+    def joins(self) -> tuple[Join | None, ...]:
+        ends, found = {INPUT: INPUT}, []
+        firsts = {}  # the first engine of each layer
+        for number, (start, stop) in enumerate(self.spans):
+            first = firsts.setdefault(self.stages[start].owner, number)
+            ends[stop - 1] = number
+            join = None
+            if self.drafts[number].takes_skip:
+                stage = self.stages[stop - 1]
+                join = Join(first, True) if stage.residual else Join(ends[stage.takes[1]], False)
+            found.append(join)
+        return tuple(found)
 
-    lanes_in = figure(int, lambda self: self.engines[0].lanes_in)
+    @property
+    def entry(self) -> Engine:
+        """One that takes the network's input, and says in which beats that comes."""
+        return self.engines[self.sources.index(INPUT)]
+
+    lanes_in = figure(int, lambda self: self.entry.lanes_in)
     lanes_out = figure(int, lambda self: self.engines[-1].lanes_out)
-    beats_in = figure(int, lambda self: self.engines[0].beats_in * self.positions[0])
+    beats_in = figure(int, lambda self: self.entry.beats_in * self.positions[self.sources.index(INPUT)])
     beats_out = figure(int, lambda self: self.engines[-1].beats_out * self.positions[-1])
 
     @property
@@ -192,75 +206,32 @@ class Plan:
         """Cycles from the first accepted input beat to the first valid output beat of the core, empty and unstalled."""
         return ENTER + self.pipeline_latency
 
-    @property
-    def pipeline_latency(self) -> int:
-        """The same for the bare pipeline, between two streams."""
-        return self._schedule[0]
-
     @cached_property
-    def _schedule(self):
-        """The first frame's way through: the latency, and for each layer the beats its residual's FIFO must hold."""
-        times, lanes, flight = np.arange(self.beats_in) + ENTRY, self.lanes_in, ENTRY
-        depths, ways = [], iter(zip(self.queues, self.positions))
-        for layer in self.layers:
-            entered = depth = None
-            own = list(islice(ways, len(layer)))
-            for engine, (queue, positions) in zip(layer, own):
-                fifo = fifo_latency(flight + QUEUE + (queue or 0), lanes * engine.takes.width * self.vectors)
-                times = self._converted(times, lanes, engine.lanes_in, fifo, always=queue is not None)
-                if entered is None:
-                    entered = times
-                if engine.takes_skip:
-                    times, depth = self._joined(layer, [positions for _, positions in own], entered, times)
-                else:
-                    times = output_times(engine, positions, times)
-                lanes, flight = engine.lanes_out, engine.output_flight
-            depths.append(depth)
-        return int(times[0]) + FIFO_LATENCY, tuple(depths)
+    def timetable(self) -> Timetable:
+        return Timetable(self)
 
-    def _converted(self, times, before, after, fifo, **rest):
-        return convert_times(times, before, after, fifo=fifo, large=self.over_maps, **rest)
+    pipeline_latency = figure(int, lambda self: self.timetable.latency)  # the same for the bare pipeline
+    queues = figure(tuple[int | None, ...], lambda self: self.timetable.queues)
+    skip_depths = figure(tuple[int | None, ...], lambda self: self.timetable.depths)
 
-    def _joined(self, layer, positions, entered, arrivals):
-        """Cycles of the output beats of a layer's last engine, and beats of the FIFO of the residual that it takes.
+    def layer(self, number: int) -> int:
+        """The number of an engine's layer."""
+        owners = [stage.owner for stage in self.stages]
+        return [*dict.fromkeys(owners)].index(owners[self.spans[number][0]])
 
-        positions: of the layer's engines. entered: cycles of the beats into the layer; arrivals: of those at its last.
-        """
-        first, last = layer[0], layer[-1]
-        wide, bits = max(first.lanes_in, last.lanes_out), first.takes.width * self.vectors
-        entered = self._converted(
-            entered, first.lanes_in, wide, fifo_latency(first.flight + QUEUE, first.lanes_in * bits)
-        )
-        # how many it must hold depends on how long it takes, and the other way round
-        for latency in (FIFO_LATENCY, DEEP_LATENCY):
-            skip = self._converted(entered + latency, wide, last.lanes_out, 0)
-            times = output_times(last, positions[-1], arrivals, skip)
-            depth = self._skip_depth(layer, positions, entered, last.skip_times(arrivals, times))
-            if fifo_latency(depth, wide * bits) == latency:
-                break
-        return times, depth
+    def end(self, number: int) -> tuple[int, int]:
+        """Lanes of what an engine gives, or of the INPUT, and cycles from grant to arrival."""
+        if number == INPUT:
+            return self.lanes_in, ENTRY
+        return self.engines[number].lanes_out, self.engines[number].output_flight
 
-    def _skip_depth(self, layer, positions, entered, taken):
-        """Beats, of the wider side, of a residual's FIFO: enough for the interval and for a first frame that runs
-        ahead.
-
-        The interval is kept, as in `readers.Buffered.slots`, if the FIFO holds what enters the layer in the slowest
-        schedule before its last engine takes the first of it. positions: of the engines; over maps the layer may be as
-        fast as its own. entered, taken: cycles of a beat into the FIFO and out of it.
-        """
-        interval = self.interval
-        if self.over_maps:
-            interval = max(engine.interval * n for engine, n in zip(layer, positions))
-        cycles = sum(engine.keeps(max(1, interval // n)) for engine, n in zip(layer, positions))
-        steady = ceil(cycles * len(entered) / interval)
-        gone = np.arange(len(taken)) * len(entered) // len(taken)
-        ahead = np.searchsorted(entered, taken, side="right") - gone
-        return max(steady, int(ahead.max())) + layer[0].flight + 4
-
-    @property
-    def skip_depths(self) -> tuple[int | None, ...]:
-        """Beats of each layer's residual FIFO, None for a layer without."""
-        return self._schedule[1]
+    def skip(self, number: int) -> Skip:
+        """What an engine adds."""
+        join, engine = self.joins[number], self.engines[number]
+        first = self.engines[join.engine]
+        lanes, flight = (first.lanes_in, first.flight) if join.inside else self.end(join.engine)
+        bits = engine.adds.width * self.vectors
+        return Skip(lanes=lanes, flight=flight, wide=max(lanes, engine.lanes_out), bits=bits)
 
     @property
     def exit_depth(self) -> int:
@@ -284,8 +255,8 @@ class Plan:
     def buffer_bits(self) -> int:
         """Bits of the engines' buffers and of the residuals' FIFOs."""
         skips = (
-            fifo_bits(depth, max(layer[0].lanes_in, layer[-1].lanes_out) * self.vectors * layer[0].takes.width)
-            for layer, depth in zip(self.layers, self.skip_depths)
+            fifo_bits(depth, self.skip(number).wide * self.skip(number).bits)
+            for number, depth in enumerate(self.skip_depths)
             if depth
         )
         return sum(engine.buffer_bits for engine in self.engines) + sum(skips)
@@ -309,18 +280,3 @@ def behind(draft, lanes, flight, *, relu, prompt):
         flight = ENTRY  # behind a FIFO, beats arrive as they are granted
     q = draft.takes
     return replace(draft, flight=flight, positive=relu and q.signed and q.width > 1, prompt=prompt)
-
-
-def queue_between(burst, flight, after, time):
-    """Beats that a FIFO in front of the Engine `after` holds beyond those on their way; None for no FIFO.
-
-    burst, flight: of the engine before; time: cycles in which a frame passes the slowest engine that takes it evenly.
-    An engine that counts on beats that arrive a known time after they are granted has a FIFO. One that takes and gives
-    a frame in a burst has room for one where others are slower. Elsewhere a FIFO cuts a long time between grant and
-    arrival.
-    """
-    if after.known_flight:
-        return 0 if after.prompt else after.burst
-    if burst and time > burst:
-        return burst
-    return 0 if flight > LONG else None

@@ -1,11 +1,18 @@
-"""A network as a row of stages: what rounds, one after the other, and where in the map each of them stands."""
+"""The stages of a network: what rounds, one after the other, what each takes and where in the map it stands."""
 
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from bfthw import IntFactor, IntNetwork, QFormat
+from bfthw.chain import Indexed
 from bfthw.golden import IntNode
+from bfthw.nodes import Pick
 from bfthw.window import Shape, Window
+
+
+INPUT = -1  # among what a stage takes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -13,7 +20,8 @@ class Stage:
     """A factor, or a node without weights.
 
     name, owner: its own, and its node's. work: what it computes. shape: of the map that it takes. window: in front of
-    it, None for none.
+    it, None for none. takes: numbers of the stages whose outputs it takes, INPUT for the network's input; the second
+    one is added, or gates. residual: whether that is its node's own input.
     """
 
     name: str
@@ -21,6 +29,8 @@ class Stage:
     work: IntFactor | IntNode
     shape: Shape
     window: Window | None
+    takes: tuple[int, ...]
+    residual: bool
 
     @property
     def input(self) -> QFormat:
@@ -46,13 +56,56 @@ def over_maps(stages: tuple[Stage, ...]) -> bool:
 
 
 def stages_of(network: IntNetwork) -> tuple[Stage, ...]:
-    """The stages of a network in a row, in order; ValueError names the node that stands in none."""
-    found, shape = [], network.shape
-    for node, after in zip(network.layers, network.shapes):
-        window = node.node.window if isinstance(node, IntNode) else node.window
-        for name, work in node.stages:
-            found.append(Stage(name=name, owner=node.name, work=work, shape=shape, window=window))
+    """The stages of a network, in an order in which each stands behind what it takes; ValueError names a node that the
+    hardware does not have.
+    """
+    found, last, shapes = [], [INPUT], (network.shape, *network.shapes)  # the last stage of what each source stands for
+    for node, after, own in zip(network.layers, network.shapes, network.sources):
+        if isinstance(node, IntNode) and isinstance(node.node, Pick):
+            found += _picked(node, [shapes[source] for source in own], [last[source] for source in own], len(found))
+            last.append(len(found) - 1)
+            continue
+        source, *added = own
+        window = getattr(node.node if isinstance(node, IntNode) else node, "window", None)
+        shape, takes = shapes[source], last[source]
+        for k, (name, work) in enumerate(node.stages, 1):
+            joins = [last[other] for other in added] if k == len(node.stages) else []
+            own = {"name": name, "owner": node.name, "work": work, "shape": shape, "window": window}
+            found.append(Stage(takes=(takes, *joins), residual=bool(joins) and added == [source], **own))
+            takes = len(found) - 1
             if isinstance(work, IntFactor):  # those behind the first see its outputs, where the node gives its own
                 shape, window = after._replace(channels=work.pattern.outputs), None
-        shape = after
+        last.append(takes)
     return tuple(found)
+
+
+def _picked(node, shapes, takes, number):
+    """The stages of a Pick, of so many of other nodes before them: of each input an indexed factor of ones puts its
+    channels into their places, zeros between them, and adds what those behind it have put there. takes: the stage of
+    each input.
+    """
+    rest = node.formats[1:]
+    # exactly what all the others hold together
+    frac, signed = max((fmt.frac for fmt in rest), default=0), any(fmt.signed for fmt in rest)
+    width = max((fmt.width + frac - fmt.frac + (signed and not fmt.signed) for fmt in rest), default=1)
+    together = rest[0] if len(rest) == 1 else QFormat(width, frac, signed)
+    starts = np.cumsum([0, *(shape.channels for shape in shapes)])
+    index = np.arange(starts[-1]) if node.node.index is None else node.node.index
+    found = []
+    for k in reversed(range(len(shapes))):
+        here = (index >= starts[k]) & (index < starts[k + 1])
+        places = Indexed(np.where(here, index - starts[k], 0)[:, None], shapes[k].channels)
+        factor = IntFactor(
+            values=here.astype(int).reshape(-1, 1, 1, 1), support=places, input=node.formats[k],
+            weights=QFormat(1, 0, signed=False), output=together if k else node.output,
+            skip_input=together if found else None,
+        )
+        joins = [number + len(found) - 1] if found else []
+        name = f"{node.name}:{k}" if k else node.name
+        found.append(
+            Stage(
+                name=name, owner=node.name, work=factor, shape=shapes[k], window=None, takes=(takes[k], *joins),
+                residual=False,
+            )
+        )
+    return found

@@ -48,3 +48,9 @@ def output_times(engine, positions, arrivals, skip=None):
     step = np.arange(positions) * engine.interval
     late = np.maximum.accumulate(times[:, 0] - step) + step - times[:, 0]
     return (times + late[:, None]).ravel()
+
+
+def most_within(times, span, interval):
+    """The most of frames' beats that come within so many cycles, of those of the first frame and an interval."""
+    frames = np.arange(2 + span // interval)[:, None] * interval + times
+    return int((np.searchsorted(np.sort(frames, axis=None), times + span, side="right") - np.arange(len(times))).max())

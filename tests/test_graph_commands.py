@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from bfthw import Chain, Factor, Layer, Max, Network, Pick, Sum, Window, chain, load, load_integers, make_settings, save
+from bfthw import (
+    Chain, Factor, Layer, Max, Network, Product, Sum, Window, chain, load, load_integers, make_settings, save,
+)
 from bfthw.cli import recorded
 from bfthw.cli.commands.project import _vectors
 from bfthw.cli.console import console
@@ -62,7 +64,7 @@ def test_inspect_shows_nodes_shapes_weights_and_products(monkeypatch, folder):
 def test_from_file_to_integers_and_report(monkeypatch, folder):
     done, text, _ = run(monkeypatch, folder, "quantize net.safetensors --calibration x.npy -o q.npz")
     assert done and "formats: from x.npy, 60 vectors" in text and "u: unsigned" in text
-    assert "wrote q.npz; next: bfthw inspect q.npz; the chip can't do all of it yet: node 'joined' takes more than" in text
+    assert "wrote q.npz; next: bfthw generate q.npz -o DIR --name NAME" in text
     integers, x, y = load_integers(folder / "q.npz"), np.load(folder / "x.npy"), np.load(folder / "y.npy")
     assert not integers.nodes[0].output.signed and np.mean((integers.predict(x) - y) ** 2) < 1e-3
     done, text, _ = run(monkeypatch, folder, "inspect q.npz")
@@ -147,8 +149,8 @@ def test_maps_with_the_channels_first_are_told_so(monkeypatch, folder):
         load(folder / "net.safetensors").network(np.load(folder / "turned.npy"))
 
 
-TAKES = "takes nodes in a row, layers, maxima and sums; "
-CHIP = f"{TAKES}node 'joined' takes more than the node before it, which the chip can't do yet; the vector layers of a"
+TAKES = "takes layers, maxima, sums, picks and gates; "
+CHIP = f"{TAKES}node 'turned' is a Product, which the chip can't do yet; the vector layers of a"
 
 
 @pytest.mark.parametrize(
@@ -157,30 +159,29 @@ CHIP = f"{TAKES}node 'joined' takes more than the node before it, which the chip
     ids=["generate", "interval", "fit"],
 )
 def test_the_chip_names_the_node_that_it_cannot_do_yet(monkeypatch, folder, command):
-    run(monkeypatch, folder, "quantize net.safetensors -o q.npz")
-    for path in ("net.safetensors", "q.npz"):
+    layer = Layer(name="conv", chain=Chain.random(chain.bft(4, 2), 0))
+    nodes = [layer, Sum(name="sum", window=Window(3)), Product(name="turned", inputs=("conv", "sum"))]
+    save(Network(nodes, (3, 3, 4)), folder / "turned.safetensors")
+    run(monkeypatch, folder, "quantize turned.safetensors -o q.npz")
+    for path in ("turned.safetensors", "q.npz"):
         done, _, error = run(monkeypatch, folder, command.format(path))
         assert not done and error.startswith(f"{path}: {command.split()[0]} {CHIP}")
     assert not (folder / "core").exists()
 
 
-@pytest.mark.parametrize(
-    "nodes, reason",
-    [
-        (
-            [
-                Layer(name="a", chain=Chain.random(chain.bft(4, 2), 0)),
-                Layer(name="b", chain=Chain.random(chain.bft(4, 2), 0), add="input"),
-            ],
-            "node 'b' takes more than the node before it",
-        ),
-        ([Pick(name="a", index=[3, 1])], "node 'a' is a Pick"),
-    ],
-)
-def test_graphs_over_vectors_are_refused_too(monkeypatch, tmp_path, nodes, reason):
-    save(Network(nodes, 4), tmp_path / "g.npz")
+def test_graphs_over_vectors_are_refused_too(monkeypatch, tmp_path):
+    save(Network([Product(name="a", inputs=("input", "input"))], 4), tmp_path / "g.npz")
     done, _, error = run(monkeypatch, tmp_path, "generate g.npz -o core --name net")
-    assert not done and f"generate {TAKES}{reason}" in error
+    assert not done and f"generate {TAKES}node 'a' is a Product" in error
+
+
+def test_a_graph_to_a_core(monkeypatch, folder):
+    """Whose layers add what others give: generated, simulated, equal."""
+    run(monkeypatch, folder, "quantize net.safetensors --calibration x.npy -o net.npz")
+    done, text, error = run(monkeypatch, folder, "generate net.npz -o core --name net")
+    assert done, error
+    done, text, error = run(monkeypatch, folder, "simulate core/net.json --vectors 4")
+    assert done, error
 
 
 def test_each_says_that_a_graph_is_a_whole(monkeypatch, folder):

@@ -13,6 +13,7 @@ from bfthw.quantize import choose_formats, quantise
 
 A = dense(4, 4, "a")
 MAP = (6, 5, 4)
+TOTAL = Sum(name="total", window=Window(MAP[:2]))
 
 
 @pytest.mark.parametrize(
@@ -111,8 +112,8 @@ def test_graphs_that_do_not_fit_name_node_axis_and_what_would(nodes, text):
         ),
         (lambda: choose_formats(Network([A], MAP), calibration=np.zeros((3, 4))), r"\(N, 6, 5, 4\), got \(3, 4\)"),
         (
-            lambda: Network([A, Pick(name="b", index=[1])], MAP).row("this"),
-            "this takes nodes in a row, layers, maxima and sums; node 'b' is a Pick",
+            lambda: Network([A, TOTAL, Product(name="b", inputs=("a", "total"))], MAP).on_chip("this"),
+            "this takes layers, maxima, sums, picks and gates; node 'b' is a Product",
         ),
         (
             lambda: Act("sine", np.sin).table(QFormat(13, 3), QFormat(8, 3)),
@@ -159,13 +160,13 @@ def test_formats_that_do_not_fit_a_graph_are_refused():
         (dense(4, 4, "a", residual=True, scale=np.ones(4)), None),
         (dense(4, 4, "a", inputs=(None, None), scale=np.ones(4)), None),
         (dense(4, 4, "a", add="input"), None),
-        (Pick(name="a", index=[0, 2]), "is a Pick"),
+        (Product(name="a", inputs=("input", "input")), "is a Product"),
     ],
 )
-def test_rows_are_what_the_hardware_takes(layer, reason):
+def test_what_the_hardware_takes(layer, reason):
     network = Network([layer], 4)
     if reason is None:
-        assert network.row("x") == (layer,)
+        assert network.on_chip("x") == (layer,)
     else:
         with pytest.raises(ValueError, match=f"node 'a' {reason}"):
-            network.row("x")
+            network.on_chip("x")

@@ -49,7 +49,7 @@ def to_integers(path, settings, calibration, file, allow_constant=False, *, outp
     """
     network, integers = read(path, **file)
     if chip:
-        (network or integers).row(f"{path}: generate")
+        (network or integers).on_chip(f"{path}: generate")
     if integers is not None:
         if settings.chooses_formats or calibration:
             raise ValueError(f"{path}: holds integers already; bits and calibration data go with the float checkpoint")

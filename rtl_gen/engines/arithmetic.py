@@ -54,6 +54,11 @@ class Arithmetic:
 
     x_width = property(lambda self: self.x_shape.width)
 
+    @property
+    def bits(self):
+        """Whether weights are 0 or 1: what only picks, or sums."""
+        return all(f.weights.width == 1 and not f.weights.signed for f in self.factors)
+
     @cached_property
     def w_width(self):
         """Weights have a sign in any case."""

@@ -3,7 +3,7 @@ free-running.
 """
 
 import numpy as np
-from amaranth.hdl import Array, Const, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Mux, Signal, signed
 
 from ..signals import count, count_cost, delay, element, numbers
 from ..tech import MULTIPLY, READ, technology
@@ -16,6 +16,14 @@ def looked_up(m, tech, name, factor, y):
     fmt, output = factor.table.input, factor.output
     words = to_bits(np.roll(factor.table.values, fmt.lo)[:, None], output.width)  # by the bits of y, the sign above
     return numbers(tech.rom(m, name, words, output.width, y[: fmt.width]), element(output), 1)[0]
+
+
+def picked(m, name, x, bit):
+    """x where a weight of 0 or 1 is 1, a signed signal, MULTIPLY cycles later."""
+    x = x if x.shape().signed else Cat(x, Const(0, 1)).as_signed()
+    chosen = Signal(x.shape(), name=f"{name}_chosen")
+    m.d.comb += chosen.eq(Mux(bit[0], x, 0))
+    return delay(m, chosen, MULTIPLY, name)
 
 
 class Datapath:
@@ -39,7 +47,10 @@ class Datapath:
         """
         a = self.a
         pairs = [(x, w) for row, weights in zip(xs, ws) for operands in row for x, w in zip(operands, weights)]
-        products = self.tech.products(m, "product", *zip(*pairs), lut=self.lut)
+        if a.bits:
+            products = [picked(m, f"product{n}", x, w) for n, (x, w) in enumerate(pairs)]
+        else:
+            products = self.tech.products(m, "product", *zip(*pairs), lut=self.lut)
         if self.paired:
             # what is below is exact by itself; it has borrowed from what is above where it is negative
             products = [p[: self.paired].as_signed() for p in products] + [
@@ -172,6 +183,8 @@ class Datapath:
             tally.take(tech.products_cost(vectors * a.simd, a.x_width, tech.operand, lut=lut, signed=a.x_shape.signed))
             for _ in range(vectors * a.simd):
                 tally.adder(a.x_width + a.w_width)  # the upper product, less what the lower one has borrowed
+        elif a.bits:
+            tally.add(each * a.simd * a.x_width, each * a.simd * a.x_width * MULTIPLY)
         else:
             tally.take(tech.products_cost(each * a.simd, a.x_width, a.w_width, lut=lut, signed=a.x_shape.signed))
         one = tally.empty()

@@ -51,8 +51,8 @@ class Engine:
         whether its frame is a whole map; else it is a position of one, a vector.
     serves(stages) (of the class)
         the fields that follow from neighbouring row.Stages, None where it is not for them.
-    takes, gives, relu
-        QFormats of its inputs and outputs; whether these are never negative.
+    takes, gives, adds, relu
+        QFormats of its inputs and outputs, and of what comes by the stream `skip`; whether outputs are never negative.
     burst, known_flight
         beats that it takes, and gives, in a row once it has begun, 0 where they come evenly; whether beats must arrive
         exactly `flight` cycles after they are granted, so that a FIFO has to stand in front.
@@ -63,7 +63,7 @@ class Engine:
         its residual's, and of the beats that it takes of the residual; cycles, at an interval, from an input beat to
         the output at its place, at most; frames inside at once, at most.
     takes_skip
-        whether the layer's input, which a residual adds, comes from outside, by a stream `skip` that may stall.
+        whether what it adds, or multiplies by, comes from outside, by a stream `skip` that may stall.
     multipliers, rom_bits, buffer_bits
     parts, words, digits
         what building it takes: multipliers and elements of beats, for each vector; words of memories; signed digits of
@@ -125,6 +125,7 @@ class Engine:
     takes = figure(QFormat, lambda self: self.factors[0].input)
     gives = figure(QFormat, lambda self: self.factor.output)
     relu = figure(bool, lambda self: self.factor.relu)
+    adds = figure(QFormat, lambda self: self.factor.skip_input)
     takes_skip = figure(bool, lambda self: self.factor.skip_input is not None)
 
     @property
@@ -139,6 +140,9 @@ class Engine:
 
     @classmethod
     def serves(cls, stages: tuple[Stage, ...]) -> dict | None:
+        # one that takes no stream beside its input adds its layer's own at most
+        if cls.takes_skip is False and any(stage.takes[1:] and not stage.residual for stage in stages):
+            return None
         if all(isinstance(stage.work, IntFactor) and stage.window is None for stage in stages):
             return {"factors": tuple(stage.work for stage in stages)}
         return None

@@ -127,7 +127,7 @@ class Pipelined(Engine):
     @property
     def multipliers(self) -> int:
         skip = 1 if self.factor.skip is not None else 0
-        return self.lanes * self.vectors * (self.simd + skip)
+        return self.lanes * self.vectors * (self.simd * (not self.arithmetic.bits) + skip)
 
     word_bits = figure(int, lambda self: self.lanes * self.simd * self.factor.weights.operand)
 
@@ -153,7 +153,8 @@ class Pipelined(Engine):
         # operands: registers, and a choice of so many places
         operands = self.operands * self.factor.input.width * self.vectors
         tally.add(operands * (len(self.reader.select) - 1) * 0.7, operands)
-        if tally.tech.products_cost(1, self.factor.input.width, self.factor.weights.operand).get("DSP"):
+        costs = tally.tech.products_cost(1, self.factor.input.width, self.factor.weights.operand)
+        if costs.get("DSP") and not self.arithmetic.bits:
             # into the blocks' second registers go operands, and weights that no vectors share
             alone = self.word_bits if self.vectors == 1 and self.cycles > 1 else 0
             tally.add(0, -tally.tech.absorbs * (operands + alone))

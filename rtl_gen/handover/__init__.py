@@ -60,7 +60,7 @@ def write(plan: Plan, folder: Path, name: str, mhz: float = MHZ) -> None:
         ".core": core(name, primitives, memories.left(folder, name)),
         **constraints(name, mhz),
     }
-    if not plan.over_maps:
+    if plan.network.beyond_row is None:
         texts[".h"] = header(plan.network, name)
     if primitives:
         texts["_models.v"] = f"// For the simulation of {name}, not for its synthesis.\n{''.join(models)}"
