@@ -42,7 +42,7 @@ class Whole:
 
     roms: as in Plan. room: what it may take where that is not ROOM. minimum, aim: images a second that are required and
     hoped for. beside: what stands beside it in others' tables. seeds: of place and route, 0 for none. netlist: images
-    through the mapped netlist.
+    through the mapped netlist. floorplan: whether it is built with one.
     """
 
     key: str
@@ -56,6 +56,7 @@ class Whole:
     beside: str = ""
     seeds: int = 1
     netlist: int = 0
+    floorplan: bool = False
 
 
 def _person(**fusion):
@@ -69,6 +70,7 @@ NETWORKS = (
         key="mobilenet-bft", title="MobileNetV1-1.0 + BFT, 96×96, 10 classes", interval=73728, roms="tables",
         room={"RAM": 200}, make=lambda: models.model("mobilenetv1", resolution=96, classes=10, **BFT), minimum=1300, aim=1600,
         beside="FINN's MobileNetV1 for ImageNet on a U250: about 1,600", seeds=5, netlist=1,
+        floorplan=True,
     ),
     Whole(
         key="person-dense", title="MobileNetV1-0.25, 96×96, 2 classes (person detection)", interval=20736,
@@ -215,7 +217,8 @@ class Bench:
     def build(self):
         """Synthesis of the core alone, the netlist in simulation, and place and route for each seed."""
         text = rtlil.convert(AxiStream(self.plan), name=TOP, emit_src=False)
-        part, how = PARTS[PART], {"progress": self.say, "minutes": self.minutes, "floorplan": self.plan}
+        part, how = PARTS[PART], {"progress": self.say, "minutes": self.minutes}
+        how["floorplan"] = self.plan if self.entry.floorplan else None
         directory = CACHE / flow.key(text, part, "rtlil")
         for n in range(len(self.seeds) + 1):
             row = flow.build(self.entry.key, text, part, seeds=self.seeds[:n], **how)
@@ -223,7 +226,7 @@ class Bench:
             paths = {seed: critical(report) for seed, report in row.reports.items()}
             self.keep("build", {
                 "yosys": made, "used": row.used, "mhz": row.fmax, "limit": row.limit, "failed": row.failed,
-                "critical": paths, "estimate": estimate(self.plan),
+                "critical": paths, "estimate": estimate(self.plan), "floorplan": self.entry.floorplan,
             })
         if self.entry.netlist:
             self.simulate("ecp5", directory / f"{TOP}.netlist.v")

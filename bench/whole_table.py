@@ -95,6 +95,8 @@ def notes(found):
         told = build["failed"] if build.get("mhz") else ["not routed yet" if entry.seeds else fitting(plan)]
         if build.get("estimate", plan.get("estimate")) != plan.get("estimate"):
             told = [*told, "built as an earlier core, of another size"]
+        if build.get("floorplan"):
+            told = [*told, "built with a [floorplan](boards.md#large-cores)"]
         lines += [f"- {entry.title}: {text}" for text in told]
         for seed, path in build.get("critical", {}).items():
             first, last = path["cells"][0], path["cells"][-1]
@@ -113,8 +115,8 @@ Written by `python -m bench.whole`, which `make bench` runs too; figures are kep
 pixels in, numbers of the classes out, weights and line buffers on the chip, 8-bit weights, 9 bits between layers,
 biases and (with BFT) residuals in. **Weights are random**: a core's size and speed hardly depend on them, and no
 accuracy is claimed.
-Place and route is of the core alone, no board, no shell, pins anywhere, with a
-[floorplan](boards.md#large-cores); {target} MHz were asked for, and the median of the seeds that routed counts. *Beside it* are whole systems
+Place and route is of the core alone, no board, no shell, pins anywhere, without a floorplan unless one is named
+below; {target} MHz were asked for, and the median of the seeds that routed counts. *Beside it* are whole systems
 measured with trained weights, those of MLPerf Tiny on boards, in its closed division, where ours would be in the open
 one: what devices of which size reach, not who would win.
 
