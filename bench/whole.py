@@ -68,7 +68,8 @@ BFT = {"fusion": "bft", "residual": "square"}
 NETWORKS = (
     Whole(
         key="mobilenet-bft", title="MobileNetV1-1.0 + BFT, 96×96, 10 classes", interval=73728, roms="tables",
-        room={"RAM": 200}, make=lambda: models.model("mobilenetv1", resolution=96, classes=10, **BFT), minimum=1300, aim=1600,
+        room={"RAM": 200},
+        make=lambda: models.model("mobilenetv1", resolution=96, classes=10, **BFT), minimum=1300, aim=1600,
         beside="FINN's MobileNetV1 for ImageNet on a U250: about 1,600", seeds=5, netlist=1,
         floorplan=True,
     ),

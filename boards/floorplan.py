@@ -12,7 +12,7 @@ import numpy as np
 from . import tools
 from .families import FAMILIES
 
-PART = re.compile(r"(?:^|\.)network\.(stage|convert|skip|join)[a-z_]*_(\d+)")  # of rtl_gen.pipeline, in a netlist's names
+PART = re.compile(r"(?:^|\.)network\.(stage|convert|skip|join)[a-z_]*_(\d+)")  # of rtl_gen.pipeline
 BANDS = 3  # of the snake
 # of nextpnr: around fixed places its usual placer packs logic so tightly that the last arcs are not routed for hours
 PLACER = "--placer", "static"

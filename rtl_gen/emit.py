@@ -194,8 +194,8 @@ def _stage(stage):
         over = mf.Over(map=list(stage.shape), window=stage.window and str(stage.window), **kind)
     if not isinstance(f, IntFactor):
         return mf.Stage(
-            name=stage.name, pattern=[1, 1, stage.window.taps if stage.window else 1, stage.shape.channels], index_of=None,
-            input=mf.Format.of(stage.input), weights=None, output=mf.Format.of(stage.output), shift_dot=0,
+            name=stage.name, pattern=[1, 1, stage.window.taps if stage.window else 1, stage.shape.channels],
+            index_of=None, input=mf.Format.of(stage.input), weights=None, output=mf.Format.of(stage.output), shift_dot=0,
             residual=False, shift_residual=None, residual_weights=None, bias_width=None, shift=f.shift, relu=False,
             over=over,
         )
