@@ -99,7 +99,7 @@ def test_every_key_is_held_against_the_integers(whole):
         ({"engines__1__interval": 99}, "engines.1.interval is 99, but"),
         ({"stages": []}, "stages is \\[\\], but"),
         ({"choices__body.0__engine": ["pipelined"]}, "engine of layer 'body.0' needs an entry for each of 2 factors"),
-        ({"choices__body.0__engine": "systolic"}, "stage body.0:0: engine must be one of folded, pipelined, .*, got 'systolic'"),
+        ({"choices__body.0__engine": "systolic"}, "stage body.0:0: engine must be one of folded, .*, got 'systolic'"),
         ({"choices__body.0__products": None}, "choices.body.0 is .*, but core.npz and the manifest's choices give"),
         ({"choices__body.0__products": "x"}, "stage body.0:0: products must be one of dsp, lut, got 'x'"),
         ({"choices__body.0__lanes": ["x", None]}, "stage body.0:0: lanes must be of type int, got "),

@@ -231,11 +231,10 @@ def test_resources_of_networks_are_those_built(seed):
         constants += weights * (s.beats_out * s.steps == 1) + (s.rom_bits - weights) * (s.beats_out == 1)
     assert sum(n for name, n in bits.items() if is_rom(name)) + constants == spec.rom_bits
     assert multiplications(network) == spec.multipliers
-    lanes = [max(layer[0].lanes, layer[-1].lanes) * spec.vectors for layer in spec.layers]
-    beats = [n * layer[0].factor.input.width for n, layer in zip(lanes, spec.layers)]
+    skips = [(spec.skip(n), depth) for n, depth in enumerate(spec.skip_depths) if depth]
     held = sum(n for name, n in bits.items() if re.search(r"\.skip_\d+\.", name))
     # the memory of a FIFO is a power of two deep, and a deep one has four words more behind it
-    fifos = [(1 << (depth - 1).bit_length(), bits) for bits, depth in zip(beats, spec.skip_depths) if depth]
+    fifos = [(1 << (depth - 1).bit_length(), skip.wide * skip.bits) for skip, depth in skips]
     deep = [places >= 64 and places * -(-bits // 4) * 4 >= 2048 for places, bits in fifos]
     assert held == sum(bits * (places + 4 * more) for (places, bits), more in zip(fifos, deep))
     assert spec.buffer_bits == buffers + held
