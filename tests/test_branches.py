@@ -16,12 +16,13 @@ from bfthw.golden import IntNode
 from bfthw.nodes import Gate, Max, Pick, Sum
 from bfthw.window import Shape, Window
 from boards import synth
-from rtl_gen import ENGINES, AxiStream, Plan, choose, estimate
+from rtl_gen import ENGINES, AxiStream, Plan, choose, estimate, write_plan
 from rtl_gen.cost import Tally
 from rtl_gen.menu import FIGURES, Menu
 from rtl_gen.pipeline import between_cost, own_cost
 from rtl_gen.row import INPUT
 from rtl_gen.timetable import queue_between
+from sim import simulate
 
 PIXELS = QFormat(8, 8, signed=False)
 
@@ -265,3 +266,12 @@ def test_multipliers_and_blocks_are_as_many_as_counted(name, target):
     text, needs = rtlil.convert(AxiStream(plan), name="core", emit_src=False), estimate(plan)
     made = synth.count(target, Counter(re.findall(r"^ *cell \\(\S+) ", text, re.MULTILINE)))
     assert made["DSP"] == needs["DSP"] and made["RAM"] == needs["RAM"]
+
+
+@pytest.mark.parametrize("target", ["plain", "ecp5"])
+def test_verilog_of_tiny_maps(target, tmp_path):
+    """A row of 3x3 pixels, each column in a memory of its own, has a word in each: its address has a bit all the same."""
+    plan = Plan(network=TREES["resnet"].network, target=target)
+    assert any(engine.sees_map and getattr(engine, "lines", None) and engine.lines.depth == 1 for engine in plan.engines)
+    result = simulate(write_plan(plan, tmp_path, name="core").path, vectors=6, simulator="compiled")
+    assert result.ok and result.interval == plan.interval, result.problems

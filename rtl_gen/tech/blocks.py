@@ -189,6 +189,6 @@ def _choice(words, which):
 
 
 def _address(one, address):
-    """Its bits of a part."""
-    bits = (one.depth - 1).bit_length()
+    """Its bits of a part, one at least."""
+    bits = max(1, (one.depth - 1).bit_length())
     return address[:bits] if len(address) > bits else address

@@ -48,7 +48,7 @@ class Plain(Technology):
     def ram(self, m, name, *, depth, width, enable, w_address, w_data, r_address):
         words = []
         for n, write_enable in enumerate(enable):
-            m.submodules[f"{name}_{n}"] = store = memory.Memory(shape=unsigned(width), depth=depth, init=[])
+            m.submodules[f"{name}_{n}"] = store = memory.Memory(shape=unsigned(width), depth=max(2, depth), init=[])
             write = store.write_port()
             read = store.read_port(domain="sync")
             m.d.comb += [

@@ -24,7 +24,7 @@ def ram(m, name, style, *, depth, width, enable, w_address, w_data, r_address):
     """Technology.ram; style: Yosys' ram_style, "distributed" or "registers"; w_data: a list, for each bank."""
     address, words = registered(m, r_address, f"{name}_address"), []
     for n, (bank, data) in enumerate(zip(enable, w_data)):
-        store = memory.Memory(shape=unsigned(width), depth=depth, init=[], attrs={"ram_style": style})
+        store = memory.Memory(shape=unsigned(width), depth=max(2, depth), init=[], attrs={"ram_style": style})
         m.submodules[f"{name}_{n}"] = store
         write = store.write_port()
         read = store.read_port(domain="comb")
