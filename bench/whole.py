@@ -63,7 +63,7 @@ def _person(**fusion):
     return lambda: models.model("mobilenetv1", width=0.25, resolution=96, classes=2, **fusion)
 
 
-ANY = dict.fromkeys(("LUT", "FF", "DSP", "RAM"), inf)  # room of a device that is not there
+ANY = dict.fromkeys(ROOM, inf)  # room of a device that is not there
 BFT = {"fusion": "bft", "residual": "square"}
 NETWORKS = (
     Whole(

@@ -29,8 +29,8 @@ DEFAULT = "pipelined"  # engine
 class Plan:
     """An IntNetwork and what is chosen for its hardware.
 
-    network: of layers, which may add what another node gives, maxima and sums. A frame is what it takes at once: a
-    vector or, over maps, an image, its pixels in rows, channels fastest. choices: layer → {"engine": kind, option:
+    network: of all nodes but products, each behind any of those before it. A frame is what it takes at once: a vector
+    or, over maps, an image, its pixels in rows, channels fastest. choices: layer → {"engine": kind, option:
     value}, each a value for all of the layer's factors or a list with an entry for each; the options are those of the
     engines (rtl_gen.engines), and what is left out is as they have it, or follows from the rest: the smallest SIMD that
     does not slow the network below what its lanes and engines allow. An engine that takes no windows stands behind one
@@ -49,8 +49,10 @@ class Plan:
     sources, joins, skip_depths
         of each engine: the number of the one that it takes, INPUT for the network's input; None, or the Join of what is
         added; and the beats that the FIFO of that holds.
-    stages, spans, layers
-        row.Stages; (start, stop) of those of each engine; the engines of each layer, a tuple of tuples.
+    stages, spans
+        row.Stages; (start, stop) of those of each engine.
+    timetable
+        a Timetable, where latency, queues and skip_depths are from.
     positions
         of each engine: its frames in one of the core's, those of the map that it takes where it takes vectors.
     lanes_in, lanes_out, beats_in, beats_out, interval, latency, pipeline_latency, exit_depth, frames_in_flight

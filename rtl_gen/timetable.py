@@ -55,10 +55,11 @@ class Timetable:
     def __init__(self, plan: Any) -> None:
         self.plan = plan
         gives, takes, queues, depths = {INPUT: np.arange(plan.beats_in) + ENTRY}, [], [], []
-        self.paces = plan.paces(plan.engines)
+        paces = plan.paces(plan.engines)
         for number, (engine, source, join) in enumerate(zip(plan.engines, plan.sources, plan.joins)):
-            burst, flight = (0, ENTRY) if source == INPUT else (plan.engines[source].burst, plan.end(source)[1])
-            queue = None if source == INPUT else queue_between(burst, flight, engine, self.paces[number])
+            queue = None
+            if source != INPUT:
+                queue = queue_between(plan.engines[source].burst, plan.end(source)[1], engine, paces[number])
             arrivals = self._arrivals(number, gives[source], queue)
             takes.append(arrivals)
             alone, depth = output_times(engine, plan.positions[number], arrivals), None

@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 
 from bfthw import IntFactor, Pattern, QFormat
+from bfthw.chain import divisors
+from bfthw.window import Shape
 
 from ..row import Stage
 
@@ -150,6 +152,37 @@ class Engine:
     @classmethod
     def menu(cls, **fields: Any) -> Iterator[Self]:
         yield cls(**fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByChannels(Engine):
+    """Base of engines without factors that take a map as it comes, some channels after the other.
+
+    shape: of the map. input, output: QFormats. lanes: channels of a beat, a divisor of the map's.
+    """
+
+    factors: tuple = ()
+    shape: Shape
+    input: QFormat
+    output: QFormat
+    lanes: int = 1
+
+    sees_map: ClassVar[bool] = True
+    rom_bits: ClassVar[int] = 0
+    relu: ClassVar[bool] = False
+    takes = figure(QFormat, lambda self: self.input)
+    gives = figure(QFormat, lambda self: self.output)
+    lanes_in = lanes_out = figure(int, lambda self: self.lanes)
+
+    @classmethod
+    def menu(cls, **fields: Any) -> Iterator[Self]:
+        for lanes in [fields["lanes"]] if "lanes" in fields else divisors(fields["shape"].channels):
+            yield cls(**{**fields, "lanes": lanes})
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.shape.channels % self.lanes:
+            raise ValueError(f"lanes must divide {self.shape.channels} channels, got {self.lanes}")
 
 
 def engine_class(kind: str) -> type[Engine]:

@@ -1,19 +1,16 @@
 """A map times a vector of the data, channel by channel: squeeze and excite."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from bfthw import IntFactor, Pattern, QFormat
-from bfthw.chain import divisors
 from bfthw.nodes import Gate
-from bfthw.window import Shape
 
 from ..cost import Tally
 from ..row import Stage
@@ -22,36 +19,26 @@ from ..stream import Link
 from ..tech import READ, technology
 from .arithmetic import Arithmetic
 from .datapath import Datapath
-from .engine import Engine, figure
+from .engine import ByChannels, figure
 from .words import LEAD
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gating(Engine):
+class Gating(ByChannels):
     """y = saturate(round(map * gate * 2**-shift)), as an IntNode of a Gate.
 
-    shape: of the map. input, gate, output: QFormats. lanes: channels of a beat. products: of multipliers, "dsp", or of
-    tables, "lut". The gate comes as what is added does, a beat for each of the first position, and is kept for others.
+    gate: its QFormat. products: of multipliers, "dsp", or of tables, "lut". The gate comes as what is added does, a
+    beat for each of the first position, and is kept for others.
     Raises ValueError for several vectors side by side, whose gates would differ.
     """
 
-    factors: tuple = ()
-    shape: Shape
-    input: QFormat
     gate: QFormat
-    output: QFormat
-    lanes: int = 1
     products: str = "dsp"
 
     kind: ClassVar[str] = "gate"
     options: ClassVar[tuple] = ("lanes", "products")
-    sees_map: ClassVar[bool] = True
     known_flight: ClassVar[bool] = True
-    rom_bits: ClassVar[int] = 0
     takes_skip: ClassVar[bool] = True
-    relu: ClassVar[bool] = False
-    takes = figure(QFormat, lambda self: self.input)
-    gives = figure(QFormat, lambda self: self.output)
     adds = figure(QFormat, lambda self: self.gate)
 
     @classmethod
@@ -62,15 +49,8 @@ class Gating(Engine):
         own, gate = stage.work.formats
         return {"shape": stage.shape, "input": own, "gate": gate, "output": stage.output}
 
-    @classmethod
-    def menu(cls, **fields: Any) -> Iterator[Self]:
-        for lanes in [fields["lanes"]] if "lanes" in fields else divisors(fields["shape"].channels):
-            yield cls(**{**fields, "lanes": lanes})
-
     def __post_init__(self):
         super().__post_init__()
-        if self.shape.channels % self.lanes:
-            raise ValueError(f"lanes must divide {self.shape.channels} channels, got {self.lanes}")
         if self.vectors > 1:
             raise ValueError(f"gates of {self.vectors} vectors side by side differ; 1 vector at a time would fit")
 
@@ -82,7 +62,7 @@ class Gating(Engine):
         return Arithmetic((factor,), 1, 1)
 
     pattern = figure(Pattern, lambda self: Pattern(1, 1, 1, self.shape.channels))
-    lanes_in = lanes_out = multipliers = figure(int, lambda self: self.lanes)
+    multipliers = figure(int, lambda self: self.lanes)
     words = figure(int, lambda self: self.shape.channels // self.lanes)
     beats_in = beats_out = interval = figure(int, lambda self: self.shape.positions * self.words)
     depth = figure(int, lambda self: LEAD + self.arithmetic.depth)
@@ -158,16 +138,14 @@ class GatingUnit(wiring.Component):
             self.o.take.eq(self.i.take),
             self.skip.ready.eq(self.i.take & first),
         ]
-        wide = element(s.gate)
         came = delay(m, Cat(self.skip.payload), s.flight, "gate")
         (word, position), _ = digits(m, sizes, self.i.valid, "come")
-        gates = numbers(self._kept(m, word, position == 0, came), wide, s.lanes)
-        ws = [[Signal(s.gate.operand, name=f"w{n}")] for n in range(s.lanes)]
-        signed = [w.as_signed() for (w,) in ws]
-        m.d.comb += [w.eq(gate) for w, gate in zip(signed, gates)]
+        gates = numbers(self._kept(m, word, position == 0, came), element(s.gate), s.lanes)
+        ws = [Signal(signed(s.gate.operand), name=f"w{n}") for n in range(s.lanes)]
+        m.d.comb += [w.eq(gate) for w, gate in zip(ws, gates)]
         xs = [[[delay(m, self.i.payload[n], LEAD, f"x{n}")]] for n in range(s.lanes)]
         path = Datapath(s.arithmetic, lanes=s.lanes, vectors=1, target=s.target, lut=s.lut)
-        outputs, clips = path.build(m, xs, [[w] for w in signed], take=self.i.valid)
+        outputs, clips = path.build(m, xs, [[w] for w in ws], take=self.i.valid)
         done = delay(m, self.i.valid, s.depth, "done", reset=True)
         m.d.comb += [
             self.o.valid.eq(done),

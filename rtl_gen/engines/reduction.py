@@ -1,9 +1,8 @@
 """The sum, or the largest, of each channel over all positions of a map: an accumulator a channel, no ring of rows."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal
@@ -11,9 +10,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from bfthw import IntFactor, Pattern, QFormat
-from bfthw.chain import divisors
 from bfthw.nodes import Max, Sum
-from bfthw.window import Shape
 
 from ..cost import Tally
 from ..row import Stage
@@ -22,34 +19,24 @@ from ..stream import Link
 from ..tech import READ, technology
 from .arithmetic import Arithmetic
 from .datapath import Datapath
-from .engine import Engine, figure
+from .engine import ByChannels, figure
 
 REQUANTISE = 3  # cycles of Datapath's last steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reduction(Engine):
+class Reduction(ByChannels):
     """y = saturate(round(sum or largest * 2**-shift)), as an IntNode of a Sum or a Max over the whole map.
 
-    shape: of the map. input, output: QFormats. largest: whether it is that, not the sum. lanes: channels of a beat.
+    largest: whether it is that, not the sum.
     """
 
-    factors: tuple = ()
-    shape: Shape
-    input: QFormat
-    output: QFormat
     largest: bool = False
-    lanes: int = 1
 
     kind: ClassVar[str] = "reduction"
     options: ClassVar[tuple] = ("lanes",)
-    sees_map: ClassVar[bool] = True
     multipliers: ClassVar[int] = 0
-    rom_bits: ClassVar[int] = 0
     takes_skip: ClassVar[bool] = False
-    relu: ClassVar[bool] = False
-    takes = figure(QFormat, lambda self: self.input)
-    gives = figure(QFormat, lambda self: self.output)
     holds: ClassVar[float] = 1.0
 
     @classmethod
@@ -63,16 +50,6 @@ class Reduction(Engine):
         return {
             "shape": stage.shape, "input": stage.input, "output": stage.output, "largest": isinstance(node, Max),
         }
-
-    @classmethod
-    def menu(cls, **fields: Any) -> Iterator[Self]:
-        for lanes in [fields["lanes"]] if "lanes" in fields else divisors(fields["shape"].channels):
-            yield cls(**{**fields, "lanes": lanes})
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.shape.channels % self.lanes:
-            raise ValueError(f"lanes must divide {self.shape.channels} channels, got {self.lanes}")
 
     @cached_property
     def arithmetic(self) -> Arithmetic:
@@ -92,7 +69,6 @@ class Reduction(Engine):
         width = self.input.width + (self.arithmetic.steps - 1).bit_length()
         return QFormat(width, self.input.frac, self.input.signed)
 
-    lanes_in = lanes_out = figure(int, lambda self: self.lanes)
     beats_out = figure(int, lambda self: self.shape.channels // self.lanes)
     beats_in = interval = figure(int, lambda self: self.shape.positions * self.beats_out)
     depth: ClassVar[int] = READ + 1 + REQUANTISE
