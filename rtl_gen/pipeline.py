@@ -10,7 +10,7 @@ from .fifo import QUEUE, LinkFifo, Queue
 from .plan import Plan, costed
 from .row import INPUT
 from .signals import beat, count
-from .stream import Fork, FromStream, Gearbox, Link
+from .stream import Fork, FromStream, Gearbox, Link, Skid
 from .timetable import Join
 
 
@@ -101,6 +101,10 @@ class Pipeline(wiring.Component):
         source = self._gear(m, queue.o, before, lanes, f"{name}_gear")
         elements = lanes * self.plan.vectors
         shape = beat(len(source.payload.as_value()) // elements, elements)
+        if before == lanes:  # a gearbox answers from its registers
+            m.submodules[f"{name}_skid"] = skid = Skid(shape)
+            wiring.connect(m, source, skid.i)
+            source = skid.o
         m.submodules[name] = entry = FromStream(shape)
         wiring.connect(m, source, entry.i)
         return entry.o
@@ -170,6 +174,8 @@ def between_cost(tally, engine, lanes, flight, queue):
         Queue.cost(tally, flight + QUEUE + (queue or 0), lanes * bits, may_be_deep=True)
         if lanes != engine.lanes_in:
             Gearbox.cost(tally, bits, lanes, engine.lanes_in)
+        else:
+            Skid.cost(tally, lanes * bits)
         FromStream.cost(tally, engine.lanes_in * bits)
 
 

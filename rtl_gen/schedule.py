@@ -33,24 +33,39 @@ def convert_times(times, before, after, *, fifo=FIFO_LATENCY, always=False, larg
     return np.array(result) + (ENTRY if fifo else 0)
 
 
-def output_times(engine, positions, arrivals, skip=None):
+def output_times(engine, positions, arrivals, skip=None, interval=0):
     """Cycles of the output beats of an Engine that takes a frame for each of so many positions, one behind the other.
 
     arrivals, skip: of its input beats, and its residual's. Each frame comes as early as its beats allow at
-    least, and an interval behind the one before.
+    least, and an interval behind the one before. interval: where it is given, as late as they may, of frames so far
+    apart, each of them behind the one before.
     """
     if positions == 1:
-        return engine.output_times(arrivals, skip)
-    frames = [np.asarray(times).reshape(positions, -1) for times in (arrivals, skip) if times is not None]
-    begin = frames[0][:, :1]
-    # each frame as if its beats came at the least distances that there are
-    times = engine.output_times(*((own - begin).min(0) for own in frames)) + begin
-    step = np.arange(positions) * engine.interval
-    late = np.maximum.accumulate(times[:, 0] - step) + step - times[:, 0]
-    return (times + late[:, None]).ravel()
+        times = engine.output_times(arrivals, skip)
+    else:
+        frames = [np.asarray(times).reshape(positions, -1) for times in (arrivals, skip) if times is not None]
+        begin = frames[0][:, :1]
+        # each as if its beats came at the least distances that there are, or at the largest
+        reach = np.max if interval else np.min
+        times = engine.output_times(*(reach(own - begin, 0) for own in frames)) + begin
+        step = np.arange(positions) * engine.interval
+        late = np.maximum.accumulate(times[:, 0] - step) + step - times[:, 0]
+        times = (times + late[:, None]).ravel()
+    if interval:
+        own = engine.interval * positions
+        times = np.maximum(times, times[-1] - interval + (np.arange(len(times)) + 1) * own // len(times))
+    return times
 
 
 def most_within(times, span, interval):
     """The most of frames' beats that come within so many cycles, of those of the first frame and an interval."""
     frames = np.arange(2 + span // interval)[:, None] * interval + times
     return int((np.searchsorted(np.sort(frames, axis=None), times + span, side="right") - np.arange(len(times))).max())
+
+
+def most_waiting(come, gone, interval):
+    """The most of frames' beats that have come and not gone, each frame an interval behind the one before."""
+    frames = np.arange(-(int(gone.max() - come.min()) // interval) - 1, 1)[:, None] * interval
+    come, gone = (np.sort(times, axis=None) for times in (frames + come, frames + gone))
+    last = come[-len(come) // len(frames) :]
+    return int((np.searchsorted(come, last, side="right") - np.searchsorted(gone, last, side="right")).max())

@@ -66,6 +66,42 @@ class FromStream(wiring.Component):
         tally.add(2, width + 1)
 
 
+class Skid(wiring.Component):
+    """A stream whose `ready` is a register: a beat that comes when `o` stalls is kept aside. No cycle later.
+
+    Parameters
+    ----------
+    shape
+        of a beat.
+
+    Members
+    -------
+    i : In(stream.Signature(shape)), o : Out(stream.Signature(shape))
+    """
+
+    def __init__(self, shape):
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+        payload = self.i.payload.as_value()
+        aside = Signal.like(payload, name="aside", reset_less=True)
+        held = Signal()
+        m.d.comb += [
+            self.i.ready.eq(~held),
+            self.o.valid.eq(self.i.valid | held),
+            self.o.payload.as_value().eq(Mux(held, aside, payload)),
+        ]
+        m.d.sync += held.eq(self.o.valid & ~self.o.ready)
+        with m.If(~held):
+            m.d.sync += aside.eq(payload)
+        return m
+
+    @staticmethod
+    def cost(tally, width):
+        tally.add(width + 2, width + 1)
+
+
 class Fork(wiring.Component):
     """A link to two: a beat is granted where both have room for it.
 

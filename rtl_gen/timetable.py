@@ -8,7 +8,7 @@ import numpy as np
 from .engines.engine import Engine
 from .fifo import DEEP_LATENCY, FIFO_LATENCY, QUEUE, fifo_latency
 from .row import INPUT
-from .schedule import convert_times, most_within, output_times
+from .schedule import convert_times, most_waiting, most_within, output_times
 from .stream import ENTRY
 
 LONG = 16  # cycles between grant and arrival from which a FIFO is smaller than what they cost further on
@@ -34,13 +34,24 @@ class Skip(NamedTuple):
     bits: int
 
 
+class Schedule(NamedTuple):
+    """Cycles of a frame's beats, each engine as early as they allow: what each gives, by its number, and what it takes.
+
+    interval: 0 for a first frame, else the cycles in which each engine has the next one's beats as well.
+    """
+
+    interval: int
+    gives: dict[int, np.ndarray]
+    takes: dict[int, np.ndarray]
+
+
 class Timetable:
     """Of a Plan, from its engines, what they take and what they add.
 
-    Where two ways that part at an engine join again, each waits for the other one in a FIFO. It is large enough, for
-    the interval and against a standstill, if it holds what comes while the other way is at its slowest: a window's lag
-    is as many pixels at any pace, so that is a sum of cycles over the other way's engines (`Engine.keeps`) at the
-    plan's interval, and no simulation.
+    Where two ways that part at an engine join again, each waits for the other one in a FIFO. Its size follows, without
+    a simulation, from the schedule in which the input's beats come evenly, an interval a frame: as no beat comes later
+    because another comes earlier or finds more room (a marked graph: Commoner et al., JCSS 5, 1971), what waits then is
+    room enough for the interval.
 
     Members
     -------
@@ -53,92 +64,78 @@ class Timetable:
     """
 
     def __init__(self, plan: Any) -> None:
-        self.plan = plan
-        gives, takes, queues, depths = {INPUT: np.arange(plan.beats_in) + ENTRY}, [], [], []
-        paces = plan.paces(plan.engines)
+        self.plan, beats = plan, np.arange(plan.beats_in)
+        first = Schedule(0, {INPUT: beats + ENTRY}, {})
+        steady = Schedule(plan.interval, {INPUT: beats * plan.interval // len(beats) + ENTRY}, {})
+        schedules = first, steady
+        queues, depths, paces = [], [], plan.paces(plan.engines)
         for number, (engine, source, join) in enumerate(zip(plan.engines, plan.sources, plan.joins)):
-            queue = None
+            queue, depth = None, None
             if source != INPUT:
                 queue = queue_between(plan.engines[source].burst, plan.end(source)[1], engine, paces[number])
-            arrivals = self._arrivals(number, gives[source], queue)
-            takes.append(arrivals)
-            alone, depth = output_times(engine, plan.positions[number], arrivals), None
-            gives[number] = alone
+            self._arrive(number, schedules, queue)
             if join is not None:
-                entered = takes[join.engine] if join.inside else gives[join.engine]
-                gives[number], depth = self._joined(number, entered, arrivals)
-                late = int((gives[number] - alone).max())
-                if late > 0 and not join.inside:  # what the engine takes waits for what it adds
-                    slowest = self._held(self._fork(number), join.engine, plan.interval)
-                    steady = ceil(slowest * len(arrivals) / plan.interval)
-                    waiting = max(most_within(arrivals, late, plan.interval), steady) * engine.lanes_in
+                late = 0 if join.inside else self._late(number, steady)
+                if late > 0:  # what the engine takes waits for what it adds
+                    waiting = most_within(steady.takes[number], late, plan.interval) * engine.lanes_in
                     queue = (queue or 0) + ceil(waiting / plan.end(source)[0])  # in front of a change of lanes
-                    arrivals = self._arrivals(number, gives[source], queue)
-                    gives[number], depth = self._joined(number, entered, arrivals)
+                    self._arrive(number, schedules, queue)
+                depth = self._depth(number, first, steady)
             queues.append(queue)
             depths.append(depth)
-        self.latency, self.queues, self.depths = int(gives[number][0]) + FIFO_LATENCY, tuple(queues), tuple(depths)
+            for schedule in schedules:
+                _, schedule.gives[number] = self._times(number, schedule, depth)
+        self.latency, self.queues, self.depths = int(first.gives[number][0]) + FIFO_LATENCY, tuple(queues), tuple(depths)
 
-    def _arrivals(self, number, times, queue):
-        """Cycles of the beats that come to an engine, of those of its source."""
-        plan, engine = self.plan, self.plan.engines[number]
-        lanes, flight = plan.end(plan.sources[number])
+    def _arrive(self, number, schedules, queue):
+        """Note when an engine takes its beats, behind a FIFO that holds so many."""
+        plan, engine, source = self.plan, self.plan.engines[number], self.plan.sources[number]
+        lanes, flight = plan.end(source)
         fifo = fifo_latency(flight + QUEUE + (queue or 0), lanes * engine.takes.width * plan.vectors)
-        return self._converted(times, lanes, engine.lanes_in, fifo, always=queue is not None)
+        for schedule in schedules:
+            schedule.takes[number] = self._converted(
+                schedule.gives[source], lanes, engine.lanes_in, fifo, always=queue is not None
+            )
 
     def _converted(self, times, before, after, fifo, **rest):
         return convert_times(times, before, after, fifo=fifo, large=self.plan.over_maps, **rest)
 
-    def _joined(self, number, entered, arrivals):
-        """Cycles of the output beats of an engine that adds something, and the beats of the FIFO of what it adds.
-
-        entered: cycles of the beats of what is added, where it comes from; arrivals: of those at the engine.
+    def _times(self, number, schedule, depth):
+        """Cycles of the beats that an engine adds, where they enter their FIFO of a depth, and of those that it gives;
+        depth None leaves out what it adds.
         """
-        engine, skip = self.plan.engines[number], self.plan.skip(number)
-        fifo = fifo_latency(skip.flight + QUEUE, skip.lanes * skip.bits)
-        entered = self._converted(entered, skip.lanes, skip.wide, fifo)
-        # how many it must hold depends on how long it takes, and the other way round
-        for latency in (FIFO_LATENCY, DEEP_LATENCY):
-            come = self._converted(entered + latency, skip.wide, engine.lanes_out, 0)
-            times = output_times(engine, self.plan.positions[number], arrivals, come)
-            depth = self._depth(number, entered, engine.skip_times(arrivals, times))
-            if fifo_latency(depth, skip.wide * skip.bits) == latency:
-                break
-        return times, depth
+        plan, engine, join = self.plan, self.plan.engines[number], self.plan.joins[number]
+        arrivals, entered, come = schedule.takes[number], None, None
+        if depth is not None:
+            skip = plan.skip(number)
+            times = schedule.takes[join.engine] if join.inside else schedule.gives[join.engine]
+            entered = self._converted(
+                times, skip.lanes, skip.wide, fifo_latency(skip.flight + QUEUE, skip.lanes * skip.bits)
+            )
+            come = entered + fifo_latency(depth, skip.wide * skip.bits)
+            come = self._converted(come, skip.wide, engine.lanes_out, 0)
+        return entered, output_times(engine, plan.positions[number], arrivals, come, schedule.interval)
 
-    def _depth(self, number, entered, taken):
-        """Beats, of the wider side, of the FIFO of what an engine adds: enough for the interval and for a first frame
-        that runs ahead. entered, taken: cycles of a beat into the FIFO and out of it.
-        """
-        plan, (start, inside) = self.plan, self.plan.joins[number]
-        interval = plan.interval
-        if plan.over_maps and inside:  # a layer may be as fast as its own engines
-            interval = max(plan.engines[n].interval * plan.positions[n] for n in range(start, number + 1))
-        steady = ceil(self._held(self._fork(number), number, interval) * len(entered) / interval)
-        gone = np.arange(len(taken)) * len(entered) // len(taken)
-        ahead = np.searchsorted(entered, taken, side="right") - gone
-        return max(steady, int(ahead.max())) + plan.skip(number).flight + 4
+    def _late(self, number, schedule):
+        """Cycles, at most, that an output waits for what is added to it."""
+        alone, joined = (self._times(number, schedule, depth)[1] for depth in (None, 1))
+        return int((joined - alone).max())
 
-    def _fork(self, number):
-        """The engine, or INPUT, where the two ways part that join at an engine."""
-        sources, (end, inside) = self.plan.sources, self.plan.joins[number]
-        ways = [[sources[number]], [sources[end] if inside else end]]
-        for way in ways:
-            while way[-1] != INPUT:
-                way.append(sources[way[-1]])
-        return next(n for n in ways[0] if n in ways[1])
-
-    def _held(self, start, end, interval):
-        """Cycles, at most, from a beat that an engine gives to the one at its place that a later one gives, by all ways
-        between them, where each engine takes its frames as slowly as the interval allows.
-        """
-        plan, held = self.plan, {start: 0}
-        for n in range(start + 1, end + 1):
-            join = plan.joins[n]
-            before = [plan.sources[n], *([join.engine] if join and not join.inside else [])]
-            if behind := [held[e] for e in before if e in held]:
-                held[n] = max(behind) + plan.engines[n].keeps(max(1, interval // plan.positions[n]))
-        return held.get(end, 0)
+    def _depth(self, number, first, steady):
+        """Beats, of the wider side, of the FIFO of what an engine adds."""
+        engine, skip, depth = self.plan.engines[number], self.plan.skip(number), 1
+        flight = skip.flight if skip.lanes == skip.wide else ENTRY
+        for _ in range(2):  # how many it must hold depends on how long it takes, and the other way round
+            entered, outputs = self._times(number, steady, depth)
+            taken = engine.skip_times(steady.takes[number], outputs)
+            begins = np.arange(len(entered)) * len(taken) // len(entered)
+            depth = most_waiting(entered - flight, taken[begins], steady.interval)
+            if not self.plan.over_maps:  # a first frame that runs ahead never waits
+                entered, outputs = self._times(number, first, depth)
+                taken = engine.skip_times(first.takes[number], outputs)
+                ahead = np.searchsorted(entered, taken[begins], side="right")
+                depth = max(depth, int((ahead - np.arange(len(entered))).max()) + flight + 4)
+        return depth
 
 
 def queue_between(burst: int, flight: int, after: Engine, time: int) -> int | None:

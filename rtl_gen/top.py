@@ -10,6 +10,7 @@ from .fifo import LinkFifo, Pad, Queue
 from .pipeline import Pipeline
 from .plan import Plan, costed
 from .signals import beat, counter, counter_cost, delay
+from .stream import Skid
 from .tech import technology
 
 ERRORS_BITS = 16
@@ -136,7 +137,9 @@ class AxiStream(wiring.Component):
         shape = beat(q.input, plan.lanes_in * plan.vectors)
         entry_shape = data.StructLayout({"beat": shape} | ({} if plan.count_beats else {"last": 1}))
         m.submodules.entry = entry = Pad(entry_shape)
+        m.submodules.skid = skid = Skid(shape)
         m.submodules.network = network = Pipeline(plan)
+        wiring.connect(m, skid.o, network.i)
         lanes_in = [self.s_axis_tdata.word_select(n, 8 * self.bytes_in) for n in range(plan.lanes_in * plan.vectors)]
         m.d.comb += [
             entry.i.payload.beat.as_value().eq(Cat(lane[: q.input.width] for lane in lanes_in)),
@@ -149,13 +152,13 @@ class AxiStream(wiring.Component):
         if plan.count_beats:
             user = 0
             m.d.comb += [
-                network.i.payload.eq(entry.o.payload.beat),
-                network.i.valid.eq(entry.o.valid),
-                entry.o.ready.eq(network.i.ready),
+                skid.i.payload.eq(entry.o.payload.beat),
+                skid.i.valid.eq(entry.o.valid),
+                entry.o.ready.eq(skid.i.ready),
             ]
         else:
             m.d.comb += entry.i.payload.last.eq(self.s_axis_tlast)
-            user = last & self._frames(m, entry.o, network, network.o.valid & last)
+            user = last & self._frames(m, entry.o, skid.i, network.o.valid & last)
 
         exit_shape = data.StructLayout({"beat": network.o.payload.shape(), "last": 1, "user": 1})
         m.submodules.exit = leave = LinkFifo(exit_shape, plan.exit_depth)
@@ -178,13 +181,13 @@ class AxiStream(wiring.Component):
         ]
         return m
 
-    def _frames(self, m, source, network, ends):
+    def _frames(self, m, source, vectors, ends):
         """Frames to vectors; returns whether the frame of the vector that leaves was wrong.
 
         source: the stream of beats with their TLAST. ends: the last beat of a vector leaves.
         """
-        m.submodules.framer = framer = Framer(network.i.payload.shape(), self.plan.beats_in)
-        wiring.connect(m, framer.o, network.i)
+        m.submodules.framer = framer = Framer(vectors.payload.shape(), self.plan.beats_in)
+        wiring.connect(m, framer.o, vectors)
         # beside each frame goes a bit, whether it was wrong; there is room for twice what can be inside at once
         depth = 1 << (2 * self.plan.frames_in_flight - 1).bit_length()
         m.submodules.wrong = wrong = memory.Memory(shape=1, depth=depth, init=[])
@@ -205,7 +208,8 @@ class AxiStream(wiring.Component):
             m.d.sync += self.frame_error.eq(1)
             with m.If(~self.frame_errors.all()):
                 m.d.sync += self.frame_errors.eq(self.frame_errors + 1)
-        return read.data
+        # a cycle later, where no other frame can end in it
+        return delay(m, read.data, 1, "frame_wrong") if self.plan.beats_out > 1 else read.data
 
 
 def estimate(plan: Plan, target: str | None = None) -> dict[str, int]:
@@ -227,8 +231,9 @@ def estimate(plan: Plan, target: str | None = None) -> dict[str, int]:
 
 
 def entry_cost(tally, width, count_beats):
-    """Pad, and the AND of a Framer's payload; width: bits of a beat."""
+    """Pad, Skid, and the AND of a Framer's payload; width: bits of a beat."""
     Pad.cost(tally, width + (not count_beats))
+    Skid.cost(tally, width)
     tally.add(0 if count_beats else width)
 
 
@@ -248,4 +253,5 @@ def frames_cost(tally, plan):
     counter_cost(tally, depth, 2)
     tally.adder(ERRORS_BITS, ERRORS_BITS + 4, one=True)
     rows = tally.tech.rows
+    tally.add(0, plan.beats_out > 1)
     tally.add(8 + (tally.tech.row if rows else depth * 2), 0 if rows else depth)

@@ -7,7 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from amaranth.back import rtlil
-from rtl_bench import factor_of
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from rtl_bench import extremes, factor_of, play_network
 from test_maps import check, random_plan
 
 from bfthw import IntLayer, IntNetwork, QFormat, chain
@@ -16,11 +18,13 @@ from bfthw.golden import IntNode
 from bfthw.nodes import Gate, Max, Pick, Sum
 from bfthw.window import Shape, Window
 from boards import synth
-from rtl_gen import ENGINES, AxiStream, Plan, choose, estimate, write_plan
+from rtl_gen import ENGINES, AxiStream, Network, Plan, choose, estimate, pipeline, write_plan
 from rtl_gen.cost import Tally
+from rtl_gen.fifo import LinkFifo, Queue
 from rtl_gen.menu import FIGURES, Menu
 from rtl_gen.pipeline import between_cost, own_cost
 from rtl_gen.row import INPUT
+from rtl_gen.signals import credit
 from rtl_gen.timetable import queue_between
 from sim import simulate
 
@@ -244,6 +248,46 @@ def test_wishes_count_what_is_between():
         menu._entry(tally, plan.engines[0])
         menu._exit(tally, plan.engines[-1], plan.beats_out)
         assert figures == (plan.multipliers, *(pytest.approx(tally.sum[key]) for key in FIGURES[1:]))
+
+
+class Exact(LinkFifo):
+    """One of so many places and no more, where a LinkFifo has the next power of two."""
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.queue = queue = Queue(self.i.payload.shape(), self.depth, self.target)
+        wiring.connect(m, queue.o, wiring.flipped(self.o))
+        m.d.comb += [
+            self.i.ready.eq(credit(m, self.depth, queue.pop, self.i.take, "room", init=self.depth)),
+            queue.write.eq(self.i.valid),
+            queue.payload.eq(self.i.payload),
+        ]
+        return m
+
+
+def kept(plan):
+    """Whether the core keeps its interval, with FIFOs of just as many places as the plan says."""
+    many = max(6, 2 * plan.pipeline_latency // plan.interval)
+    x = extremes(np.random.default_rng(0), plan.network.input, (many, plan.network.inputs))
+    try:
+        return play_network(Network(plan), x, limit=4 * many * plan.interval).interval == plan.interval
+    except AssertionError as hang:
+        assert "hangs" in str(hang)
+        return False
+
+
+@pytest.mark.parametrize(
+    "name, number", [("resnet", 2), ("shortcut-last", 3), ("inverted", 2), ("inverted", 7), ("shuffled", 5), ("gated", 8)]
+)
+def test_fifos_are_the_least(name, number, monkeypatch):
+    """With a beat less, less than a pixel of the map, the core is slower, or stands still."""
+    monkeypatch.setattr(pipeline, "LinkFifo", Exact)
+    plan = Plan(network=TREES[name].network)
+    assert kept(plan)
+    depths = [*plan.skip_depths]
+    depths[number] -= 1
+    plan.timetable.depths = tuple(depths)
+    assert not kept(plan)
 
 
 def test_what_waits_may_do_so_in_front_of_a_change_of_lanes():

@@ -234,7 +234,7 @@ def test_instanced_primitives_to_a_bitstream(tiny, tmp_path):
     )
 
 
-def test_unused_carries_are_left_open(tmp_path):
+def test_unused_carries_are_left_open():
     """A carry out that nobody reads is named by Yosys and left open for nextpnr; one that is read stays."""
     cell = {"type": "CCU2C", "port_directions": {"CIN": "input", "S0": "output", "COUT": "output"}}
     cells = {
@@ -243,10 +243,31 @@ def test_unused_carries_are_left_open(tmp_path):
         "port": cell | {"connections": {"CIN": ["0"], "S0": [6], "COUT": [7]}},
     }
     ports = {"y": {"direction": "output", "bits": [2, 4, 6, 7]}}
-    (tmp_path / "t.json").write_text(json.dumps({"modules": {"t": {"ports": ports, "cells": cells}}}))
-    ecp5.trim_carries(tmp_path / "t.json")
-    made = json.loads((tmp_path / "t.json").read_text())["modules"]["t"]["cells"]
-    assert [made[name]["connections"]["COUT"] for name in ("low", "high", "port")] == [[3], ["x"], [7]]
+    ecp5.trim_carries({"ports": ports, "cells": cells})
+    assert [cells[name]["connections"]["COUT"] for name in ("low", "high", "port")] == [[3], ["x"], [7]]
+
+
+def test_constants_of_multipliers_come_by_clock_nets(tmp_path):
+    """Each of the two by one, wherever they are constants, and nothing else of a multiplier does."""
+    ports = {"CE0": ["1"], "RST0": ["0"], "SOURCEA": ["0"], "A0": ["0"]}
+    cells = {
+        name: {"type": "MULT18X18D", "port_directions": dict.fromkeys(ports, "input"), "connections": ports | own}
+        for name, own in {"one": {"A0": [7]}, "two": {}, "own": {"RST0": [9]}}.items()
+    }
+    module = {"ports": {}, "cells": cells, "netnames": {}}
+    (tmp_path / "t.json").write_text(json.dumps({"modules": {"t": module, "blackbox": {"ports": {}, "cells": {}}}}))
+    ecp5.FAMILY.mapped(tmp_path / "t.json")
+    made = json.loads((tmp_path / "t.json").read_text())["modules"]["t"]
+    nets = {cell["connections"]["CLKI"][0]: cell["connections"]["CLKO"] for cell in made["cells"].values()
+            if cell["type"] == "DCCA"}
+    assert len({*nets["0"], *nets["1"], 7, 9}) == 4 and [*made["netnames"].values()] == [
+        {"hide_name": 0, "bits": net, "attributes": {}} for net in (nets["1"], nets["0"])
+    ]
+    assert {name: made["cells"][name]["connections"] for name in cells} == {
+        "one": ports | {"CE0": nets["1"], "RST0": nets["0"], "A0": [7]},
+        "two": ports | {"CE0": nets["1"], "RST0": nets["0"]},
+        "own": ports | {"CE0": nets["1"], "RST0": [9]},
+    }
 
 
 def test_open_outputs_are_open_in_verilog_too():

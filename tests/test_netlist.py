@@ -160,12 +160,12 @@ def test_the_shells_netlist_answers_the_host(tmp_path, monkeypatch):
     layer = bfthw.Layer(chain=bfthw.Chain.random(bft(8, 2), seed=2), relu=True)
     design = rtl_gen.write(bfthw.compile(bfthw.Network(layers=(layer,))), tmp_path, name="eight")
 
-    def mapped(shell, **options):
-        (tmp_path / "board.il").write_text(rtlil.convert(shell, name="board", emit_src=False))
+    def mapped(shell, name):
+        (tmp_path / "board.il").write_text(rtlil.convert(shell, name=name, emit_src=False))
         assert synth.synthesise(UP5K, "board", tmp_path)["DSP"]
         return (tmp_path / "board.netlist.v").read_text() + netlist.cell_models("ice40")
 
-    monkeypatch.setattr(simulated.verilog, "convert", mapped)
+    monkeypatch.setattr(simulated, "verilog", mapped)
     monkeypatch.setattr(simulated, "ARGUMENTS", (*simulated.ARGUMENTS, "-Wno-fatal"))
     x = np.random.default_rng(3).uniform(-1, 1, (50, 8))
     with simulated.simulation(design) as running, Board(running.port, design.path) as board:

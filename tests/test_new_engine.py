@@ -67,9 +67,6 @@ def toy_engine():
         def output_times(self, arrivals, skip=None):
             return np.asarray(arrivals) + self.depth
 
-        def keeps(self, interval):
-            return self.depth
-
         def cost(self, tally):
             tally.take({"DSP": self.multipliers, "FF": 1})
 

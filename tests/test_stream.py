@@ -14,7 +14,7 @@ from rtl_gen.engines.words import LEAD, ordered, to_bits
 from rtl_gen.fifo import DEEP_LATENCY, ENTER, FIFO_LATENCY, FRONT, QUEUE, LinkFifo, Pad, fifo_latency, is_deep
 from rtl_gen.schedule import convert_times
 from rtl_gen.signals import SMALL, beat, count, counter, credit, delay, digits
-from rtl_gen.stream import ENTRY, Fork, FromStream, Gearbox, Link
+from rtl_gen.stream import ENTRY, Fork, FromStream, Gearbox, Link, Skid
 from rtl_gen.tech import technology
 
 pairs = pytest.mark.parametrize("before, after", [(b, a) for b in range(1, 9) for a in range(1, 9)])
@@ -191,6 +191,33 @@ def test_from_stream_is_ready_where_there_is_room():
                 await ctx.tick()
             assert ctx.get(part.o.valid) == (valid and ready)
             assert not ctx.get(part.o.valid) or ctx.get(part.o.payload.as_value()) == 7 + n
+
+    clocked(part, bench)
+
+
+@pytest.mark.parametrize("stall", [0, 0.4, (0.9, 0), (0, 0.9)])
+@pytest.mark.parametrize("reset_after", [None, 1, 17])
+def test_skid_loses_nothing_and_takes_no_cycle(stall, reset_after):
+    part, sent = Skid(beat(8, 2)), words(60, 16)
+    came, left = play(part, [(part.i, sent)], [(part.o, 60)], stall=stall, seed=6, reset_after=reset_after)
+    assert left.beats == sent
+    if not stall:
+        assert came.moved == left.moved == list(range(60))
+
+
+def test_skid_is_ready_whoever_stalls():
+    """It keeps one beat, and its `ready` is that of the cycle before, whatever `o` says."""
+    part = Skid(beat(8, 1))
+
+    async def bench(ctx):
+        ctx.set(part.i.valid, 1)
+        for kept in range(2):
+            ctx.set(part.i.payload.as_value(), 5 + kept)
+            for ready in (1, 0):
+                ctx.set(part.o.ready, ready)
+                assert ctx.get(part.i.ready) == (not kept) and ctx.get(part.o.valid)
+                assert ctx.get(part.o.payload.as_value()) == 5
+            await ctx.tick()
 
     clocked(part, bench)
 

@@ -22,22 +22,37 @@ def _config_text(content):
     return "".join(" ".join(f"{word:03x}" for word in line) + "\n" for line in words.reshape(-1, 8).tolist())
 
 
-def trim_carries(path):
-    """Leave unused carry outputs of a netlist for nextpnr-ecp5 open: it spends two tables on each one that has a
-    name.
+def trim_carries(module):
+    """Leave unused carry outputs for nextpnr-ecp5 open: it spends two tables on each one that has a name."""
+    cells = [cell for cell in module["cells"].values() if "connections" in cell]
+    used = {
+        bit for cell in cells for port, bits in cell["connections"].items()
+        if cell["port_directions"][port] != "output" for bit in bits
+    }
+    used |= {bit for port in module["ports"].values() for bit in port["bits"]}
+    for cell in cells:
+        if cell["type"] == "CCU2C" and not used.intersection(cell["connections"]["COUT"]):
+            cell["connections"]["COUT"] = ["x"]
+
+
+def hold_by_clock_nets(module):
+    """Bring the enables and resets of multipliers, constants, to them by clock nets: over the few wires of the fabric
+    that lead to these pins, where nextpnr takes them, its router1 may not end.
     """
-    netlist = json.loads(path.read_text(encoding="utf-8"))
-    for module in netlist["modules"].values():
-        cells = [cell for cell in module["cells"].values() if "connections" in cell]
-        used = {
-            bit for cell in cells for port, bits in cell["connections"].items()
-            if cell["port_directions"][port] != "output" for bit in bits
-        }
-        used |= {bit for port in module["ports"].values() for bit in port["bits"]}
-        for cell in cells:
-            if cell["type"] == "CCU2C" and not used.intersection(cell["connections"]["COUT"]):
-                cell["connections"]["COUT"] = ["x"]
-    path.write_text(json.dumps(netlist), encoding="utf-8")
+    taken = [bit for cell in module["cells"].values() for bits in cell.get("connections", {}).values() for bit in bits]
+    for port, constant in (("CE0", "1"), ("RST0", "0")):
+        cells = [cell for cell in module["cells"].values() if cell["type"] == "MULT18X18D"]
+        if cells := [cell for cell in cells if cell["connections"][port] == [constant]]:
+            taken.append(bit := 1 + max(bit for bit in taken if isinstance(bit, int)))
+            name = f"multipliers_{port}"
+            module["netnames"][name] = {"hide_name": 0, "bits": [bit], "attributes": {}}
+            module["cells"][name] = {
+                "hide_name": 0, "type": "DCCA", "parameters": {}, "attributes": {},
+                "port_directions": {"CLKI": "input", "CE": "input", "CLKO": "output"},
+                "connections": {"CLKI": [constant], "CE": ["1"], "CLKO": [bit]},
+            }
+            for cell in cells:
+                cell["connections"][port] = [bit]
 
 
 class Ecp5(Family):
@@ -67,7 +82,11 @@ class Ecp5(Family):
         return [f"synth_ecp5 -top {top}"]
 
     def mapped(self, path):
-        trim_carries(path)
+        netlist = json.loads(path.read_text(encoding="utf-8"))
+        for module in netlist["modules"].values():
+            trim_carries(module)
+            hold_by_clock_nets(module)
+        path.write_text(json.dumps(netlist), encoding="utf-8")
 
     def part(self, platform):
         package = platform._nextpnr_package_options[platform.package].upper()

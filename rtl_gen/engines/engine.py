@@ -60,10 +60,9 @@ class Engine:
         exactly `flight` cycles after they are granted, so that a FIFO has to stand in front.
     depth, output_flight
         cycles from an output's turn to its arrival, and from the grant of room for a beat to its arrival.
-    output_times(arrivals, skip), skip_times(arrivals, outputs), keeps(interval), holds
+    output_times(arrivals, skip), skip_times(arrivals, outputs), holds
         the schedule of a first frame: cycles of output beats, int64 (beats_out,), given those of its input beats and of
-        its residual's, and of the beats that it takes of the residual; cycles, at an interval, from an input beat to
-        the output at its place, at most; frames inside at once, at most.
+        its residual's, and of the beats that it takes of the residual; frames inside at once, at most.
     takes_skip
         whether what it adds, or multiplies by, comes from outside, by a stream `skip` that may stall.
     multipliers, rom_bits, buffer_bits

@@ -188,9 +188,6 @@ class Folded(Engine):
         last = max(begin, ready.max()) + self.last_pass
         return last + self.factor.pattern.c - 1 + self.depth + np.arange(self.size)
 
-    def keeps(self, interval: int) -> int:
-        return interval
-
     # bits
 
     @property

@@ -81,9 +81,6 @@ class Gating(ByChannels):
     def skip_times(self, arrivals: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return outputs[: self.words] - self.output_flight
 
-    def keeps(self, interval: int) -> int:
-        return self.depth + 8
-
     def cost(self, tally: Tally) -> None:
         digits_cost(tally, self.words, self.shape.positions)
         digits_cost(tally, self.words, self.shape.positions)

@@ -117,9 +117,6 @@ class Pipelined(Engine):
     def skip_times(self, arrivals: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return outputs - self.depth
 
-    def keeps(self, interval: int) -> int:
-        return self.reader.wait(interval // self.reader.blocks) + self.depth + 8
-
     holds = figure(float, lambda self: self.reader.holds + (self.depth + 8) / self.beats_out)
 
     # bits

@@ -82,9 +82,6 @@ class Reduction(ByChannels):
     def output_times(self, arrivals: np.ndarray, skip: np.ndarray | None = None) -> np.ndarray:
         return np.asarray(arrivals)[-self.beats_out :] + self.depth
 
-    def keeps(self, interval: int) -> int:
-        return interval + self.depth
-
     def cost(self, tally: Tally) -> None:
         each, a = self.lanes * self.vectors, self.arithmetic
         clips = max(0, self.width - a.shift - a.output_width)  # bits of a rounded sum that an output does not have

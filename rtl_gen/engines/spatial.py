@@ -46,9 +46,6 @@ class Spatial(Engine):
     def skip_times(self, arrivals: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return np.asarray(arrivals) + SKIP
 
-    def keeps(self, interval: int) -> int:
-        return self.depth + 1
-
     holds = figure(float, lambda self: self.depth + 1)
 
     @cached_property

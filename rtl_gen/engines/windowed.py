@@ -198,9 +198,6 @@ class Maximum(Windowed, Engine):
     def output_times(self, arrivals: np.ndarray, skip: np.ndarray | None = None) -> np.ndarray:
         return self.reader.reads(arrivals)[self.steps - 1 :: self.steps] + self.depth
 
-    def keeps(self, interval: int) -> int:
-        return self.reader.wait(interval) + self.depth + 8
-
     holds = figure(float, lambda self: self.reader.holds + (self.depth + 8) / self.beats_out)
 
     def cost(self, tally: Tally) -> None:

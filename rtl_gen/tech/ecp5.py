@@ -102,9 +102,10 @@ class Ecp5(Blocks):
     def _mult(m, name, x, w):
         """The product of two operands of a block, with registers in front of it and behind."""
         p = Signal(36, name=f"{name}_m")
+        # clocks, enables and resets that no register is set to are left open: nextpnr brings a constant there by wires
+        # of the fabric, of which there are few, and its router may then not end
         ports = {"SIGNEDA": int(x.shape().signed), "SIGNEDB": 1, "SOURCEA": 0, "SOURCEB": 0}
-        ports |= {f"CLK{k}": ClockSignal() if k == 0 else 0 for k in range(4)}
-        ports |= {f"CE{k}": 1 for k in range(4)} | {f"RST{k}": 0 for k in range(4)}
+        ports |= {"CLK0": ClockSignal(), "CE0": 1, "RST0": 0}
         for port, value in (("A", x), ("B", w)):
             extended = Signal(Shape(WIDEST, value.shape().signed), name=f"{name}_{port.lower()}")
             m.d.comb += extended.eq(value)

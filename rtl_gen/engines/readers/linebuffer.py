@@ -13,7 +13,7 @@ from ...stream import Link
 from ...tech import READ, technology
 from ..engine import figure
 from ..words import to_bits
-from .lines import COUNTERS, HANDOVER, Lines
+from .lines import COUNTERS, Lines
 from .reader import Buffered
 
 
@@ -232,10 +232,6 @@ class LineReader(Buffered):
     elements_seen = figure(int, lambda self: prod(self.lines.tile[1:]) * self.lines.lanes_in * self.lines.vectors)
     buffer_bits = figure(int, lambda self: self.lines.bits)
     holds = figure(float, lambda self: self.lines.ring / self.lines.shape.positions)
-
-    def wait(self, time):
-        """Until the first window is here."""
-        return -(-int(self.lines.needed[0]) * time // self.lines.shape.positions) + HANDOVER
 
     def needed(self):
         return np.repeat(self.lines.needed * self.lines.words - 1, self.lines.reads)

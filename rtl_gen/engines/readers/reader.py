@@ -50,8 +50,7 @@ class Reader:
         inputs of a dot product in the order in which they are taken: an index of (c,).
     reads(arrivals, skip)
         cycle of each read of a vector, int64 (blocks * issues,), given those of its input beats and residual beats.
-    wait(time), holds
-        cycles from a block's first arrival to its first read, where arrivals and reads are both spread over `time`;
+    holds
         vectors inside at once, at most.
     buffer_bits, address_bits
         of its memories; of a word of the ROM that holds its addresses, 0 for none.
@@ -92,7 +91,8 @@ class Buffered(Reader):
     """A reader with an input buffer of `slots` blocks in `banks` memories of `bank_depth` words.
 
     More members: words, rows, beats of a row, and rows of a bank that make a dot product; elements_seen, of all vectors
-    at once; powers_of_two, whether one counter addresses buffer and weights; buffer(), its component, a Buffer.
+    at once; powers_of_two, whether one counter addresses buffer and weights; wait(time), cycles from a block's first
+    arrival to its first read, where arrivals and reads are both spread over `time`; buffer(), its component, a Buffer.
     """
 
     words = rows = 1
