@@ -12,7 +12,7 @@ from .engines import ENGINES
 
 
 def by_stage(stages, choices):
-    """A table as a dict of what is given, for each row.Stage; ValueError for what fits no layer or engine."""
+    """A table as a dict of what is given, for each stages.Stage; ValueError for what fits no layer or engine."""
     layers = Counter(stage.owner for stage in stages)
     known = {"engine"}.union(*(cls.options for cls in ENGINES.values()))
     for name, table in choices.items():

@@ -15,7 +15,7 @@ from .emit import OPTIONS, check_products, hardware
 from .engines import ENGINES
 from .menu import FIGURES, Menu, rank
 from .plan import Plan
-from .row import over_maps, stages_of
+from .stages import over_maps, stages_of
 
 MOST_VECTORS = 64  # side by side, where nobody asked for more
 TINY = 256  # weights of a network that is worth a thought as adders

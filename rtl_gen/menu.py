@@ -14,8 +14,8 @@ from .cost import Tally
 from .fifo import QUEUE
 from .pipeline import between_cost, own_cost
 from .plan import Plan, behind, costed, parts_of
-from .row import INPUT, over_maps, stages_of
 from .size import too_large, too_large_engines
+from .stages import INPUT, over_maps, stages_of
 from .stream import ENTRY, FromStream
 from .tech import technology
 from .timetable import queue_between

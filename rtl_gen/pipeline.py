@@ -8,8 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from .fifo import QUEUE, LinkFifo, Queue
 from .plan import Plan, costed
-from .row import INPUT
 from .signals import beat, count
+from .stages import INPUT
 from .stream import Fork, FromStream, Gearbox, Link, Skid
 from .timetable import Join
 

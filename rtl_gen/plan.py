@@ -16,7 +16,7 @@ from .choices import by_layer, by_stage, options_of
 from .engines import ENGINES, Engine, engine_class
 from .engines.engine import figure
 from .fifo import ENTER, QUEUE, fifo_bits
-from .row import INPUT, over_maps, stages_of
+from .stages import INPUT, over_maps, stages_of
 from .stream import ENTRY
 from .tech import VARIANTS, check_target
 from .timetable import LONG, Join, Skip, Timetable
@@ -50,7 +50,7 @@ class Plan:
         of each engine: the number of the one that it takes, INPUT for the network's input; None, or the Join of what is
         added; and the beats that the FIFO of that holds.
     stages, spans
-        row.Stages; (start, stop) of those of each engine.
+        stages.Stages; (start, stop) of those of each engine.
     timetable
         a Timetable, where latency, queues and skip_depths are from.
     positions

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .engines.engine import Engine
-from .fifo import DEEP_LATENCY, FIFO_LATENCY, QUEUE, fifo_latency
-from .row import INPUT
+from .fifo import FIFO_LATENCY, QUEUE, fifo_latency
 from .schedule import convert_times, most_waiting, most_within, output_times
+from .stages import INPUT
 from .stream import ENTRY
 
 LONG = 16  # cycles between grant and arrival from which a FIFO is smaller than what they cost further on
@@ -85,7 +85,8 @@ class Timetable:
             depths.append(depth)
             for schedule in schedules:
                 _, schedule.gives[number] = self._times(number, schedule, depth)
-        self.latency, self.queues, self.depths = int(first.gives[number][0]) + FIFO_LATENCY, tuple(queues), tuple(depths)
+        self.latency = int(first.gives[number][0]) + FIFO_LATENCY
+        self.queues, self.depths = tuple(queues), tuple(depths)
 
     def _arrive(self, number, schedules, queue):
         """Note when an engine takes its beats, behind a FIFO that holds so many."""

@@ -23,8 +23,8 @@ from rtl_gen.cost import Tally
 from rtl_gen.fifo import LinkFifo, Queue
 from rtl_gen.menu import FIGURES, Menu
 from rtl_gen.pipeline import between_cost, own_cost
-from rtl_gen.row import INPUT
 from rtl_gen.signals import credit
+from rtl_gen.stages import INPUT
 from rtl_gen.timetable import queue_between
 from sim import simulate
 

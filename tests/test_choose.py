@@ -11,7 +11,7 @@ from rtl_bench import random_network
 from bfthw import Chain, Layer, Network, Settings, chain, compile
 from rtl_gen import ENGINES, Impossible, Plan, choose, choose_for, estimate
 from rtl_gen.choices import by_layer
-from rtl_gen.row import stages_of
+from rtl_gen.stages import stages_of
 
 AMPLE = {"LUT": 10**6, "FF": 10**6, "DSP": 10**4, "RAM": 10**4}
 

@@ -17,7 +17,7 @@ from bfthw.nodes import Max, Product, Sum
 from bfthw.window import Shape, Window
 from boards import synth
 from rtl_gen import ENGINES, AxiStream, Impossible, Network, Plan, choose, estimate, load_design, write_plan
-from rtl_gen.row import stages_of
+from rtl_gen.stages import stages_of
 from rtl_gen.vectors import answers
 from sim import simulate
 

@@ -15,7 +15,7 @@ from bfthw import IntFactor, Pattern, QFormat
 from bfthw.chain import divisors
 from bfthw.window import Shape
 
-from ..row import Stage
+from ..stages import Stage
 
 ENGINES = {}  # kind → class, in the order in which they were defined
 _Kind = TypeVar("_Kind")
@@ -52,7 +52,7 @@ class Engine:
     sees_map (of the class)
         whether its frame is a whole map; else it is a position of one, a vector.
     serves(stages) (of the class)
-        the fields that follow from neighbouring row.Stages, None where it is not for them.
+        the fields that follow from neighbouring stages.Stages, None where it is not for them.
     takes, gives, adds, relu
         QFormats of its inputs and outputs, and of what comes by the stream `skip`; whether outputs are never negative.
     burst, known_flight

@@ -13,8 +13,8 @@ from bfthw import IntFactor, Pattern, QFormat
 from bfthw.nodes import Max, Sum
 
 from ..cost import Tally
-from ..row import Stage
 from ..signals import beat, count, count_cost, delay, digits, digits_cost, element, numbers
+from ..stages import Stage
 from ..stream import Link
 from ..tech import READ, technology
 from .arithmetic import Arithmetic

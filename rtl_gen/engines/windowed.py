@@ -17,8 +17,8 @@ from bfthw.nodes import Max, Sum
 from bfthw.window import Shape, Window
 
 from ..cost import Tally
-from ..row import Stage
 from ..signals import beat, delay, element, tree
+from ..stages import Stage
 from ..stream import Link
 from .engine import Engine, figure
 from .pipelined import Pipelined, operands

@@ -11,7 +11,6 @@ from bfthw.golden import IntNode
 from bfthw.nodes import Pick
 from bfthw.window import Shape, Window
 
-
 INPUT = -1  # among what a stage takes
 
 
