@@ -190,7 +190,8 @@ class AxiStream(wiring.Component):
         wiring.connect(m, framer.o, vectors)
         # beside each frame goes a bit, whether it was wrong; there is room for twice what can be inside at once
         depth = 1 << (2 * self.plan.frames_in_flight - 1).bit_length()
-        m.submodules.wrong = wrong = memory.Memory(shape=1, depth=depth, init=[])
+        style = {} if technology(self.plan.target).rows else {"ram_style": "registers"}
+        m.submodules.wrong = wrong = memory.Memory(shape=1, depth=depth, init=[], attrs=style)
         write = wrong.write_port()
         read = wrong.read_port(domain="comb")
         ended, was_wrong = delay(m, framer.done, 1, "ended", reset=True), delay(m, framer.wrong, 1, "was_wrong")
