@@ -92,7 +92,7 @@ NETWORKS = (
     ),
     Whole(
         key="mobilenetv3", title="MobileNetV3-Small-0.5 + BFT, 32×32, 10 classes", interval=49152, roms="tables",
-        room=ANY, make=lambda: models.model("mobilenetv3-small", width=0.5, resolution=32, classes=10, **BFT), seeds=0,
+        make=lambda: models.model("mobilenetv3-small", width=0.5, resolution=32, classes=10, **BFT), seeds=0,
     ),
     Whole(
         key="keywords-dense", title="DS-CNN, 49×10, 12 classes (keyword spotting)", interval=8000,

@@ -1,4 +1,4 @@
-"""What mnist/ and fashion/ share: a network for 28x28 pixels, trained in floats, then with its rounding.
+"""What mnist/, fashion/ and watch/ share: a network for pixels, or for series, trained in floats, then with its rounding.
 
 A run keeps its state after every epoch and goes on from there. One thread.
 """
@@ -99,6 +99,7 @@ def train(name, network, settings, load, *, seed, out, first, fine, eps=1e-5, fr
 
     first, fine: what `fit` takes, in floats and then with rounding at the formats of `settings`. Writes
     out/NAME.safetensors and out/samples.npz: of the first test images labels, scores, and where they are `free`, pixels.
+    Returns what `told` does of the end.
     """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -118,16 +119,19 @@ def train(name, network, settings, load, *, seed, out, first, fine, eps=1e-5, fr
     fine = fit(QuantisedNetwork(network, formats), *given, **fine, seed=seed, path=out / "fine.pt")
     network = fine.to_network()
     bfthw.save(network, out / f"{name}.safetensors")
-    told(name, network, *tests)
+    right = told(name, network, *tests)
     images, labels = (part[:SAMPLES] for part in tests)
     buffer = io.BytesIO()
     pixels = {"images": images} if free else {}
     np.savez_compressed(buffer, labels=labels, scores=scores(network, images).astype(np.int16), **pixels)
     files.write(out / "samples.npz", buffer.getvalue())
+    return right
 
 
 def told(name, network, images, labels):
-    """Prints what a network with formats gets right, in floats and in integers."""
+    """Prints, and returns, what a network with formats gets right, in floats and in integers, in per cent."""
     floats = np.concatenate([network(part / SCALE).argmax(1) for part in _parts(images)])
     integers = scores(network, images).argmax(1)
-    console.print(f"{name}: float {accuracy(floats, labels):.2f} %, integers {accuracy(integers, labels):.2f} %")
+    right = accuracy(floats, labels), accuracy(integers, labels)
+    console.print(f"{name}: float {right[0]:.2f} %, integers {right[1]:.2f} %")
+    return right

@@ -148,16 +148,18 @@ def batches(path):
 
 
 class _Type:
-    """What stands for numpy.dtype while a pickle is read: bytes, and nothing else."""
+    """What stands for numpy.dtype while a pickle is read: the kind of plain numbers, or of a list of anything."""
 
-    __slots__ = ()
+    __slots__ = ("kind",)
 
     def __init__(self, kind="", *_):
-        if kind != "u1":
-            raise pickle.UnpicklingError(f"an array of {kind!r}, only unsigned bytes are allowed")
+        if kind not in ("u1", "i8", "f8", "O8"):
+            raise pickle.UnpicklingError(f"an array of {kind!r}, only u1, i8, f8 and lists are allowed")
+        self.kind = kind
 
     def __setstate__(self, state):
-        pass
+        if state[1] not in ("|", "<"):
+            raise pickle.UnpicklingError(f"an array of {self.kind} in the order of bytes {state[1]!r}")
 
 
 class _Array:
@@ -168,13 +170,15 @@ class _Array:
     def __setstate__(self, state):
         _, shape, kind, fortran, data = state
         data = data.encode("latin1") if isinstance(data, str) else data
-        if not isinstance(kind, _Type) or not isinstance(data, bytes):
-            raise pickle.UnpicklingError("an array that is none of plain bytes")
-        self.array = np.frombuffer(data, np.uint8).reshape(shape, order="F" if fortran else "C")
+        listed = isinstance(kind, _Type) and kind.kind == "O8"
+        if not isinstance(kind, _Type) or not isinstance(data, list if listed else bytes):
+            raise pickle.UnpicklingError("an array that is neither of plain numbers nor a list")
+        # a list stays one, whatever its shape
+        self.array = data if listed else np.frombuffer(data, kind.kind).reshape(shape, order="F" if fortran else "C")
 
 
 class _Unpickler(pickle.Unpickler):
-    """Numbers, strings, lists, dicts and arrays of bytes; every other name is refused before anything is called."""
+    """Numbers, strings, lists, dicts and arrays of numbers; every other name is refused before anything is called."""
 
     def find_class(self, module, name):
         known = {
@@ -190,16 +194,26 @@ class _Unpickler(pickle.Unpickler):
 
 
 def unpickle(data):
-    """A batch of CIFAR-10, pickled, as plain data with keys as str, without running anything that is in it."""
+    """A pickled dictionary, alone or as numpy's array of nothing else, as plain data with keys as str, without running
+    anything that is in it.
+    """
     # numbers of the memo take memory as large as they are
     for operation, argument, _ in pickletools.genops(data):
         if operation.name in ("LONG_BINPUT", "PUT") and argument > len(data):
             raise pickle.UnpicklingError(f"a memo of {argument} entries")
     batch = _Unpickler(io.BytesIO(data), encoding="latin1").load()
+    if isinstance(batch, _Array) and isinstance(batch.array, list) and len(batch.array) == 1:
+        (batch,) = batch.array
     if not isinstance(batch, dict):
         raise pickle.UnpicklingError(f"a {type(batch).__name__}, not a dictionary")
-    batch = {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in batch.items()}
-    return {k: v.array if isinstance(v, _Array) else v for k, v in batch.items()}
+    return {k.decode("latin1") if isinstance(k, bytes) else k: _plain(v) for k, v in batch.items()}
+
+
+def _plain(value):
+    """An array or a list of arrays in place of what stands for them."""
+    if isinstance(value, list):
+        return [_plain(item) if isinstance(item, _Array) else item for item in value]
+    return value.array if isinstance(value, _Array) else value
 
 
 def read_batch(file):
@@ -208,6 +222,8 @@ def read_batch(file):
     try:
         batch = unpickle(data)
         images, labels = batch["data"], batch["labels"]
+        if images.dtype != np.uint8:
+            raise ValueError(f"images of {images.dtype}, unsigned bytes are wanted")
         images = images.reshape(-1, 3, 32, 32)
         if len(images) != len(labels) or not all(type(y) is int and 0 <= y < 10 for y in labels):
             raise ValueError("needs one label from 0 to 9 an image")

@@ -11,6 +11,7 @@ from .plan import Plan, costed
 from .signals import beat, count
 from .stages import INPUT
 from .stream import Fork, FromStream, Gearbox, Link, Skid
+from .tech import technology
 from .timetable import Join
 
 
@@ -101,7 +102,7 @@ class Pipeline(wiring.Component):
         source = self._gear(m, queue.o, before, lanes, f"{name}_gear")
         elements = lanes * self.plan.vectors
         shape = beat(len(source.payload.as_value()) // elements, elements)
-        if before == lanes:  # a gearbox answers from its registers
+        if before == lanes and technology(self.target).free_registers:  # a gearbox answers from its registers
             m.submodules[f"{name}_skid"] = skid = Skid(shape)
             wiring.connect(m, source, skid.i)
             source = skid.o
@@ -174,7 +175,7 @@ def between_cost(tally, engine, lanes, flight, queue):
         Queue.cost(tally, flight + QUEUE + (queue or 0), lanes * bits, may_be_deep=True)
         if lanes != engine.lanes_in:
             Gearbox.cost(tally, bits, lanes, engine.lanes_in)
-        else:
+        elif tally.tech.free_registers:
             Skid.cost(tally, lanes * bits)
         FromStream.cost(tally, engine.lanes_in * bits)
 

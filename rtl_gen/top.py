@@ -137,9 +137,12 @@ class AxiStream(wiring.Component):
         shape = beat(q.input, plan.lanes_in * plan.vectors)
         entry_shape = data.StructLayout({"beat": shape} | ({} if plan.count_beats else {"last": 1}))
         m.submodules.entry = entry = Pad(entry_shape)
-        m.submodules.skid = skid = Skid(shape)
         m.submodules.network = network = Pipeline(plan)
-        wiring.connect(m, skid.o, network.i)
+        vectors = network.i
+        if technology(plan.target).free_registers:
+            m.submodules.skid = skid = Skid(shape)
+            wiring.connect(m, skid.o, network.i)
+            vectors = skid.i
         lanes_in = [self.s_axis_tdata.word_select(n, 8 * self.bytes_in) for n in range(plan.lanes_in * plan.vectors)]
         m.d.comb += [
             entry.i.payload.beat.as_value().eq(Cat(lane[: q.input.width] for lane in lanes_in)),
@@ -152,13 +155,13 @@ class AxiStream(wiring.Component):
         if plan.count_beats:
             user = 0
             m.d.comb += [
-                skid.i.payload.eq(entry.o.payload.beat),
-                skid.i.valid.eq(entry.o.valid),
-                entry.o.ready.eq(skid.i.ready),
+                vectors.payload.eq(entry.o.payload.beat),
+                vectors.valid.eq(entry.o.valid),
+                entry.o.ready.eq(vectors.ready),
             ]
         else:
             m.d.comb += entry.i.payload.last.eq(self.s_axis_tlast)
-            user = last & self._frames(m, entry.o, skid.i, network.o.valid & last)
+            user = last & self._frames(m, entry.o, vectors, network.o.valid & last)
 
         exit_shape = data.StructLayout({"beat": network.o.payload.shape(), "last": 1, "user": 1})
         m.submodules.exit = leave = LinkFifo(exit_shape, plan.exit_depth)
@@ -190,8 +193,7 @@ class AxiStream(wiring.Component):
         wiring.connect(m, framer.o, vectors)
         # beside each frame goes a bit, whether it was wrong; there is room for twice what can be inside at once
         depth = 1 << (2 * self.plan.frames_in_flight - 1).bit_length()
-        style = {} if technology(self.plan.target).rows else {"ram_style": "registers"}
-        m.submodules.wrong = wrong = memory.Memory(shape=1, depth=depth, init=[], attrs=style)
+        m.submodules.wrong = wrong = memory.Memory(shape=1, depth=depth, init=[])
         write = wrong.write_port()
         read = wrong.read_port(domain="comb")
         ended, was_wrong = delay(m, framer.done, 1, "ended", reset=True), delay(m, framer.wrong, 1, "was_wrong")
@@ -210,7 +212,8 @@ class AxiStream(wiring.Component):
             with m.If(~self.frame_errors.all()):
                 m.d.sync += self.frame_errors.eq(self.frame_errors + 1)
         # a cycle later, where no other frame can end in it
-        return delay(m, read.data, 1, "frame_wrong") if self.plan.beats_out > 1 else read.data
+        late = self.plan.beats_out > 1 and technology(self.plan.target).free_registers
+        return delay(m, read.data, 1, "frame_wrong") if late else read.data
 
 
 def estimate(plan: Plan, target: str | None = None) -> dict[str, int]:
@@ -234,7 +237,8 @@ def estimate(plan: Plan, target: str | None = None) -> dict[str, int]:
 def entry_cost(tally, width, count_beats):
     """Pad, Skid, and the AND of a Framer's payload; width: bits of a beat."""
     Pad.cost(tally, width + (not count_beats))
-    Skid.cost(tally, width)
+    if tally.tech.free_registers:
+        Skid.cost(tally, width)
     tally.add(0 if count_beats else width)
 
 
@@ -254,5 +258,5 @@ def frames_cost(tally, plan):
     counter_cost(tally, depth, 2)
     tally.adder(ERRORS_BITS, ERRORS_BITS + 4, one=True)
     rows = tally.tech.rows
-    tally.add(0, plan.beats_out > 1)
+    tally.add(0, plan.beats_out > 1 and tally.tech.free_registers)
     tally.add(8 + (tally.tech.row if rows else depth * 2), 0 if rows else depth)

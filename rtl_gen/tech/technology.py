@@ -23,7 +23,8 @@ class Technology:
     name = "plain"
     operand: int  # bits of a multiplier's wider operand
     absorbs = False  # whether synthesis puts registers in front of a product into the DSP blocks too
-    free_registers = True  # a register takes no table: then long ways are cut by registers on data, else on addresses
+    # whether a register takes no table: then long ways are cut by registers on data, else on addresses, and by Skids
+    free_registers = True
     # what synthesis makes of logic and memories
     logic = 1  # tables for each table of four inputs
     chain, pair = 1, 1  # tables that a carry chain takes beyond its bits, and the bits that it grows by
