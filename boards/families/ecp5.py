@@ -46,7 +46,7 @@ def hold_by_clock_nets(module):
             taken.append(bit := 1 + max(bit for bit in taken if isinstance(bit, int)))
             name = f"multipliers_{port}"
             module["netnames"][name] = {"hide_name": 0, "bits": [bit], "attributes": {}}
-            module["cells"][name] = {
+            module["cells"][f"{name}_to_clock_net"] = {
                 "hide_name": 0, "type": "DCCA", "parameters": {}, "attributes": {},
                 "port_directions": {"CLKI": "input", "CE": "input", "CLKO": "output"},
                 "connections": {"CLKI": [constant], "CE": ["1"], "CLKO": [bit]},
