@@ -254,6 +254,7 @@ def test_constants_of_multipliers_come_by_clock_nets(tmp_path):
         name: {"type": "MULT18X18D", "port_directions": dict.fromkeys(ports, "input"), "connections": ports | own}
         for name, own in {"one": {"A0": [7]}, "two": {}, "own": {"RST0": [9]}}.items()
     }
+    cells["inferred"] = {"type": "MULT18X18D", "port_directions": {"A0": "input"}, "connections": {"A0": [7]}}
     module = {"ports": {}, "cells": cells, "netnames": {}}
     (tmp_path / "t.json").write_text(json.dumps({"modules": {"t": module, "blackbox": {"ports": {}, "cells": {}}}}))
     ecp5.FAMILY.mapped(tmp_path / "t.json")
@@ -267,6 +268,7 @@ def test_constants_of_multipliers_come_by_clock_nets(tmp_path):
         "one": ports | {"CE0": nets["1"], "RST0": nets["0"], "A0": [7]},
         "two": ports | {"CE0": nets["1"], "RST0": nets["0"]},
         "own": ports | {"CE0": nets["1"], "RST0": [9]},
+        "inferred": {"A0": [7]},
     }
 
 

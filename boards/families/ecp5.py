@@ -42,7 +42,7 @@ def hold_by_clock_nets(module):
     taken = [bit for cell in module["cells"].values() for bits in cell.get("connections", {}).values() for bit in bits]
     for port, constant in (("CE0", "1"), ("RST0", "0")):
         cells = [cell for cell in module["cells"].values() if cell["type"] == "MULT18X18D"]
-        if cells := [cell for cell in cells if cell["connections"][port] == [constant]]:
+        if cells := [cell for cell in cells if cell["connections"].get(port) == [constant]]:
             taken.append(bit := 1 + max(bit for bit in taken if isinstance(bit, int)))
             name = f"multipliers_{port}"
             module["netnames"][name] = {"hide_name": 0, "bits": [bit], "attributes": {}}
