@@ -239,7 +239,8 @@ def test_small_memories_are_tables_where_blocks_run_out():
 @pytest.mark.parametrize("target", ["ecp5", "gowin"])
 def test_blocks_are_as_many_as_counted(target):
     """Wherever ROMs are, those of FIFOs among them: an iCE40 has some that Yosys makes of short memories."""
-    row = Row((3, 3, 4)).layer([(1, 64, 4, 1)]).layer(chain.bft(64, 2), residual=True, bias=9, relu=True).whole()
+    row = Row((3, 3, 4)).layer([(1, 64, 4, 1)]).layer(chain.bft(64, 2), residual=True, bias=9, relu=True)
+    row.layer([(1, 32, 64, 1)]).layer(chain.bft(32, 2), bias=9).whole()
     counted = []
     for roms in ("initial", "tables", "blocks"):
         plan = Plan(network=row.network, target=target, roms=roms)
