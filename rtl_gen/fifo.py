@@ -89,8 +89,9 @@ class Queue(wiring.Component):
 
     def _short(self, width):
         m = Module()
+        # of one place too it has an address of a bit: Verilog has none of no bits
         m.submodules.store = store = memory.Memory(
-            shape=unsigned(width), depth=self.depth, init=[], attrs=self.attributes
+            shape=unsigned(width), depth=max(2, self.depth), init=[], attrs=self.attributes
         )
         write = store.write_port()
         read = store.read_port(domain="sync")
