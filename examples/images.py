@@ -1,4 +1,4 @@
-"""What mnist/, fashion/ and watch/ share: a network for pixels, or for series, trained in floats, then with its rounding.
+"""What mnist/, fashion/ and watch/ share: a network for pixels or series, trained in floats, then with its rounding.
 
 A run keeps its state after every epoch and goes on from there. One thread.
 """

@@ -57,12 +57,6 @@ def output_times(engine, positions, arrivals, skip=None, interval=0):
     return times
 
 
-def most_within(times, span, interval):
-    """The most of frames' beats that come within so many cycles, of those of the first frame and an interval."""
-    frames = np.arange(2 + span // interval)[:, None] * interval + times
-    return int((np.searchsorted(np.sort(frames, axis=None), times + span, side="right") - np.arange(len(times))).max())
-
-
 def most_waiting(come, gone, interval):
     """The most of frames' beats that have come and not gone, each frame an interval behind the one before."""
     frames = np.arange(-(int(gone.max() - come.min()) // interval) - 1, 1)[:, None] * interval

@@ -7,7 +7,7 @@ import numpy as np
 
 from .engines.engine import Engine
 from .fifo import FIFO_LATENCY, QUEUE, fifo_latency
-from .schedule import convert_times, most_waiting, most_within, output_times
+from .schedule import convert_times, most_waiting, output_times
 from .stages import INPUT
 from .stream import ENTRY
 
@@ -77,7 +77,8 @@ class Timetable:
             if join is not None:
                 late = 0 if join.inside else self._late(number, steady)
                 if late > 0:  # what the engine takes waits for what it adds
-                    waiting = most_within(steady.takes[number], late, plan.interval) * engine.lanes_in
+                    come = steady.takes[number]
+                    waiting = most_waiting(come, come + late + 1, plan.interval) * engine.lanes_in
                     queue = (queue or 0) + ceil(waiting / plan.end(source)[0])  # in front of a change of lanes
                     self._arrive(number, schedules, queue)
                 depth = self._depth(number, first, steady)

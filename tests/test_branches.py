@@ -7,8 +7,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from amaranth.back import rtlil
-from amaranth.hdl import Module
-from amaranth.lib import wiring
 from rtl_bench import extremes, factor_of, play_network
 from test_maps import check, random_plan
 
@@ -18,12 +16,10 @@ from bfthw.golden import IntNode
 from bfthw.nodes import Gate, Max, Pick, Sum
 from bfthw.window import Shape, Window
 from boards import synth
-from rtl_gen import ENGINES, AxiStream, Network, Plan, choose, estimate, pipeline, write_plan
+from rtl_gen import ENGINES, AxiStream, Network, Plan, choose, estimate, fifo, write_plan
 from rtl_gen.cost import Tally
-from rtl_gen.fifo import LinkFifo, Queue
 from rtl_gen.menu import FIGURES, Menu
 from rtl_gen.pipeline import between_cost, own_cost
-from rtl_gen.signals import credit
 from rtl_gen.stages import INPUT
 from rtl_gen.timetable import queue_between
 from sim import simulate
@@ -250,21 +246,6 @@ def test_wishes_count_what_is_between():
         assert figures == (plan.multipliers, *(pytest.approx(tally.sum[key]) for key in FIGURES[1:]))
 
 
-class Exact(LinkFifo):
-    """One of so many places and no more, where a LinkFifo has the next power of two."""
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.queue = queue = Queue(self.i.payload.shape(), self.depth, self.target)
-        wiring.connect(m, queue.o, wiring.flipped(self.o))
-        m.d.comb += [
-            self.i.ready.eq(credit(m, self.depth, queue.pop, self.i.take, "room", init=self.depth)),
-            queue.write.eq(self.i.valid),
-            queue.payload.eq(self.i.payload),
-        ]
-        return m
-
-
 def kept(plan):
     """Whether the core keeps its interval, with FIFOs of just as many places as the plan says."""
     many = max(6, 2 * plan.pipeline_latency // plan.interval)
@@ -281,7 +262,7 @@ def kept(plan):
 )
 def test_fifos_are_the_least(name, number, monkeypatch):
     """With a beat less, less than a pixel of the map, the core is slower, or stands still."""
-    monkeypatch.setattr(pipeline, "LinkFifo", Exact)
+    monkeypatch.setattr(fifo, "places_of", lambda depth: depth)  # not the next power of two
     plan = Plan(network=TREES[name].network)
     assert kept(plan)
     depths = [*plan.skip_depths]
@@ -317,5 +298,14 @@ def test_verilog_of_tiny_maps(target, tmp_path):
     """A row of 3x3 pixels, each column in a memory of its own, has a word in each: its address has a bit all the same."""
     plan = Plan(network=TREES["resnet"].network, target=target)
     assert any(engine.sees_map and getattr(engine, "lines", None) and engine.lines.depth == 1 for engine in plan.engines)
+    result = simulate(write_plan(plan, tmp_path, name="core").path, vectors=6, simulator="compiled")
+    assert result.ok and result.interval == plan.interval, result.problems
+
+
+@pytest.mark.parametrize("target", ["plain", "ecp5"])
+def test_verilog_of_a_fifo_of_one_place(target, tmp_path):
+    """A gate of one beat waits for its map: the place's address has a bit all the same, and holds one beat."""
+    plan = Plan(network=TREES["gated"].network, choices={"gate": {"lanes": 4}}, target=target)
+    assert 1 in plan.skip_depths
     result = simulate(write_plan(plan, tmp_path, name="core").path, vectors=6, simulator="compiled")
     assert result.ok and result.interval == plan.interval, result.problems

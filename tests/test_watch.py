@@ -1,4 +1,4 @@
-"""The watch's series: who is held out, what is refused of a file; the network that comes along, and its integers."""
+"""The watch's series: which windows there are, who is held out, what is refused of a file."""
 
 import os
 import pickle

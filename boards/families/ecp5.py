@@ -39,11 +39,12 @@ def hold_by_clock_nets(module):
     """Bring the enables and resets of multipliers, constants, to them by clock nets: over the few wires of the fabric
     that lead to these pins, where nextpnr takes them, its router1 may not end.
     """
-    taken = [bit for cell in module["cells"].values() for bits in cell.get("connections", {}).values() for bit in bits]
+    multipliers = [cell for cell in module["cells"].values() if cell["type"] == "MULT18X18D"]
+    wires = (bits for cell in module["cells"].values() for bits in cell.get("connections", {}).values())
+    bit = max((bit for bits in wires for bit in bits if isinstance(bit, int)), default=0)
     for port, constant in (("CE0", "1"), ("RST0", "0")):
-        cells = [cell for cell in module["cells"].values() if cell["type"] == "MULT18X18D"]
-        if cells := [cell for cell in cells if cell["connections"].get(port) == [constant]]:
-            taken.append(bit := 1 + max(bit for bit in taken if isinstance(bit, int)))
+        if cells := [cell for cell in multipliers if cell["connections"].get(port) == [constant]]:
+            bit += 1
             name = f"multipliers_{port}"
             module["netnames"][name] = {"hide_name": 0, "bits": [bit], "attributes": {}}
             module["cells"][f"{name}_to_clock_net"] = {
