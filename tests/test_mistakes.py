@@ -89,7 +89,7 @@ CIRCUITS = {
     ),
     "TUSER always": ([(TUSER, "assign m_axis_tuser = m_axis_tlast;")], "back to back: TUSER marks frames [ 0  1"),
     "TUSER on other beats too": (
-        [(r"(assign \S+ += )\S+ +& read__data;", r"\1read__data;")],
+        [(r"(assign \S+ += )\S+ +& frame_wrong_s1;", r"\1frame_wrong_s1;")],
         "frames of wrong length: TUSER marks frames",
     ),
     "TLAST on every beat": (

@@ -122,7 +122,7 @@ def test_a_bit_of_a_table_is_found(scale, tmp_path):
     assert (result.latency, result.interval) == (scale.manifest.latency, scale.manifest.interval)
     text = there.read_text()
     assert netlist.with_our_models("ecp5", text) == ["MULT18X18D"]
-    table = r"(INIT\(16'h[0-9a-f]{3})([0-9a-f])(\)\n  \) \\network\.o__payload)"
+    table = r"(INIT\(16'h[0-9a-f]{3})([0-9a-f])(\)\n  \) \\exit\.queue\.payload_)"
     wrong, count = re.subn(table, lambda found: f"{found[1]}{int(found[2], 16) ^ 1:x}{found[3]}", text, count=1)
     assert count == 1
     there.write_text(wrong)

@@ -96,9 +96,11 @@ def components():
     files = manifest.Files(verilog={"name": "x.v", **file}, integers={"name": "x.npz", **file})
     design = Design(plan=plans[0], manifest=emit.make_manifest(plans[0], "x", files), path=Path("x.json"))
     yield from (AxiStream(plans[0]), AxiStream(plans[0], clock=False), Network(plans[0]), Network(plans[0]).pipeline)
-    yield from (top.Framer(8, 2), stream.FromStream(8), stream.Fork(8), fifo.Queue(8, 2), fifo.LinkFifo(8, 2))
-    yield from (fifo.Pad(8), stream.Gearbox(8, 2, 3), cobs.CobsDecoder(), cobs.CobsEncoder(), uart.UartRx(8))
-    yield from (uart.UartTx(8), receiver.Receiver(), receiver.Waiting(), feed.Feed(design), shell.Shell(design, clock_hz=8_000_000, baud=1_000_000))
+    yield from (top.Framer(8, 2), stream.FromStream(8), stream.Fork(8), stream.Skid(8))
+    yield from (fifo.Queue(8, 2), fifo.LinkFifo(8, 2), fifo.Pad(8), stream.Gearbox(8, 2, 3))
+    yield from (cobs.CobsDecoder(), cobs.CobsEncoder(), uart.UartRx(8))
+    yield from (uart.UartTx(8), receiver.Receiver(), receiver.Waiting(), feed.Feed(design))
+    yield shell.Shell(design, clock_hz=8_000_000, baud=1_000_000)
 
 
 def told(cls):
