@@ -42,7 +42,7 @@ class Whole:
 
     roms: as in Plan. room: what it may take where that is not ROOM. minimum, aim: images a second that are required and
     hoped for. beside: what stands beside it in others' tables. seeds: of place and route, 0 for none. netlist: images
-    through the mapped netlist. floorplan: whether it is built with one.
+    through the mapped netlist. floorplan: whether it is built with one. signed: inputs from -1 to 1, not from 0.
     """
 
     key: str
@@ -57,6 +57,7 @@ class Whole:
     seeds: int = 1
     netlist: int = 0
     floorplan: bool = False
+    signed: bool = False
 
 
 def _person(**fusion):
@@ -95,6 +96,10 @@ NETWORKS = (
         make=lambda: models.model("mobilenetv3-small", width=0.5, resolution=32, classes=10, **BFT), seeds=0,
     ),
     Whole(
+        key="pointnet", title="PointNet of All-DeBut, 1,024 points, both T-nets, 40 classes", interval=262144,
+        roms="tables", make=lambda: models.model("pointnet", fusion="debut"), seeds=0, signed=True,
+    ),
+    Whole(
         key="keywords-dense", title="DS-CNN, 49×10, 12 classes (keyword spotting)", interval=8000,
         make=lambda: models.dscnn(fusion="dense"), minimum=5000, aim=9000, beside="MLPerf Tiny: ZedBoard 3,088",
     ),
@@ -111,6 +116,7 @@ def integers(entry):
     if not kept.exists():
         network = entry.make()
         x = np.random.default_rng(0).integers(0, 256, (CALIBRATION, *network.shape)) / 256
+        x = 2 * x - 1 if entry.signed else x
         kept.parent.mkdir(parents=True, exist_ok=True)
         save_integers(quantise(network, choose_formats(network, SETTINGS, x)), kept)
     return load_integers(kept)

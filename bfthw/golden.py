@@ -30,7 +30,6 @@ class IntLayer(Node):
     window: Window | None = None
 
     kind = "integer layer"
-    on_chip = True
     takes = 1, 2
 
     def __post_init__(self):
@@ -198,9 +197,6 @@ class IntNode(Node):
     def beyond_row(self) -> str | None:
         return self.node.beyond_row()
 
-    def beyond_chip(self) -> str | None:
-        return self.node.beyond_chip()
-
     def shape(self, *shapes: Shape) -> Shape:
         return self.node.shape(*shapes)
 
@@ -279,8 +275,8 @@ class IntNetwork(Graph):
 
     @property
     def layers(self) -> tuple[IntLayer | IntNode, ...]:
-        """The nodes, with weights or without; ValueError names one that the hardware does not take."""
-        return self.on_chip("the hardware")
+        """The nodes, with weights or without."""
+        return self.nodes
 
     @property
     def weighted(self) -> tuple[IntLayer, ...]:

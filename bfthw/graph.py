@@ -34,7 +34,6 @@ class Node:
     computes = False  # whether its numbers are other ones than those of its inputs
     multiplies = False  # whether they are products of those
     carries = 0  # bits that its sums have more than their terms
-    on_chip = False  # whether the hardware takes it
 
     def __init_subclass__(cls):
         if (kind := cls.__dict__.get("kind")) is not None:
@@ -75,10 +74,6 @@ class Node:
     def beyond_row(self) -> str | None:
         """Why it is no layer over vectors, or None."""
         return f"is a {type(self).__name__}"
-
-    def beyond_chip(self) -> str | None:
-        """Why the hardware does not take it, wherever it stands, or None."""
-        return None if self.on_chip else f"is a {type(self).__name__}"
 
     def room(self, *shapes: Shape) -> int:
         """The most numbers at once, of one map, that it computes with."""
@@ -180,27 +175,6 @@ class Graph:
     def in_version_1(self) -> bool:
         """Whether files of version 1 hold it: a row of layers over vectors with no activation but ReLU."""
         return self.beyond_row is None and all(node.plain for node in self.nodes)
-
-    @cached_property
-    def beyond_chip(self) -> tuple[Node, str] | None:
-        """(node, why) of the first that the hardware does not take; None where it takes the network."""
-        for node in self.nodes:
-            if reason := node.beyond_chip():
-                return node, reason
-        return None
-
-    def on_chip(self, what: str) -> tuple[Node, ...]:
-        """The nodes, if the hardware takes all of them; ValueError names one that it doesn't.
-
-        what: takes no others.
-        """
-        if self.beyond_chip is not None:
-            node, reason = self.beyond_chip
-            raise ValueError(
-                f"{what} takes layers, maxima, sums, picks and gates; node {node.name!r} {reason}, which the chip "
-                "can't do yet; the vector layers of a torch model come out by bfthw.nn.extract, as files of their own"
-            )
-        return self.nodes
 
     def check_input(self, x: np.ndarray) -> np.ndarray:
         """Arrays of inputs, (N, *dims), as maps or vectors; ValueError for another shape."""

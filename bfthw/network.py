@@ -31,7 +31,6 @@ class Layer(Node):
     act: Act | None = None
 
     kind = "layer"
-    on_chip = True
     takes = 1, 2
 
     def __init__(

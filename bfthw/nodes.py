@@ -14,8 +14,6 @@ class Pool(Node):
 
     window: Window
 
-    on_chip = True
-
     def __post_init__(self):
         super().__post_init__()
         w = self.window
@@ -88,7 +86,6 @@ class Pick(Node):
 
     kind = "pick"
     takes = 1, 1000
-    on_chip = True
 
     def __post_init__(self):
         super().__post_init__()
@@ -124,7 +121,7 @@ class Gate(Node):
 
     kind = "gate"
     takes = 2, 2
-    computes = multiplies = on_chip = True
+    computes = multiplies = True
 
     def shape(self, shape: Shape, gate: Shape) -> Shape:
         for axis, wanted in zip(Shape._fields, (1, 1, shape.channels)):

@@ -113,13 +113,13 @@ class Port(Strict):
 
 
 class Over(Sparse):
-    """A map, and the windows over it that a stage sees. kind: "sum" or "max" where it is not a factor."""
+    """A map, and the windows over it that a stage sees. kind: what it is where that is not a factor."""
 
     UNSAID: ClassVar = {"window": None, "kind": "factor"}
 
     map: Annotated[list[Positive], Field(min_length=3, max_length=3)]
     window: Annotated[str, Field(max_length=100)] | None = None
-    kind: Literal["factor", "sum", "max", "gate"] = "factor"
+    kind: Literal["factor", "sum", "max", "gate", "product"] = "factor"
 
 
 class Stage(Sparse):

@@ -11,6 +11,7 @@ import numpy as np
 from .choice import Choice, priced
 from .choices import by_layer, by_stage, options_of
 from .cost import Tally
+from .engines.engine import serving
 from .fifo import QUEUE
 from .pipeline import between_cost, own_cost
 from .plan import Plan, behind, costed, parts_of
@@ -44,6 +45,8 @@ class Menu:
         self._costs = {}
         given, first = by_stage(self.stages, choices or {}), 0
         fields = {"vectors": vectors, "prompt": False, "target": parts_of(kept.get("target", "plain"), roms)}
+        for stage in self.stages:
+            serving(stage)  # by some engine at all
         for _, layer in groupby(self.stages, key=lambda stage: stage.owner):
             after = first + len([*layer])
             for start, stop in combinations(range(first, after + 1), 2):

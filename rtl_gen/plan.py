@@ -13,8 +13,8 @@ from bfthw.golden import short_stage
 from bfthw.reading import owned
 
 from .choices import by_layer, by_stage, options_of
-from .engines import ENGINES, Engine, engine_class
-from .engines.engine import figure
+from .engines import Engine, engine_class
+from .engines.engine import figure, serving
 from .fifo import ENTER, QUEUE, fifo_bits
 from .stages import INPUT, over_maps, stages_of
 from .stream import ENTRY
@@ -29,7 +29,7 @@ DEFAULT = "pipelined"  # engine
 class Plan:
     """An IntNetwork and what is chosen for its hardware.
 
-    network: of all nodes but products, each behind any of those before it. A frame is what it takes at once: a vector
+    network: of nodes each behind any of those before it. A frame is what it takes at once: a vector
     or, over maps, an image, its pixels in rows, channels fastest. choices: layer → {"engine": kind, option:
     value}, each a value for all of the layer's factors or a list with an entry for each; the options are those of the
     engines (rtl_gen.engines), and what is left out is as they have it, or follows from the rest: the smallest SIMD that
@@ -118,10 +118,10 @@ class Plan:
 
     def _class(self, n, chosen):
         """The kind that was chosen where it serves the stage, else one that does."""
+        kinds = serving(self.stages[n])
         with self._naming(n):
-            cls, stage = engine_class(chosen.get("engine", DEFAULT)), self.stages[n : n + 1]
-            serving = [kind for kind in ENGINES.values() if kind.serves(stage) is not None]
-            return cls if cls in serving else serving[0]
+            cls = engine_class(chosen.get("engine", DEFAULT))
+            return cls if cls in kinds else kinds[0]
 
     def _fields(self, start, stop, whole, own):
         """The class of an engine and its fields, as far as they are given; ValueError where it cannot be."""

@@ -18,15 +18,17 @@ INPUT = -1  # among what a stage takes
 class Stage:
     """A factor, or a node without weights.
 
-    name, owner: its own, and its node's. work: what it computes. shape: of the map that it takes. window: in front of
-    it, None for none. takes: numbers of the stages whose outputs it takes, INPUT for the network's input; the second
-    one is added, or gates. residual: whether that is its node's own input.
+    name, owner: its own, and its node's. work: what it computes. shape, after: of the map that it takes, and of the one
+    that it gives. window: in front of it, None for none. takes: numbers of the stages whose outputs it takes, INPUT for
+    the network's input; the second one is added, or gates, or is a matrix. residual: whether that is its node's own
+    input.
     """
 
     name: str
     owner: str
     work: IntFactor | IntNode
     shape: Shape
+    after: Shape
     window: Window | None
     takes: tuple[int, ...]
     residual: bool
@@ -39,14 +41,9 @@ class Stage:
     def output(self) -> QFormat:
         return self.work.output
 
-    @property
-    def positions(self) -> int:
-        """Of the map that it gives."""
-        return (self.shape if self.window is None else self.window.shape(self.shape)).positions
-
     def frames(self, engine: Any) -> int:
         """Of an Engine, or its class, in one of the network's: those of the map where it takes vectors."""
-        return 1 if engine.sees_map else self.positions
+        return 1 if engine.sees_map else self.after.positions
 
 
 def over_maps(stages: tuple[Stage, ...]) -> bool:
@@ -55,9 +52,7 @@ def over_maps(stages: tuple[Stage, ...]) -> bool:
 
 
 def stages_of(network: IntNetwork) -> tuple[Stage, ...]:
-    """The stages of a network, in an order in which each stands behind what it takes; ValueError names a node that the
-    hardware does not have.
-    """
+    """The stages of a network, in an order in which each stands behind what it takes."""
     found, last, shapes = [], [INPUT], (network.shape, *network.shapes)  # the last stage of what each source stands for
     for node, after, own in zip(network.layers, network.shapes, network.sources):
         if isinstance(node, IntNode) and isinstance(node.node, Pick):
@@ -69,11 +64,10 @@ def stages_of(network: IntNetwork) -> tuple[Stage, ...]:
         shape, takes = shapes[source], last[source]
         for k, (name, work) in enumerate(node.stages, 1):
             joins = [last[other] for other in added] if k == len(node.stages) else []
-            own = {"name": name, "owner": node.name, "work": work, "shape": shape, "window": window}
+            gives = after._replace(channels=work.pattern.outputs) if isinstance(work, IntFactor) else after
+            own = {"name": name, "owner": node.name, "work": work, "shape": shape, "after": gives, "window": window}
             found.append(Stage(takes=(takes, *joins), residual=bool(joins) and added == [source], **own))
-            takes = len(found) - 1
-            if isinstance(work, IntFactor):  # those behind the first see its outputs, where the node gives its own
-                shape, window = after._replace(channels=work.pattern.outputs), None
+            takes, shape, window = len(found) - 1, gives, None
         last.append(takes)
     return tuple(found)
 
@@ -104,7 +98,7 @@ def _picked(node, shapes, takes, number):
         found.append(
             Stage(
                 name=name, owner=node.name, work=factor, shape=shapes[k], window=None, takes=(takes[k], *joins),
-                residual=False,
+                after=shapes[k]._replace(channels=len(index)), residual=False,
             )
         )
     return found

@@ -131,7 +131,7 @@ class Timetable:
             entered, outputs = self._times(number, steady, depth)
             taken = engine.skip_times(steady.takes[number], outputs)
             begins = np.arange(len(entered)) * len(taken) // len(entered)
-            depth = most_waiting(entered - flight, taken[begins], steady.interval)
+            depth = most_waiting(entered - flight, np.maximum(taken[begins], entered), steady.interval)
             if not self.plan.over_maps:  # a first frame that runs ahead never waits
                 entered, outputs = self._times(number, first, depth)
                 taken = engine.skip_times(first.takes[number], outputs)

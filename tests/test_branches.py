@@ -1,4 +1,4 @@
-"""Networks that branch: additions, channels side by side and picked, gates, from nodes to a core that takes images."""
+"""Networks that branch: additions, channels side by side, picked, gates, products, from nodes to a core."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ from test_maps import check, random_plan
 from bfthw import IntLayer, IntNetwork, QFormat, chain
 from bfthw.chain import patterns
 from bfthw.golden import IntNode
-from bfthw.nodes import Gate, Max, Pick, Sum
+from bfthw.nodes import Gate, Max, Pick, Product, Sum
 from bfthw.window import Shape, Window
 from boards import synth
 from rtl_gen import ENGINES, AxiStream, Network, Plan, choose, estimate, fifo, write_plan
@@ -57,7 +57,7 @@ class Tree:
         return self._add(IntNode(node=node, formats=(x,), output=output), node.shape(shape))
 
     def join(self, name, kind, of, **rest):
-        """A Pick, or a Gate, of nodes."""
+        """A Pick, a Gate or a Product of nodes."""
         shapes, formats = zip(*(self.at[one] for one in of))
         node = kind(name=name, inputs=of, **rest)
         output = QFormat(8, max(fmt.frac for fmt in formats) - 1 if kind is Pick else sum(f.frac for f in formats) - 7)
@@ -136,8 +136,18 @@ def gated():
     return t.join("all", Pick, ("p", "q", "gate")).layer("f", [(1, 2, 10, 1)])
 
 
+def turned():
+    """PointNet's points and features, each times a matrix made of all of them; the second one is not square."""
+    t = Tree((7, 1, 3)).layer("a", [(1, 4, 3, 1)], relu=True).pool("most", Max)
+    t.layer("m", [(1, 9, 4, 1)], bias=9).join("points", Product, ("input", "m"))
+    t.layer("b", [(1, 4, 3, 1)], relu=True).pool("mean", Sum).layer("n", [(1, 8, 4, 1)], bias=9)
+    return t.join("features", Product, ("b", "n")).layer("c", [(1, 6, 2, 1)], relu=True).pool("all", Max)
+
+
 class Chance:
-    """Diamonds by chance: two ways from one node, which are added, or stand side by side, or one gates the other."""
+    """Diamonds by chance: two ways from one node, which are added, or stand side by side, or one gates the other, or
+    is a matrix to it.
+    """
 
     def __init__(self, seed):
         self.rng = rng = np.random.default_rng(seed)
@@ -160,13 +170,16 @@ class Chance:
         if not ways[1]:
             ways.reverse()
         other = self.path(at, ways[0], channels, stride, deeper)
-        how, name = rng.choice(["add", "side by side", "gate"], p=[0.5, 0.3, 0.2]), f"j{len(self.t.nodes)}"
+        how, name = rng.choice(["add", "side by side", "gate", "product"], p=[0.4, 0.3, 0.15, 0.15]), f"j{len(self.t.nodes)}"
         if how == "add":
             return self.path(at, ways[1], channels, stride, 0, other)
         at = self.path(at, ways[1], channels, stride)
-        if how == "gate":
+        if how in ("gate", "product"):
             self.t.pool(f"{name}s", Sum, of=at)
-            self.t.join(name, Gate, (other, f"{name}s"))
+            if how == "product":
+                outputs = int(rng.integers(1, 5)) * self.t.at[other][0].channels
+                self.t.layer(f"{name}m", [(1, outputs, self.t.at[at][0].channels, 1)])
+            self.t.join(name, Gate if how == "gate" else Product, (other, self.t.last))
             return name
         index = rng.permutation(2 * channels)[: int(rng.integers(1, 2 * channels + 1))]
         self.t.join(name, Pick, (other, at), index=index if rng.integers(3) else None)
@@ -197,6 +210,7 @@ class Chance:
 TREES = {
     "resnet": resnet(), "shortcut-last": shortcut_last(), "shortcut-between": shortcut_between(),
     "inverted": inverted(), "vectors": vectors(), "shuffled": shuffled(), "gated": gated(),
+    "turned": turned(),
 }
 
 
@@ -284,7 +298,7 @@ def test_folded_layers_add_their_own_input_alone():
     check(Plan(network=network, choices={"e2": {"engine": "folded"}}))
 
 
-@pytest.mark.parametrize("name", ["resnet", "shuffled", "gated"])
+@pytest.mark.parametrize("name", ["resnet", "shuffled", "gated", "turned"])
 @pytest.mark.parametrize("target", ["ecp5", "gowin"])
 def test_multipliers_and_blocks_are_as_many_as_counted(name, target):
     plan = Plan(network=TREES[name].network, target=target)

@@ -149,30 +149,17 @@ def test_maps_with_the_channels_first_are_told_so(monkeypatch, folder):
         load(folder / "net.safetensors").network(np.load(folder / "turned.npy"))
 
 
-TAKES = "takes layers, maxima, sums, picks and gates; "
-CHIP = f"{TAKES}node 'turned' is a Product, which the chip can't do yet; the vector layers of a"
-
-
-@pytest.mark.parametrize(
-    "command",
-    ["generate {} -o core --name net", "generate {} -o core --name net --interval 9", "fit {}"],
-    ids=["generate", "interval", "fit"],
-)
-def test_the_chip_names_the_node_that_it_cannot_do_yet(monkeypatch, folder, command):
+@pytest.mark.parametrize("way", ["", "--interval 200"])
+def test_a_product_goes_to_the_chip(monkeypatch, folder, way):
     layer = Layer(name="conv", chain=Chain.random(chain.bft(4, 2), 0))
     nodes = [layer, Sum(name="sum", window=Window(3)), Product(name="turned", inputs=("conv", "sum"))]
     save(Network(nodes, (3, 3, 4)), folder / "turned.safetensors")
-    run(monkeypatch, folder, "quantize turned.safetensors -o q.npz")
-    for path in ("turned.safetensors", "q.npz"):
-        done, _, error = run(monkeypatch, folder, command.format(path))
-        assert not done and error.startswith(f"{path}: {command.split()[0]} {CHIP}")
-    assert not (folder / "core").exists()
-
-
-def test_graphs_over_vectors_are_refused_too(monkeypatch, tmp_path):
-    save(Network([Product(name="a", inputs=("input", "input"))], 4), tmp_path / "g.npz")
-    done, _, error = run(monkeypatch, tmp_path, "generate g.npz -o core --name net")
-    assert not done and f"generate {TAKES}node 'a' is a Product" in error
+    done, text, _ = run(monkeypatch, folder, "quantize turned.safetensors -o q.npz")
+    assert done and "next: bfthw generate q.npz" in text
+    done, _, error = run(monkeypatch, folder, f"generate q.npz -o core{len(way)} --name net {way}")
+    assert done, error
+    done, text, error = run(monkeypatch, folder, f"simulate core{len(way)}/net.json --vectors 8 --simulator compiled")
+    assert done and "equal" in text, text + error
 
 
 def test_a_graph_to_a_core(monkeypatch, folder):

@@ -112,10 +112,6 @@ def test_graphs_that_do_not_fit_name_node_axis_and_what_would(nodes, text):
         ),
         (lambda: choose_formats(Network([A], MAP), calibration=np.zeros((3, 4))), r"\(N, 6, 5, 4\), got \(3, 4\)"),
         (
-            lambda: Network([A, TOTAL, Product(name="b", inputs=("a", "total"))], MAP).on_chip("this"),
-            "this takes layers, maxima, sums, picks and gates; node 'b' is a Product",
-        ),
-        (
             lambda: Act("sine", np.sin).table(QFormat(13, 3), QFormat(8, 3)),
             "a table for 'sine' has inputs of at most 12 bi",
         ),
@@ -153,20 +149,3 @@ def test_formats_that_do_not_fit_a_graph_are_refused():
         replace(next(node for node in nodes if node.name == "gated"), formats=(QFormat(50, 0),) * 2)
 
 
-@pytest.mark.parametrize(
-    "layer, reason",
-    [
-        (dense(4, 4, "a", act="hswish"), None),
-        (dense(4, 4, "a", residual=True, scale=np.ones(4)), None),
-        (dense(4, 4, "a", inputs=(None, None), scale=np.ones(4)), None),
-        (dense(4, 4, "a", add="input"), None),
-        (Product(name="a", inputs=("input", "input")), "is a Product"),
-    ],
-)
-def test_what_the_hardware_takes(layer, reason):
-    network = Network([layer], 4)
-    if reason is None:
-        assert network.on_chip("x") == (layer,)
-    else:
-        with pytest.raises(ValueError, match=f"node 'a' {reason}"):
-            network.on_chip("x")

@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from rtl_bench import extremes, factor_of, play_network
 from bfthw import IntLayer, IntNetwork, QFormat, chain
 from bfthw.chain import divisors, patterns
 from bfthw.golden import IntNode
-from bfthw.nodes import Max, Product, Sum
+from bfthw.graph import Node
+from bfthw.nodes import Max, Sum
 from bfthw.window import Shape, Window
 from boards import synth
 from rtl_gen import ENGINES, AxiStream, Impossible, Network, Plan, choose, estimate, load_design, write_plan
@@ -186,10 +188,18 @@ def test_the_whole_way_of_an_image(tmp_path):
 def test_what_the_chip_cannot_do_is_named():
     row = Row((4, 4, 4)).layer(chain.bft(4, 2))
     formats = row.x, row.whole().x
-    product = Product(name="turned", inputs=("l0", "n1"))
-    nodes = [*row.nodes, IntNode(node=product, formats=formats, output=row.x)]
-    with pytest.raises(ValueError, match="takes layers, maxima, sums, picks and gates; node 'turned' is a Product"):
-        Plan(network=IntNetwork(nodes, row.first))
+
+    class Larger(Node):  # one of a user's own
+        takes = 2, 2
+        computes = True
+
+        def shape(self, one, other):
+            return one
+
+    nodes = [*row.nodes, IntNode(node=Larger(name="own", inputs=("l0", "n1")), formats=formats, output=row.x)]
+    for make in (Plan, partial(choose, interval=1000)):
+        with pytest.raises(ValueError, match="stage own: no engine serves a Larger"):
+            make(network=IntNetwork(nodes, row.first))
     with pytest.raises(ValueError, match="stage l2:0: lanes must be 3 where 3 channels come a beat|lanes must"):
         Plan(network=ROWS["separable"].network, choices={"l2": {"lanes": 4, "lanes_in": 2}})
 

@@ -15,7 +15,7 @@ from bfthw import QFormat
 from bfthw.window import Shape, Window
 from boards import cobs, feed, receiver, shell, uart
 from rtl_gen import AxiStream, Design, Network, emit, fifo, manifest, stream, top
-from rtl_gen.engines import Gating, Maximum, Reduction
+from rtl_gen.engines import Gating, Maximum, Reduction, Turned
 from rtl_gen.engines.readers.reader import Buffered
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,6 +92,7 @@ def components():
     maximum = Maximum(**maps, window=Window(2))
     yield from (maximum.component(), maximum.reader.buffer(), Reduction(**maps, output=QFormat(4, 0)).component())
     yield Gating(**maps, gate=QFormat(4, 0), output=QFormat(4, 0)).component()
+    yield Turned(**maps, matrix=QFormat(4, 0), outputs=1, output=QFormat(4, 0)).component()
     file = {"sha256": "0" * 64}
     files = manifest.Files(verilog={"name": "x.v", **file}, integers={"name": "x.npz", **file})
     design = Design(plan=plans[0], manifest=emit.make_manifest(plans[0], "x", files), path=Path("x.json"))

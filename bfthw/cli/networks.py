@@ -41,15 +41,13 @@ def as_given(key=None, order=None, format=None, shapes=None, options=None, limit
     return {"key": key, "order": order, "format": format, "shapes": shapes, "options": options, "limit": limit}
 
 
-def to_integers(path, settings, calibration, file, allow_constant=False, *, output, chip=False):
+def to_integers(path, settings, calibration, file, allow_constant=False, *, output):
     """The integer network of a file, quantised here if it is none yet; prints formats and what they cost.
 
     output: the .npz that they will be written to. ValueError where that would replace the floats, where every output is
-    constant in integers alone, unless allow_constant, and, for the chip, where a node is nothing that it can do yet.
+    constant in integers alone, unless allow_constant.
     """
     network, integers = read(path, **file)
-    if chip:
-        (network or integers).on_chip(f"{path}: generate")
     if integers is not None:
         if settings.chooses_formats or calibration:
             raise ValueError(f"{path}: holds integers already; bits and calibration data go with the float checkpoint")

@@ -4,11 +4,12 @@ from .engine import ENGINES, Engine, engine_class
 from .folded import Folded
 from .gating import Gating
 from .pipelined import Pipelined, fitting_lanes
+from .product import Turned
 from .reduction import Reduction
 from .spatial import Spatial
 from .windowed import Convolution, Maximum
 
 __all__ = [
     "ENGINES", "Convolution", "Engine", "Folded", "Gating", "Maximum", "Pipelined", "Reduction", "Spatial",
-    "engine_class", "fitting_lanes",
+    "Turned", "engine_class", "fitting_lanes",
 ]

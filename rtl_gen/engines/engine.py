@@ -184,6 +184,14 @@ class ByChannels(Engine):
             raise ValueError(f"lanes must divide {self.shape.channels} channels, got {self.lanes}")
 
 
+def serving(stage: Stage) -> list[type[Engine]]:
+    """The classes that serve a Stage alone; ValueError where there are none."""
+    found = [cls for cls in ENGINES.values() if cls.serves((stage,)) is not None]
+    if not found:
+        raise ValueError(f"stage {stage.name}: no engine serves a {type(stage.work.node).__name__}")
+    return found
+
+
 def engine_class(kind: str) -> type[Engine]:
     """The class of a kind; ValueError for a name that is none."""
     if kind not in ENGINES:

@@ -145,8 +145,12 @@ class Pipelined(Engine):
         return p.weights // (self.lanes * self.simd) + p.inputs + p.outputs
 
     def cost(self, tally: Tally) -> None:
-        self.reader.cost(tally)
         ordered_cost(tally, self.cycles, self.word_bits)
+        self.cost_around(tally)
+
+    def cost_around(self, tally: Tally) -> None:
+        """All but the weights' ROM."""
+        self.reader.cost(tally)
         # operands: registers, and a choice of so many places
         operands = self.operands * self.factor.input.width * self.vectors
         tally.add(operands * (len(self.reader.select) - 1) * 0.7, operands)
@@ -180,10 +184,10 @@ class PipelinedUnit(wiring.Component):
         values of a beat that were clipped, some cycles after the beat was in `o`.
     """
 
-    def __init__(self, engine):
+    def __init__(self, engine, **ports):
         self.engine = engine
         f, elements = engine.factor, engine.lanes * engine.vectors
-        ports = {
+        ports |= {
             "i": In(Link(beat(f.input, engine.lanes_in * engine.vectors))),
             "o": Out(Link(beat(f.output, elements))),
             "saturated": Out(range(elements + 1)),
@@ -192,14 +196,23 @@ class PipelinedUnit(wiring.Component):
             ports["skip"] = In(stream.Signature(beat(f.skip_input, elements)))
         super().__init__(ports)
 
+    def entry(self, m):
+        """The link whose beats the reader takes."""
+        return wiring.flipped(self.i)
+
+    def weights(self, m, reads):
+        """The bits of those that Reads are about, LEAD cycles later, lane by lane."""
+        s, width = self.engine, self.engine.factor.weights.operand
+        words = to_bits(s.in_order_of_use(), width)
+        return ordered(m, technology(s.target), "weights", words, s.word_bits, reads.address)
+
     def elaborate(self, platform):
         m = Module()
         s, f = self.engine, self.engine.factor
         skip = self.skip if f.skip_input else None
-        reads = s.reader.build(m, wiring.flipped(self.i), self.o, skip)
+        reads = s.reader.build(m, self.entry(m), self.o, skip)
 
-        w, words = f.weights.operand, to_bits(s.in_order_of_use(), f.weights.operand)
-        weights = ordered(m, technology(s.target), "weights", words, s.word_bits, reads.address)
+        w, weights = f.weights.operand, self.weights(m, reads)
         ws = [[weights[n * w :][:w].as_signed() for n in range(l * s.simd, (l + 1) * s.simd)] for l in range(s.lanes)]
         xs = operands(m, s.reader, element(f.input), reads.seen, reads.choice)
         x0 = None

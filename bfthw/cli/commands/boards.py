@@ -187,7 +187,6 @@ def fit(ckpt: given.Checkpoint, settings_file: given.SettingsFile = None, *, fil
     from boards.table import BOARDS
 
     network, integers = read(ckpt, **file)
-    (network or integers).on_chip(f"{ckpt}: fit")
     with progress("fitting") as step:
         if integers is None:
             settings = make_settings(settings_file)

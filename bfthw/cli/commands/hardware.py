@@ -67,7 +67,7 @@ def generate(
         if not interval:
             cycles = f"{clock * 1e6:g} cycles a second"
             raise ValueError(f"--images-per-second {rate:g}: at {clock:g} MHz there are {cycles}")
-    integers = to_integers(ckpt, settings, calibration, file, allow_constant, output=output / f"{name}.npz", chip=True)
+    integers = to_integers(ckpt, settings, calibration, file, allow_constant, output=output / f"{name}.npz")
     with progress("choosing and writing Verilog"):
         if (interval, multipliers, fit) == (None, None, None):
             plan = rtl_gen.make_plan(integers, settings)

@@ -126,8 +126,6 @@ def quantize(
         what = "floats that are the integers" if qonnx else "integers to integers"
         return console.print(f"wrote {output}, {what}", markup=False, soft_wrap=True)
     save_integers(integers, output)
-    todo = f"bfthw generate {output} -o DIR --name NAME"
-    if integers.beyond_chip is not None:
-        node, reason = integers.beyond_chip
-        todo = f"bfthw inspect {output}; the chip can't do all of it yet: node {node.name!r} {reason}"
-    console.print(f"wrote {output}; next: {todo}", markup=False, soft_wrap=True)
+    console.print(
+        f"wrote {output}; next: bfthw generate {output} -o DIR --name NAME", markup=False, soft_wrap=True
+    )

@@ -35,7 +35,7 @@ class Direct(Gathered):
     def reads(self, arrivals, skip=None):
         """A block's turns begin with its last beat, and behind those of the block before."""
         complete = np.asarray(arrivals)[self.block_beats - 1 :: self.block_beats]
-        step = self.block_beats * np.arange(self.blocks)
+        step = self.block_beats * np.arange(len(complete))
         begin = np.maximum.accumulate(complete - step) + step
         return (begin[:, None] + np.arange(self.block_beats)).ravel()
 

@@ -49,7 +49,8 @@ class Reader:
     order
         inputs of a dot product in the order in which they are taken: an index of (c,).
     reads(arrivals, skip)
-        cycle of each read of a vector, int64 (blocks * issues,), given those of its input beats and residual beats.
+        cycle of each read of a vector, int64 (blocks * issues,), given those of its input beats and residual beats; or
+        of several, one behind the other.
     holds
         vectors inside at once, at most.
     buffer_bits, address_bits
@@ -127,7 +128,8 @@ class Buffered(Reader):
         raise NotImplementedError
 
     def reads(self, arrivals, skip=None):
-        earliest, steps = np.asarray(arrivals)[self.needed()] + 2, self.engine.steps
+        vectors = np.asarray(arrivals).reshape(-1, self.engine.beats_in)
+        earliest, steps = (vectors[:, self.needed()] + 2).ravel(), self.engine.steps
         if skip is not None:
             last = slice(steps - 1, None, steps)
             earliest[last] = np.maximum(earliest[last], skip)
