@@ -73,6 +73,8 @@ class Timetable:
             queue, depth = None, None
             if source != INPUT:
                 queue = queue_between(plan.engines[source].burst, plan.end(source)[1], engine, paces[number])
+                if plan.engines[source].sudden and (waiting := self._sudden(source)):
+                    queue = max(queue or 0, waiting)
             self._arrive(number, schedules, queue)
             if join is not None:
                 late = 0 if join.inside else self._late(number, steady)
@@ -117,6 +119,15 @@ class Timetable:
             come = entered + fifo_latency(depth, skip.wide * skip.bits)
             come = self._converted(come, skip.wide, engine.lanes_out, 0)
         return entered, output_times(engine, plan.positions[number], arrivals, come, schedule.interval)
+
+    def _sudden(self, source):
+        """Beats of a frame that comes at the end of an engine's, for which those behind have no time meanwhile."""
+        plan, behind = self.plan, {source}
+        for number, before in enumerate(plan.sources):
+            behind |= {number} if before in behind else set()
+        slowest = max(plan.engines[number].interval * plan.positions[number] for number in behind - {source})
+        time = plan.interval - plan.engines[source].interval + plan.engines[source].beats_out
+        return max(0, ceil(plan.engines[source].beats_out * (1 - time / slowest)))
 
     def _late(self, number, schedule):
         """Cycles, at most, that an output waits for what is added to it."""

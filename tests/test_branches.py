@@ -144,6 +144,12 @@ def turned():
     return t.join("features", Product, ("b", "n")).layer("c", [(1, 6, 2, 1)], relu=True).pool("all", Max)
 
 
+def collected():
+    """Sums that leave with the last position, to layers for which that is too short a time."""
+    t = Tree((8, 1, 4)).layer("a", [(1, 64, 4, 1)], relu=True).pool("most", Max)
+    return t.layer("b", [(16, 4, 4, 1), (4, 4, 4, 4)], relu=True).layer("c", [(1, 8, 64, 1)])
+
+
 class Chance:
     """Diamonds by chance: two ways from one node, which are added, or stand side by side, or one gates the other, or
     is a matrix to it.
@@ -210,7 +216,7 @@ class Chance:
 TREES = {
     "resnet": resnet(), "shortcut-last": shortcut_last(), "shortcut-between": shortcut_between(),
     "inverted": inverted(), "vectors": vectors(), "shuffled": shuffled(), "gated": gated(),
-    "turned": turned(),
+    "turned": turned(), "collected": collected(),
 }
 
 

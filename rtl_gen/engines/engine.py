@@ -58,6 +58,8 @@ class Engine:
     burst, known_flight
         beats that it takes, and gives, in a row once it has begun, 0 where they come evenly; whether beats must arrive
         exactly `flight` cycles after they are granted, so that a FIFO has to stand in front.
+    sudden (of the class)
+        whether its beats come at the end of its frame alone, and the next frame waits until they have gone.
     depth, output_flight
         cycles from an output's turn to its arrival, and from the grant of room for a beat to its arrival.
     output_times(arrivals, skip), skip_times(arrivals, outputs), holds
@@ -94,6 +96,7 @@ class Engine:
     sees_map: ClassVar[bool] = False
     burst: ClassVar[int] = 0
     known_flight: ClassVar[bool] = False
+    sudden: ClassVar[bool] = False
     digits: ClassVar[np.ndarray] = np.zeros(0, int)
 
     def __init_subclass__(cls):

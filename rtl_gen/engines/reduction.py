@@ -37,6 +37,7 @@ class Reduction(ByChannels):
     options: ClassVar[tuple] = ("lanes",)
     multipliers: ClassVar[int] = 0
     takes_skip: ClassVar[bool] = False
+    sudden: ClassVar[bool] = True
     holds: ClassVar[float] = 1.0
 
     @classmethod
