@@ -112,7 +112,7 @@ _TEXT = """\
 
 Written by `python -m bench.whole`, which `make bench` runs too; figures are kept in
 [bench/whole.json](../bench/whole.json) as they come. Each network is whole on one {part}:
-pixels in, numbers of the classes out, weights and line buffers on the chip, 8-bit weights, 9 bits between layers,
+pixels (or points) in, numbers of the classes out, weights and line buffers on the chip, 8-bit weights, 9 bits between layers,
 biases and (with BFT) residuals in. What is larger than that part, by estimate, was simulated alone. **Weights are
 random**: a core's size and speed hardly depend on them, and no accuracy is claimed.
 Place and route is of the core alone, no board, no shell, pins anywhere, without a floorplan unless one is named
