@@ -124,7 +124,8 @@ class Timetable:
         """Beats of a frame that comes at the end of an engine's, for which those behind have no time meanwhile."""
         plan, behind = self.plan, {source}
         for number, before in enumerate(plan.sources):
-            behind |= {number} if before in behind else set()
+            if before in behind:
+                behind.add(number)
         slowest = max(plan.engines[number].interval * plan.positions[number] for number in behind - {source})
         time = plan.interval - plan.engines[source].interval + plan.engines[source].beats_out
         return max(0, ceil(plan.engines[source].beats_out * (1 - time / slowest)))

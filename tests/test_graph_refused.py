@@ -147,5 +147,3 @@ def test_formats_that_do_not_fit_a_graph_are_refused():
         IntNetwork(nodes, made.shape)
     with pytest.raises(ValueError, match="node 'gated': integer overflow: its sums need 10[0-9] bits and a shift of -"):
         replace(next(node for node in nodes if node.name == "gated"), formats=(QFormat(50, 0),) * 2)
-
-
