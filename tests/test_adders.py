@@ -1,6 +1,5 @@
 """Graphs of adders: exact for all integers, exact ranges, what they cost, and how long they take to find."""
 
-import time
 
 import numpy as np
 import pytest
@@ -172,10 +171,9 @@ def test_refused_and_kept():
     assert isinstance(solve([[1, 2], [3, 4]], [(-8, 7)] * 2), Graph)
 
 
-def test_cost_and_time_of_random_blocks():
-    """The 48 blocks of n = 64, k = 4 in 8 bits, with the rounding constant: adders and seconds of this processor."""
-    rng, began = np.random.default_rng(1), time.process_time()
+def test_cost_of_random_blocks():
+    """The 48 blocks of n = 64, k = 4 in 8 bits, with the rounding constant: adders and their bits."""
+    rng = np.random.default_rng(1)
     graphs = [solve(rng.integers(-128, 128, (4, 4)), [(-128, 127)] * 4, [64] * 4) for _ in range(48)]
-    assert time.process_time() - began < 6  # 2 on an idle machine
     assert np.mean([len(graph.nodes) for graph in graphs]) < 26.8
     assert np.mean([graph.cost for graph in graphs]) < 400
