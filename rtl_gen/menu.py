@@ -8,7 +8,7 @@ from operator import add, itemgetter, le
 
 import numpy as np
 
-from .choice import Choice, priced
+from .choice import SPARE, Choice, priced
 from .choices import by_layer, by_stage, options_of
 from .cost import Tally
 from .engines.engine import serving
@@ -24,6 +24,7 @@ from .top import entry_cost, exit_cost
 
 FIGURES = "multipliers", "RAM", "LUT", "DSP"  # of a way; fronts are of the first three, which DSP follow
 WORTH = 1.5  # times as many multipliers as need be that an engine over a map may have
+NEAR = 1.1  # times what there is that figures of a way may be for a plan to be made of it
 MOST_WAYS = 24  # that are kept of a front along a network over maps
 
 
@@ -171,8 +172,8 @@ class Menu:
         return self.over_maps and target != "plain" and not any("products" in table for table in given)
 
     def spared(self, engines, room):
-        """The engines of a way, with products of tables where there are not as many multipliers: those first whose
-        tables are the fewest for each.
+        """The engines of a way, with products of tables where there are not as many multipliers, those first whose
+        tables are the fewest for each; the multipliers still missing, and the LUT more.
         """
         spare = {}
         for n, engine in enumerate(engines if room and self.may_spare else ()):
@@ -180,19 +181,23 @@ class Menu:
                 other = replace(engine, products="lut")
                 lut, dsp = (b - a for a, b in zip(*(self._cost(e, own_cost, e)[1:] for e in (engine, other))))
                 spare[n] = lut / max(1, -dsp), -dsp, other
-        lack = sum(self._cost(e, own_cost, e)[2] for e in engines) - (room or {}).get("DSP", inf)
-        for n, (_, dsp, other) in sorted(spare.items(), key=lambda item: item[1][:2]):
+        lack, more = sum(self._cost(e, own_cost, e)[2] for e in engines) - (room or {}).get("DSP", inf), 0
+        for n, (lut, dsp, other) in sorted(spare.items(), key=lambda item: item[1][:2]):
             if lack > 0 and dsp:
-                engines[n], lack = other, lack - dsp
-        return engines
+                engines[n], lack, more = other, lack - dsp, more + lut * dsp
+        return engines, lack, more
 
-    def choice(self, way, room=None):
-        """The Choice of a way; None where it is too large to be built."""
+    def choice(self, way, room=None, lut=0):
+        """The Choice of a way; None where it is too large to be built, or, with `lut` as its figures say, for a room."""
         chosen, engines = [], []
         while way:
             engine, way = way
             engines.insert(0, engine)
-        for engine in self.spared(engines, room):
+        engines, lack, more = self.spared(engines, room)
+        # a plan takes its time, so what is far from fitting has none
+        if lut and room and (lack > 0 or more and lut + more > NEAR * SPARE * room.get("LUT", 0)):
+            return None
+        for engine in engines:
             chosen += [engine.chosen] * max(1, len(engine.factors))
         choices = by_layer([stage.owner for stage in self.stages], chosen)
         plan = Plan(network=self.network, vectors=self.vectors, **{**self.kept, "choices": choices})
@@ -203,7 +208,8 @@ class Menu:
         # the fewest first: more of them only where those do not fit
         for fewest in (True, False):
             ways = self.fronts(interval * self.vectors, multipliers, room, fewest=fewest)
-            found = (choice for _, way in ways if (choice := self.choice(way, room)) and choice.fits(room))
+            plans = (self.choice(way, room, figures[2]) for figures, way in ways)
+            found = (choice for choice in plans if choice and choice.fits(room))
             if self.over_maps:  # a choice takes its time there
                 found = islice(found, 1)
             if best := min(found, key=rank, default=None):

@@ -33,6 +33,7 @@ NETWORKS = [
     ("mobilenetv3-small", 0.5, "bft"),
     ("pointnet", 1, "dense"),
     ("pointnet", 1, "bft"),
+    ("pointnet", 0.25, "bft"),
     ("pointnet", 1, "debut"),
     ("pointnet", 1, "debut-big"),
 ]
@@ -266,7 +267,7 @@ def test_residual_only_where_square():
         ({"name": "shufflenetv2", "width": 1.3}, "comes in the widths 0.5, 1.0, 1.25"),
         ({"name": "mobilenetv1", "width": 0.0}, "the width must be 0.05 to 8, got 0.0"),
         ({"name": "mobilenetv1", "width": float("nan")}, "the width must be"),
-        ({"name": "pointnet", "width": 2.0}, "the width 1 alone"),
+        ({"name": "pointnet", "width": 2.0, "fusion": "debut"}, "chains are of the width 1, not 2.0"),
         ({"name": "mobilenetv1", "resolution": 8}, "the resolution must be 32 to 1024 pixels a side, got 8"),
         ({"name": "pointnet", "resolution": 3}, "32 to 65536 points, got 3"),
         ({"name": "mobilenetv1", "fusion": "debut"}, "unknown fusion 'debut'; there are dense, bft, released"),

@@ -27,6 +27,7 @@ def paper(name, **how):
 SMALL = {
     "h": (models.net_h, "net_h"),
     "c": (models.net_c, "net_c"),
+    "inverted28": (models.inverted28, "inverted28"),
     "resnet8": (models.resnet8, "resnet8"),
     "dscnn": (lambda: models.dscnn(fusion="bft"), "dscnn"),
     "dscnn-dense": (models.dscnn, "dscnn"),

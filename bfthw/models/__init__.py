@@ -4,7 +4,7 @@ from ..network import Network
 from ..reading import owned
 from . import mobilenetv1, mobilenetv3, pointnet, shufflenetv2
 from .build import FUSIONS, Build, Rule, alone
-from .small import csc1d, dscnn, net_c, net_h, resnet8, separable28
+from .small import csc1d, dscnn, inverted28, net_c, net_h, resnet8, separable28
 
 NETWORKS = {"mobilenetv1": mobilenetv1, "shufflenetv2": shufflenetv2, "mobilenetv3-small": mobilenetv3}
 NETWORKS |= {"pointnet": pointnet}
@@ -57,14 +57,11 @@ def _check_width(name, width):
     if name == "shufflenetv2":
         if width not in shufflenetv2.WIDTHS:
             raise ValueError(f"{name} comes in the widths {', '.join(map(str, shufflenetv2.WIDTHS))}, not {width!r}")
-    elif name == "pointnet":
-        if width != 1:
-            raise ValueError(f"{name} comes in the width 1 alone, not {width!r}")
     elif not isinstance(width, (int, float)) or not 0.05 <= width <= 8:
         raise ValueError(f"{name}: the width must be 0.05 to 8, got {width!r}")
 
 
 __all__ = [
-    "FUSIONS", "NETWORKS", "Build", "alone", "csc1d", "dscnn", "fusions", "model", "net_c", "net_h", "resnet8",
-    "separable28",
+    "FUSIONS", "NETWORKS", "Build", "alone", "csc1d", "dscnn", "fusions", "inverted28", "model", "net_c", "net_h",
+    "resnet8", "separable28",
 ]

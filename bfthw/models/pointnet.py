@@ -12,7 +12,7 @@ from .. import chain as chains
 from ..graph import INPUT
 from ..nodes import Max, Product
 from ..window import Window
-from .build import Build
+from .build import Build, channels
 
 # by (inputs, outputs): what both files share
 _BOTH = {
@@ -50,10 +50,13 @@ def chain(name, inputs, outputs):
 
 
 def network(width, resolution, classes, seed, fusion=None, **how):
-    """resolution: the number of points, a column (points, 1, 3)."""
+    """resolution: the number of points, a column (points, 1, 3). ValueError for published chains of another width."""
     if (which := {"debut": "small", "debut-big": "big"}.get(fusion)) is not None:
+        if width != 1:
+            raise ValueError(f"the published DeBut chains are of the width 1, not {width!r}")
         fusion, how = (lambda n, m, base: chain(which, n, m)), how | {"residual": None}
     b = Build((resolution, 1, 3), seed, fusion=fusion, **how)
+    first, second, third, fourth, fifth = (channels(n, width) for n in (64, 128, 1024, 512, 256))
 
     def over_points(name, x):
         return b.add(Max(name=name, inputs=(x,), window=Window.whole(b.shapes[x])))
@@ -61,17 +64,17 @@ def network(width, resolution, classes, seed, fusion=None, **how):
     def turned(name, x):
         """Points turned by a matrix that a T-net makes of them, near the identity: rows times (A + I)."""
         n, y = b.channels(x), x
-        for i, m in enumerate((64, 128, 1024), 1):
+        for i, m in enumerate((first, second, third), 1):
             y = b.conv(f"{name}.{i}", y, m, fuse=True)
-        y = b.conv(f"{name}.4", over_points(f"{name}.max", y), 512, fuse=True)
-        y = b.conv(f"{name}.5", y, 256, fuse=True)
+        y = b.conv(f"{name}.4", over_points(f"{name}.max", y), fourth, fuse=True)
+        y = b.conv(f"{name}.5", y, fifth, fuse=True)
         matrix = b.conv(f"{name}.6", y, n * n, fuse=True, norm=False, act=None, bias=np.eye(n).reshape(-1))
         return b.add(Product(name=f"{name}.turned", inputs=(x, matrix)))
 
-    x = b.conv("points1", turned("input", INPUT), 64, fuse=True)
-    x = b.conv("points2", turned("features", x), 128, fuse=True)
-    x = b.conv("points3", x, 1024, fuse=True, act=None)
-    x = b.conv("head1", over_points("max", x), 512, fuse=True)
-    x = b.conv("head2", x, 256, fuse=True)
+    x = b.conv("points1", turned("input", INPUT), first, fuse=True)
+    x = b.conv("points2", turned("features", x), second, fuse=True)
+    x = b.conv("points3", x, third, fuse=True, act=None)
+    x = b.conv("head1", over_points("max", x), fourth, fuse=True)
+    x = b.conv("head2", x, fifth, fuse=True)
     b.conv("classes", x, classes, fuse=True, norm=False, act=None)
     return b.network()

@@ -49,6 +49,26 @@ def separable28(
     return b.network()
 
 
+def inverted28(
+    first: int = 16, blocks: Iterable[tuple[int, int]] = ((32, 2), (32, 1), (64, 2), (64, 1)), last: int = 256,
+    classes: int = 10, *, widening: int = 4, seed: int = 0, **fusion: Any,
+) -> Network:
+    """28x28x1: a 3x3 convolution, then inverted residuals as MobileNetV2 has them (Sandler et al., CVPR 2018, figure 3).
+
+    blocks: (channels, stride) of each: `widening` times as many channels, depthwise 3x3, as many as said, without an
+    activation, and where the map stays what it was, plus what went in. last: channels of the layer in front of the mean.
+    """
+    b = Build((28, 28, 1), seed, **{"fusion": "bft", "residual": None, **fusion})
+    x = b.conv("conv1", INPUT, first, 3)
+    for i, (m, stride) in enumerate(blocks, 1):
+        n = b.channels(x)
+        y = b.conv(f"widen{i}", x, widening * n, fuse=True)
+        y = b.conv(f"depthwise{i}", y, widening * n, 3, stride=stride, depthwise=True)
+        x = b.conv(f"narrow{i}", y, m, fuse=True, act=None, add=x if (n, 1) == (m, stride) else None)
+    b.conv("classes", b.mean("average", b.conv("last", x, last, fuse=True)), classes, norm=False, act=None)
+    return b.network()
+
+
 def net_h(**how: Any) -> Network:
     """16 channels of stride 2, then 64 of stride 2 and 64: 0.127 M products with butterflies."""
     return separable28(**{"fusion": "bft", **how})

@@ -11,6 +11,8 @@ of speed grade 6, medians of three seeds: 101 tables and 301 MHz with a sum a ch
 bits a chain). Where the last carry has a net in the netlist it takes two tables more: boards.families leaves it open.
 """
 
+from functools import cache
+
 from amaranth.hdl import Cat, Const, Instance, Shape, Signal, signed
 
 CYCLES = 3
@@ -42,10 +44,16 @@ def products(m, name, xs, ws):
 
 def cost(count, x_width, w_width, signed=True):
     """Dict of LUT (nextpnr's TRELLIS_COMB) and FF of `count` products."""
+    tables, registers = _cost(x_width, w_width, signed)
+    return {"LUT": count * tables, "FF": count * registers}
+
+
+@cache
+def _cost(x_width, w_width, signed):
     _, chains, registers = _plan("", Signal(Shape(x_width, signed)), Signal(Shape(w_width, True)))
     # the lowest bit of the product is an AND by itself
     tables = sum(len(chain) // 2 * 2 + START for chain in chains) + (min(x_width, w_width) > 1)
-    return {"LUT": count * tables, "FF": count * sum(len(register) for register, _ in registers)}
+    return tables, sum(len(register) for register, _ in registers)
 
 
 def _plan(name, x, w):
