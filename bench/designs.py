@@ -153,6 +153,11 @@ def text(entry):
     return rtlil.convert(top(entry.plan()), name=flow.TOP, emit_src=False)
 
 
+def in_plain(choices):
+    """Choices of a Plan without those that plain HDL leaves to synthesis."""
+    return {layer: {key: value for key, value in own.items() if key != "products"} for layer, own in choices.items()}
+
+
 def simulate(entry, progress=print, cache=flow.CACHE):
     """Simulate the Verilog of an entry for its targets and compare with the golden model; targets → vectors compared.
 
@@ -160,7 +165,8 @@ def simulate(entry, progress=print, cache=flow.CACHE):
     """
     own, found = entry.plan(), {}
     for target in entry.simulate:
-        plan = own if target == "own" else replace(own, target=target)
+        given = {"choices": in_plain(own.choices)} if target == "plain" else {}
+        plan = own if target == "own" else replace(own, target=target, **given)
         design = write_plan(plan, Path(cache) / "sim" / f"{entry.key}-{plan.target}", name=flow.TOP)
         stamp = design.path.with_name("simulated.json")
         seen = hashlib.sha256(design.path.with_name(f"{flow.TOP}.v").read_bytes()).hexdigest()

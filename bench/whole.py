@@ -26,6 +26,7 @@ from boards.table import UP5K
 from rtl_gen import AxiStream, Plan, choose, estimate, write_plan
 
 from . import flow
+from .designs import in_plain
 from .flow import CACHE, PARTS, TOP
 
 FIGURES = Path(__file__).with_name("whole.json")
@@ -148,8 +149,7 @@ def plan_of(entry, choices, target="ecp5"):
     """The Plan of choices; for plain HDL without what it leaves to synthesis."""
     if target != "plain":
         return Plan(network=integers(entry), choices=choices, target=target, roms=entry.roms)
-    free = {layer: {k: v for k, v in own.items() if k != "products"} for layer, own in choices.items()}
-    return Plan(network=integers(entry), choices=free, target=target)
+    return Plan(network=integers(entry), choices=in_plain(choices), target=target)
 
 
 def written(key, choices, target, directory):

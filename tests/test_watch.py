@@ -2,10 +2,16 @@
 
 import os
 import pickle
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import train_files
+
+from bfthw import compile, load
+
+SHIPPED = Path(__file__).resolve().parents[1] / "examples" / "watch" / "watch.safetensors"
 
 
 @pytest.fixture
@@ -70,3 +76,25 @@ def test_no_package(data, monkeypatch):
     monkeypatch.setattr(data, "find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match="pip install --no-deps seglearn==1.2.5"):
         data.load("test")
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """Integers of the network that comes along."""
+    return compile(load(SHIPPED).network)
+
+
+def test_shipped_network(shipped):
+    """Its integers are those of the day it was made."""
+    found = shipped(np.random.default_rng(0).integers(-128, 128, (20, 1, 100, 6)))
+    assert zlib.crc32(found.astype("<i4").tobytes()) == 3098935900
+
+
+@pytest.mark.slow
+def test_shipped_network_on_people_it_does_not_know(data, shipped):
+    """docs/watch.md says so."""
+    try:
+        x, labels = data.load("test")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    assert ((shipped(x.astype(np.int64)).argmax(1) == labels).sum(), len(labels)) == (1264, 1484)
