@@ -188,14 +188,14 @@ class Menu:
         return engines, lack, more
 
     def choice(self, way, room=None, lut=0):
-        """The Choice of a way; None where it is too large to be built, or, with `lut` as its figures say, for a room."""
+        """The Choice of a way; None where it is too large to be built or, given its figures' `lut`, for a room."""
         chosen, engines = [], []
         while way:
             engine, way = way
             engines.insert(0, engine)
         engines, lack, more = self.spared(engines, room)
         # a plan takes its time, so what is far from fitting has none
-        if lut and room and (lack > 0 or more and lut + more > NEAR * SPARE * room.get("LUT", 0)):
+        if lut and (lack > 0 or more and lut + more > NEAR * SPARE * room.get("LUT", 0)):
             return None
         for engine in engines:
             chosen += [engine.chosen] * max(1, len(engine.factors))

@@ -1,5 +1,4 @@
-"""Graphs of adders: exact for all integers, exact ranges, what they cost, and how long they take to find."""
-
+"""Graphs of adders: exact for all integers, exact ranges, and what they cost."""
 
 import numpy as np
 import pytest

@@ -53,10 +53,10 @@ def inverted28(
     first: int = 16, blocks: Iterable[tuple[int, int]] = ((32, 2), (32, 1), (64, 2), (64, 1)), last: int = 256,
     classes: int = 10, *, widening: int = 4, seed: int = 0, **fusion: Any,
 ) -> Network:
-    """28x28x1: a 3x3 convolution, then inverted residuals as MobileNetV2 has them (Sandler et al., CVPR 2018, figure 3).
+    """28x28x1: a 3x3 convolution, then inverted residuals as in MobileNetV2 (Sandler et al., CVPR 2018, figure 3).
 
     blocks: (channels, stride) of each: `widening` times as many channels, depthwise 3x3, as many as said, without an
-    activation, and where the map stays what it was, plus what went in. last: channels of the layer in front of the mean.
+    activation, and where the map stays what it was, plus what went in. last: channels of the layer before the mean.
     """
     b = Build((28, 28, 1), seed, **{"fusion": "bft", "residual": None, **fusion})
     x = b.conv("conv1", INPUT, first, 3)
