@@ -101,6 +101,10 @@ NETWORKS = (
         roms="tables", make=lambda: models.model("pointnet", fusion="debut"), seeds=0, signed=True,
     ),
     Whole(
+        key="fabnet", title="FABNet's FBfly block, 128 steps of 256 channels, a sequence for an image", interval=65540,
+        make=models.fbfly, minimum=1000, aim=1500, signed=True,
+    ),
+    Whole(
         key="keywords-dense", title="DS-CNN, 49×10, 12 classes (keyword spotting)", interval=8000,
         make=lambda: models.dscnn(fusion="dense"), minimum=5000, aim=9000, beside="MLPerf Tiny: ZedBoard 3,088",
     ),

@@ -11,7 +11,7 @@ from .chain import Chain, Factor, Pattern
 from .checkpoint import load, load_integers, save, save_integers
 from .golden import IntFactor, IntLayer, IntNetwork, IntNode
 from .network import Layer, Network
-from .nodes import Gate, Max, Pick, Product, Sum
+from .nodes import Gate, Max, Pick, Product, Rearrange, Sum
 from .qformat import QFormat
 from .quantize import compile, report
 from .settings import Settings, make_settings
@@ -33,6 +33,7 @@ def __getattr__(name):
 
 __all__ = [
     "Act", "Chain", "Factor", "Gate", "IntFactor", "IntLayer", "IntNetwork", "IntNode", "Layer", "Max", "Network",
-    "Pattern", "Pick", "Product", "QFormat", "Settings", "Shape", "Sum", "Window", "chain", "compile", "load",
+    "Pattern", "Pick", "Product", "QFormat", "Rearrange", "Settings", "Shape", "Sum", "Window", "chain", "compile",
+    "load",
     "load_integers", "make_settings", "report", "save", "save_integers", "save_onnx",
 ]

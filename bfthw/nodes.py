@@ -1,10 +1,12 @@
 """Nodes without weights: pools, indices, gates and products. They compute on floats, integers and tensors alike."""
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
 from .graph import Ends, Node
+from .reading import short
 from .window import Array, Shape, Window, library, to_map, to_value
 
 
@@ -111,6 +113,55 @@ class Pick(Node):
     def __call__(self, *xs: Array) -> Array:
         x = xs[0] if len(xs) == 1 else library(xs[0]).concatenate(xs, -1)
         return x if self.index is None else x[..., self.index]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Rearrange(Node):
+    """y = (all numbers of a map, channels fastest)[index], as a map of `size`: transposed, reversed, cropped.
+
+    index: integers (n,). size: (height, width) of what it gives; its channels are n / (height * width).
+    """
+
+    index: np.ndarray
+    size: tuple = (1, 1)
+
+    kind = "rearrange"
+
+    def __post_init__(self):
+        super().__post_init__()
+        what, index, size = f"node {self.name!r} (Rearrange)", np.asarray(self.index), self.size
+        if index.ndim != 1 or not index.size or index.dtype.kind not in "iu" or index.min() < 0:
+            raise ValueError(f"{what}: index must be integers of 0 or more, got {short(self.index)}")
+        size = tuple(size) if isinstance(size, list | tuple) else size
+        if type(size) is not tuple or len(size) != 2 or any(type(n) is not int or n < 1 for n in size):
+            raise ValueError(f"{what}: size must be (height, width), positive integers, got {short(self.size)}")
+        if len(index) % (size[0] * size[1]):
+            raise ValueError(f"{what}: {len(index)} numbers are no map of {size[0]}x{size[1]}, they do not divide so")
+        for key, value in (("index", index.astype(np.int64)), ("size", size)):
+            object.__setattr__(self, key, value)
+
+    @classmethod
+    def transposed(cls, shape: Shape, block: int = 1, **rest: Any) -> Self:
+        """Of maps of a Shape, positions and channels change places, `block` neighbouring channels together:
+        y[c, 0, p * block + k] = x[p, c * block + k]. ValueError where the channels are no blocks.
+        """
+        if shape.channels % block:
+            raise ValueError(f"{shape.channels} channels are no blocks of {block}; it must divide them")
+        places = np.arange(shape.size).reshape(shape.positions, -1, block).transpose(1, 0, 2)
+        return cls(index=places.ravel(), size=(len(places), 1), **rest)
+
+    def shape(self, shape: Shape) -> Shape:
+        if self.index.max() >= shape.size:
+            most = self.index.max()
+            raise ValueError(f"the index must be 0 to {shape.size - 1}, the map's numbers, got {most}")
+        return Shape(*self.size, len(self.index) // (self.size[0] * self.size[1]))
+
+    def bounds(self, ends: Ends) -> Ends:
+        lo, hi = (side[:, self.index % side.shape[1]].reshape(self.size[0] * self.size[1], -1) for side in ends)
+        return lo.min(0, keepdims=True), hi.max(0, keepdims=True)
+
+    def __call__(self, x: Array) -> Array:
+        return to_value(x.reshape(len(x), -1)[:, self.index].reshape(len(x), *self.size, -1))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import files, storage, to_qonnx
 from .golden import IntLayer, IntNetwork
-from .nodes import Gate, Max, Pick, Product, Sum
+from .nodes import Gate, Max, Pick, Product, Rearrange, Sum
 from .onnx_graph import OnnxGraph, Writers
 
 LEAST = -(1 << 62)  # below every number of a format
@@ -157,6 +157,12 @@ def _sum(graph, node, xs, shapes):
 def _pick(graph, node, xs, shapes):
     x = graph.op("Concat", *xs, axis=3)
     return x if node.index is None else graph.op("Gather", x, node.index, axis=3)
+
+
+@writer(Rearrange)
+def _rearrange(graph, node, xs, shapes):
+    found = graph.op("Gather", graph.op("Reshape", xs[0], [-1, shapes[0].size]), node.index, axis=1)
+    return graph.op("Reshape", found, [-1, *node.shape(*shapes)])
 
 
 @writer(Gate)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .chain import apply
 from .golden import IntLayer, IntNetwork
-from .nodes import Gate, Max, Pick, Product, Sum
+from .nodes import Gate, Max, Pick, Product, Rearrange, Sum
 from .onnx_graph import OPSET, OnnxGraph, Writers
 from .qformat import QFormat
 from .window import Window
@@ -234,6 +234,18 @@ def _sum(graph, node, xs, shapes, *bias):
 def _pick(graph, node, xs, shapes):
     x = graph.op("Concat", *xs, axis=1) if len(xs) > 1 else xs[0]
     return x if node.index is None else graph.op("Gather", x, graph.constant(node.index, np.int64), axis=1)
+
+
+@writer(Rearrange)
+def _rearrange(graph, node, xs, shapes):
+    """Channels come first there: the places of both maps are others."""
+    (height, width, channels), after = shapes[0], node.shape(*shapes)
+    place, channel = node.index // channels, node.index % channels
+    index = (channel * height * width + place).reshape(after.positions, -1).T.ravel()
+    flat = graph.op("Reshape", xs[0], graph.constant([-1, shapes[0].size], np.int64))
+    found = graph.op("Gather", flat, graph.constant(index, np.int64), axis=1)
+    sizes = [-1, after.channels, *node.size] if after.positions > 1 else [-1, after.channels]
+    return graph.op("Reshape", found, graph.constant(sizes, np.int64))
 
 
 @writer(Gate)

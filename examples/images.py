@@ -1,4 +1,4 @@
-"""What mnist/, fashion/ and watch/ share: a network for pixels or series, trained in floats, then with its rounding.
+"""What mnist/, fashion/, watch/ and shapes/ share: a network of pixels or the like, trained, then with its rounding.
 
 A run keeps its state after every epoch and goes on from there. One thread.
 """
@@ -45,12 +45,18 @@ def moved(x, chance, *, turn=0.0, zoom=0.0, shift=0.0, flip=False):
     return grid_sample(x.reshape(n, 1, height, width), grid, align_corners=False).reshape(x.shape)
 
 
-def fit(module, images, labels, *, epochs, batch, rate, jitter, plain, seed, path):
+def fit(module, images, labels, *, epochs, batch, rate, jitter, plain, seed, path, decay=0.0):
     """Train to the end of the last epoch, with one cycle of the learning rate; each epoch's state is kept in `path`.
 
-    jitter: as `moved` takes it, for all but the last `plain` epochs. Returns the module in eval mode.
+    jitter: as `moved` takes it, for all but the last `plain` epochs. decay: of butterflies' factors. Returns the module
+    in eval mode.
     """
-    optimiser, per_epoch = torch.optim.AdamW(parameter_groups(module, DECAY), lr=rate), len(images) // batch
+    groups = parameter_groups(module, DECAY)
+    if decay:
+        factors = [p for p in groups[1]["params"] if p.ndim > 1]
+        groups[1]["params"] = [p for p in groups[1]["params"] if p.ndim == 1]
+        groups.append({"params": factors, "weight_decay": decay})
+    optimiser, per_epoch = torch.optim.AdamW(groups, lr=rate), len(images) // batch
     parts, done = {"module": module, "optimiser": optimiser}, 0
     if path.exists():
         state = torch.load(path, weights_only=True)

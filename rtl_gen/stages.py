@@ -8,7 +8,7 @@ import numpy as np
 from bfthw import IntFactor, IntNetwork, QFormat
 from bfthw.chain import Indexed
 from bfthw.golden import IntNode
-from bfthw.nodes import Pick
+from bfthw.nodes import Pick, Rearrange
 from bfthw.window import Shape, Window
 
 INPUT = -1  # among what a stage takes
@@ -42,8 +42,8 @@ class Stage:
         return self.work.output
 
     def frames(self, engine: Any) -> int:
-        """Of an Engine, or its class, in one of the network's: those of the map where it takes vectors."""
-        return 1 if engine.sees_map else self.after.positions
+        """Of an Engine, or its class, in one of the network's: the map's vectors where it takes these one by one."""
+        return 1 if engine.sees_map else self.after.size // self.work.pattern.outputs
 
 
 def over_maps(stages: tuple[Stage, ...]) -> bool:
@@ -59,6 +59,10 @@ def stages_of(network: IntNetwork) -> tuple[Stage, ...]:
             found += _picked(node, [shapes[source] for source in own], [last[source] for source in own], len(found))
             last.append(len(found) - 1)
             continue
+        if isinstance(node, IntNode) and isinstance(node.node, Rearrange):
+            found.append(_rearranged(node, after, shapes[own[0]].size, last[own[0]]))
+            last.append(len(found) - 1)
+            continue
         source, *added = own
         window = getattr(node.node if isinstance(node, IntNode) else node, "window", None)
         shape, takes = shapes[source], last[source]
@@ -70,6 +74,18 @@ def stages_of(network: IntNetwork) -> tuple[Stage, ...]:
             takes, shape, window = len(found) - 1, gives, None
         last.append(takes)
     return tuple(found)
+
+
+def _rearranged(node, after, size, takes):
+    """The stage of a Rearrange: an indexed factor of ones on the whole map of so many numbers, as it comes."""
+    factor = IntFactor(
+        values=np.ones((after.size, 1, 1, 1), int), support=Indexed(node.node.index[:, None], size),
+        input=node.formats[0], weights=QFormat(1, 0, signed=False), output=node.output,
+    )
+    return Stage(
+        name=node.name, owner=node.name, work=factor, shape=Shape.of(size), after=after, window=None, takes=(takes,),
+        residual=False,
+    )
 
 
 def _picked(node, shapes, takes, number):

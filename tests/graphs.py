@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from bfthw import Chain, Factor, Gate, Layer, Max, Network, Pick, Product, Settings, Shape, Sum, Window
+from bfthw import Chain, Factor, Gate, Layer, Max, Network, Pick, Product, Rearrange, Settings, Shape, Sum, Window
 from bfthw.quantize import choose_formats, quantise
 
 WILD = 100  # seeds from here on have their wiring by chance, too
@@ -49,7 +49,8 @@ class Made:
         self.conv("turn", "mean", 8, 24, 1, act="tanh")
         self.product("turned", "gated", "turn")
         self.add(Sum(name="some", inputs=("turned",), window=Window(2, 1, (1, 0, 0, 1))), some)
-        self.whole("last", "some", 3)
+        self.rearrange("elsewhere", "some")
+        self.whole("last", "elsewhere", 3)
 
     def wild(self):
         """Eight nodes that take any ones before them that fit, then the means of all that is left, side by side."""
@@ -155,6 +156,18 @@ class Made:
             lambda *xs: torch.cat(xs, 1)[:, slice(None) if index is None else index],
         )
 
+    def rearrange(self, name, source):
+        """All numbers of a map but some, anywhere, as a map of another shape and as many channels."""
+        height, width, channels = self.shapes[source]
+        size = width, max(1, height - 1)
+        index = self.rng.permutation(height * width * channels)[: size[0] * size[1] * channels]
+
+        def step(x):
+            y = x.permute(0, 2, 3, 1).reshape(len(x), -1)[:, index]
+            return y.reshape(len(x), *size, channels).permute(0, 3, 1, 2)
+
+        self.add(Rearrange(name=name, inputs=(source,), index=index, size=size), step)
+
     def whole(self, name, source, channels):
         """The mean over all positions: a layer whose window is the map."""
         shape = self.shapes[source]
@@ -227,6 +240,10 @@ def direct(node, xs):
     elif kind == "Product":
         n, k = len(xs[0]), xs[0].shape[3]
         y, frac = np.stack([x @ m.reshape(k, -1) for x, m in zip(xs[0], xs[1].reshape(n, -1))]), sum(fracs)
+    elif kind == "Rearrange":
+        flat = xs[0].reshape(len(xs[0]), -1)
+        (height, width), frac = inner.size, max(fracs)
+        y = np.array([[one[at] for at in inner.index] for one in flat]).reshape(len(flat), height, width, -1)
     else:
         frac = max(fracs)
         if kind == "Sum":

@@ -13,7 +13,7 @@ from test_maps import check, random_plan
 from bfthw import IntLayer, IntNetwork, QFormat, chain
 from bfthw.chain import patterns
 from bfthw.golden import IntNode
-from bfthw.nodes import Gate, Max, Pick, Product, Sum
+from bfthw.nodes import Gate, Max, Pick, Product, Rearrange, Sum
 from bfthw.window import Shape, Window
 from boards import synth
 from rtl_gen import ENGINES, AxiStream, Network, Plan, choose, estimate, fifo, write_plan
@@ -62,6 +62,11 @@ class Tree:
         node = kind(name=name, inputs=of, **rest)
         output = QFormat(8, max(fmt.frac for fmt in formats) - 1 if kind is Pick else sum(f.frac for f in formats) - 7)
         return self._add(IntNode(node=node, formats=formats, output=output), node.shape(*shapes))
+
+    def rearranged(self, name, index, size):
+        shape, x = self.at[self.last]
+        node = Rearrange(name=name, inputs=(self.last,), index=index, size=size)
+        return self._add(IntNode(node=node, formats=(x,), output=x), node.shape(shape))
 
     @property
     def last(self):
@@ -144,6 +149,18 @@ def turned():
     return t.join("features", Product, ("b", "n")).layer("c", [(1, 6, 2, 1)], relu=True).pool("all", Max)
 
 
+def rearranged():
+    """Channels mixed, then positions, as a Fourier layer does, what went in added: the first is a transposition of
+    pairs, the second one has its places in another order too; and a crop, which is no order of bits.
+    """
+    t = Tree((8, 1, 4)).layer("a", [(1, 8, 4, 1)], of="input")
+    t.rearranged("across", Rearrange.transposed(Shape(8, 1, 8), 2).index, (4, 1))
+    t.layer("b", [(1, 4, 4, 4), (4, 2, 4, 1)])
+    back = np.arange(32).reshape(2, 2, 8).transpose(2, 1, 0).ravel()
+    t.rearranged("back", back, (8, 1)).layer("joined", [(1, 1, 1, 4)], add="input", relu=True)
+    return t.rearranged("cropped", np.arange(32).reshape(8, 4)[1:6, ::-1].ravel(), (5, 1)).layer("c", [(1, 6, 4, 1)])
+
+
 def collected():
     """Sums that leave with the last position, to layers for which that is too short a time."""
     t = Tree((8, 1, 4)).layer("a", [(1, 64, 4, 1)], relu=True).pool("most", Max)
@@ -216,7 +233,7 @@ class Chance:
 TREES = {
     "resnet": resnet(), "shortcut-last": shortcut_last(), "shortcut-between": shortcut_between(),
     "inverted": inverted(), "vectors": vectors(), "shuffled": shuffled(), "gated": gated(),
-    "turned": turned(), "collected": collected(),
+    "turned": turned(), "collected": collected(), "rearranged": rearranged(),
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from graphs import dense, made_integers
 
-from bfthw import Act, Gate, IntNetwork, Max, Network, Pick, Product, QFormat, Sum, Window
+from bfthw import Act, Gate, IntNetwork, Max, Network, Pick, Product, QFormat, Rearrange, Shape, Sum, Window
 from bfthw.act import Table
 from bfthw.formats import formats_of
 from bfthw.quantize import choose_formats, quantise
@@ -55,6 +55,10 @@ TOTAL = Sum(name="total", window=Window(MAP[:2]))
             "node 'b': .*in channels the index must be 0 to 3, the inputs' channels, got 4",
         ),
         (
+            [A, Rearrange(name="b", index=[120])],
+            "node 'b': 'a' gives 6x5x4, the index must be 0 to 119, the map's numbers, got 120",
+        ),
+        (
             [A, Max(name="b", window=Window(2)), Pick(name="c", inputs=("a", "b"))],
             "node 'c': 'a' gives 6x5x4, 'b' gives 5x4x4, in height inputs side by side agree: 6 would fit, not 5",
         ),
@@ -88,6 +92,10 @@ def test_graphs_that_do_not_fit_name_node_axis_and_what_would(nodes, text):
         (lambda: Gate(name="g", inputs=("a",)), r"node 'g' \(Gate\) takes 2 inputs, got 1"),
         (lambda: Max(name="m", inputs=("a", "b"), window=Window(2)), r"node 'm' \(Max\) takes 1 input, got 2"),
         (lambda: Pick(name="p", inputs=()), r"node 'p' \(Pick\) takes 1 or more inputs, got 0"),
+        (lambda: Rearrange(name="r", index=[0, -1]), r"node 'r' \(Rearrange\): index must be integers of 0 or more"),
+        (lambda: Rearrange(name="r", index=[0], size=(1, 0)), r"\(Rearrange\): size must be \(height, width\), positive"),
+        (lambda: Rearrange(name="r", index=range(5), size=(2, 1)), r"\(Rearrange\): 5 numbers are no map of 2x1"),
+        (lambda: Rearrange.transposed(Shape(2, 2, 3), 2, name="r"), "3 channels are no blocks of 2"),
         (lambda: dense(1, 1, "a", inputs=("a", "b", "c")), r"node 'a' \(Layer\) takes 1 or 2 inputs, got 3"),
         (lambda: Max(window=Window(2, padding=2)), "each window must see the map, so padding is less than its size"),
         (lambda: Sum(window=Window(2, outside=(1,))), "nothing stands outside, and channels need no blocks"),
@@ -143,7 +151,7 @@ def test_formats_that_do_not_fit_a_graph_are_refused():
         quantise(made.network, replace(formats, layers=layers))
     nodes = list(integers.nodes)
     nodes[-1] = replace(nodes[-1], factors=(replace(nodes[-1].factors[0], input=QFormat(20, 3)),))
-    with pytest.raises(ValueError, match="layer 'some' gives another format than 'last' takes: .*, not 20 bits, 2.-3"):
+    with pytest.raises(ValueError, match="layer 'elsewhere' gives another format than 'last' takes: .*, not 20 bits, 2.-3"):
         IntNetwork(nodes, made.shape)
     with pytest.raises(ValueError, match="node 'gated': integer overflow: its sums need 10[0-9] bits and a shift of -"):
         replace(next(node for node in nodes if node.name == "gated"), formats=(QFormat(50, 0),) * 2)

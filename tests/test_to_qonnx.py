@@ -13,7 +13,7 @@ from bfthw import Chain, Factor, IntFactor, IntLayer, IntNetwork, Layer, Network
 from bfthw.cli.main import app
 from bfthw.formats import quantise
 from bfthw.golden import IntNode
-from bfthw.models import csc1d, resnet8, small
+from bfthw.models import csc1d, fbfly, resnet8, small
 from bfthw.nodes import Max, Pick, Sum
 
 onnx = pytest.importorskip("onnx")
@@ -93,6 +93,14 @@ def test_there_and_back(tmp_path, name, rows):
     assert sum(layer.bias is not None for layer in back.layers) == sum(biases)
     named = {node.name for node in integers.weighted if len(node.factors) == 1}
     assert named <= {node.name for node in back.nodes}
+
+
+def test_rearranged_maps(tmp_path):
+    """Channels stand first in the file, so that the same numbers stand elsewhere."""
+    network = fbfly(8, 4, widening=2)
+    x = np.random.default_rng(2).normal(size=(5, *network.shape.dims))
+    integers = quantised(network, x, activation_bits=8)
+    judged(integers, tmp_path / "q.onnx", integers.input.quantise(2 * x))
 
 
 def one(values, x, weights, output, **rest):

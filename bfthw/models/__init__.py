@@ -4,6 +4,7 @@ from ..network import Network
 from ..reading import owned
 from . import mobilenetv1, mobilenetv3, pointnet, shufflenetv2
 from .build import FUSIONS, Build, Rule, alone
+from .fabnet import fbfly
 from .small import csc1d, dscnn, inverted28, net_c, net_h, resnet8, separable28
 
 NETWORKS = {"mobilenetv1": mobilenetv1, "shufflenetv2": shufflenetv2, "mobilenetv3-small": mobilenetv3}
@@ -62,6 +63,6 @@ def _check_width(name, width):
 
 
 __all__ = [
-    "FUSIONS", "NETWORKS", "Build", "alone", "csc1d", "dscnn", "fusions", "inverted28", "model", "net_c", "net_h",
-    "resnet8", "separable28",
+    "FUSIONS", "NETWORKS", "Build", "alone", "csc1d", "dscnn", "fbfly", "fusions", "inverted28", "model", "net_c",
+    "net_h", "resnet8", "separable28",
 ]

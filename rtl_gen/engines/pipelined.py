@@ -7,7 +7,7 @@ from math import gcd
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from amaranth.hdl import Array, Cat, Module
+from amaranth.hdl import Array, Cat, Const, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -106,7 +106,7 @@ class Pipelined(Engine):
     @property
     def interval(self) -> int:
         """The input's beats or the dot products' cycles, whichever are more."""
-        return max(self.beats_in, self.beats_out * self.steps)
+        return max(self.beats_in, self.beats_out * self.steps) + self.reader.gap
 
     depth = figure(int, lambda self: self.reader.depth + LEAD + self.arithmetic.depth)
     output_flight = figure(int, lambda self: self.depth + self.reader.output_flight)
@@ -121,6 +121,11 @@ class Pipelined(Engine):
 
     # bits
 
+    @cached_property
+    def same(self) -> bool:
+        """Whether its weights are nothing but ones, so that no ROM holds them."""
+        return bool(self.arithmetic.bits and self.factor.values.all())
+
     @property
     def multipliers(self) -> int:
         skip = 1 if self.factor.skip is not None else 0
@@ -132,7 +137,7 @@ class Pipelined(Engine):
     def rom_bits(self) -> int:
         more = field_bits(self.arithmetic, technology(self.target), self.lanes) + self.cycles * self.reader.address_bits
         more += self.lanes * self.vectors * self.arithmetic.table_bits
-        return self.pattern.weights * self.factor.weights.operand + more
+        return self.pattern.weights * self.factor.weights.operand * (not self.same) + more
 
     kept_width = figure(int, lambda self: self.factor.input.width - (self.positive and self.factor.input.signed))
     buffer_bits = figure(int, lambda self: self.reader.buffer_bits)
@@ -145,7 +150,8 @@ class Pipelined(Engine):
         return p.weights // (self.lanes * self.simd) + p.inputs + p.outputs
 
     def cost(self, tally: Tally) -> None:
-        ordered_cost(tally, self.cycles, self.word_bits)
+        if not self.same:
+            ordered_cost(tally, self.cycles, self.word_bits)
         self.cost_around(tally)
 
     def cost_around(self, tally: Tally) -> None:
@@ -203,6 +209,8 @@ class PipelinedUnit(wiring.Component):
     def weights(self, m, reads):
         """The bits of those that Reads are about, LEAD cycles later, lane by lane."""
         s, width = self.engine, self.engine.factor.weights.operand
+        if s.same:
+            return Const(-1, s.word_bits)
         words = to_bits(s.in_order_of_use(), width)
         return ordered(m, technology(s.target), "weights", words, s.word_bits, reads.address)
 
@@ -210,7 +218,8 @@ class PipelinedUnit(wiring.Component):
         m = Module()
         s, f = self.engine, self.engine.factor
         skip = self.skip if f.skip_input else None
-        reads = s.reader.build(m, self.entry(m), self.o, skip)
+        o = s.reader.leave(m, wiring.flipped(self.o))
+        reads = s.reader.build(m, self.entry(m), o, skip)
 
         w, weights = f.weights.operand, self.weights(m, reads)
         ws = [[weights[n * w :][:w].as_signed() for n in range(l * s.simd, (l + 1) * s.simd)] for l in range(s.lanes)]
@@ -225,7 +234,7 @@ class PipelinedUnit(wiring.Component):
         path = Datapath(s.arithmetic, lanes=s.lanes, vectors=s.vectors, target=s.target, lut=s.lut)
         outputs, clips = path.build(m, xs, ws, take=reads.take, busy=reads.issue, first=reads.first, x0=x0)
         done = delay(m, reads.take, LEAD + s.arithmetic.depth, "done", reset=True)
-        m.d.comb += [self.o.valid.eq(done), self.o.payload.eq(Cat(*outputs))]
+        m.d.comb += [o.valid.eq(done), o.payload.eq(Cat(*outputs))]
         clips = [clip & done for clip in clips]
         m.d.comb += self.saturated.eq(count(m, clips, "saturated", reset=True))
         return m

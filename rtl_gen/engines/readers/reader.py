@@ -4,7 +4,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from amaranth.hdl import Cat, Const, Signal, ValueLike
+from amaranth.hdl import Cat, Const, Module, Signal, ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -55,14 +55,18 @@ class Reader:
         vectors inside at once, at most.
     buffer_bits, address_bits
         of its memories; of a word of the ROM that holds its addresses, 0 for none.
-    build(m, i, o, skip)
-        Reads, of a module `m` with the links `i` and `o` and, where a residual joins, its stream.
+    gap
+        cycles that it wants between two vectors.
+    build(m, i, o, skip), leave(m, o)
+        Reads, of a module `m` with the links `i` and `o` and, where a residual joins, its stream; before that, the link
+        that stands for the engine's `o`.
     cost(tally)
     """
 
     ahead = 1
     address_bits = 0
     output_flight = 0
+    gap = 0
     order = slice(None)
 
     def __init_subclass__(cls):
@@ -73,6 +77,9 @@ class Reader:
         self.engine = engine
 
     depth = figure(int, lambda self: self.ahead)
+
+    def leave(self, m: Module, o: Link) -> Link:
+        return o
 
     @cached_property
     def blocks(self) -> int:

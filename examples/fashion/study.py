@@ -1,0 +1,273 @@
+"""What the choices of a Butterfly Transform are worth in a row of layers, on the complete Fashion-MNIST.
+
+    python examples/fashion/study.py            every variant, seed by seed; goes on where it was stopped
+    python examples/fashion/study.py --write    docs/structure.md and its plot, of the runs there are
+
+28x28 -> 3x3 of stride 2 to 32 channels -> four times depthwise 3x3 and what is compared -> mean, 10 classes. One choice
+at a time from base 4, residual first to last, no ReLU inside, no decay of factors; and other structures of as many
+multiplications and weights. A run takes some minutes of one core; with `--seeds 1` first, rows can be read early.
+"""
+
+import json
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from data import FOLDER, load
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import images
+from compare import difference, error
+
+import rtl_gen
+from bfthw import Settings, chain, files, models, plots
+from bfthw.graph import INPUT
+from bfthw.models.build import square_blocks
+from bfthw.models.costs import total
+from bfthw.nn import GraphModule
+from bfthw.quantize import prepare, quantise
+
+SETTINGS = Settings(weight_bits=8, activation_bits=10, input_bits=8, row_exponents=4, equalise=False, target="ecp5")
+INTERVAL = 12544  # cycles an image at most, of the cores that are compared
+FIRST, STRIDES, BATCH, RATE = 32, (2, 1, 1, 1), 128, 0.01
+FOUND, DOCS = Path(__file__).with_name("study.json"), Path(__file__).resolve().parents[2] / "docs"
+MARK = "<!-- from here on: python examples/fashion/study.py --write -->"
+
+
+def butterfly(base=4):
+    return lambda inputs, outputs, _: square_blocks(inputs, outputs, base)
+
+
+def dense(inputs, outputs, _):
+    return chain.dense(outputs, inputs)
+
+
+def grouped(groups):
+    return lambda inputs, outputs, _: chain.patterns([(groups, outputs // groups, inputs // groups, 1)])
+
+
+def low_rank(rank):
+    return lambda inputs, outputs, _: chain.patterns([(1, rank, inputs, 1), (1, outputs, rank, 1)])
+
+
+def monarch(blocks):
+    return lambda inputs, outputs, _: chain.monarch(outputs, inputs, blocks=blocks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """rule: (inputs, outputs, base) -> patterns. residual: as `Build` takes it, of the whole chain, or of every two
+    factors with `pairs`. relu: between these. decay: of factors, as AdamW takes it. tied: all matrices circulant.
+    """
+
+    name: str
+    group: str
+    rule: object = field(default_factory=butterfly)
+    width: int = 128
+    residual: str | None = "square"
+    pairs: bool = False
+    relu: bool = False
+    decay: float = 0.0
+    tied: bool = False
+
+    def network(self, seed=0):
+        b = models.Build((28, 28, 1), seed, residual=self.residual)
+        x = b.conv("conv1", INPUT, FIRST, 3, stride=2)
+        for i, stride in enumerate(STRIDES, 1):
+            x = b.conv(f"depthwise{i}", x, b.channels(x), 3, stride=stride, depthwise=True)
+            patterns = chain.patterns(self.rule(b.channels(x), self.width, 4))
+            step = 2 if self.pairs else len(patterns)
+            for m in range(0, len(patterns), step):
+                own = patterns[m : m + step]
+                b.fusion, last = (lambda *_, own=own: own), m + step >= len(patterns)
+                how = {} if last else {"norm": False, "act": "relu" if self.relu else None}
+                x = b.conv(f"pointwise{i}" if last else f"pointwise{i}.{m}", x, own[-1].outputs, fuse=True, **how)
+        b.conv("classes", b.mean("average", x), 10, norm=False, act=None)
+        return b.network()
+
+
+PLAIN = Variant(name="BFT", group="structure")
+VARIANTS = (
+    PLAIN,
+    Variant(name="dense, 50 channels", group="structure", rule=dense, width=50),
+    Variant(name="dense, 50 channels, no residual", group="structure", rule=dense, width=50, residual=None),
+    Variant(name="circulant, 50 channels", group="structure", rule=dense, width=50, tied=True),
+    Variant(name="low rank, 7", group="structure", rule=low_rank(7)),
+    Variant(name="8 groups", group="structure", rule=grouped(8)),
+    Variant(name="Monarch, 16 blocks", group="structure", rule=monarch(16)),
+    Variant(name="dense, 128 channels", group="width", rule=dense),
+    Variant(name="BFT, base 2", group="base", rule=butterfly(2)),
+    Variant(name="BFT, base 8", group="base", rule=butterfly(8)),
+    Variant(name="BFT, no residual", group="residual", residual=None),
+    Variant(name="BFT, residual every other factor", group="residual", pairs=True),
+    Variant(name="BFT, no residual, ReLU inside", group="inside", residual=None, pairs=True, relu=True),
+    Variant(name="BFT, residual every other, ReLU inside", group="inside", pairs=True, relu=True),
+    Variant(name="BFT, decay", group="decay", decay=0.1),
+)
+
+
+def circulant(values):
+    """(1, n, m, 1): each number of a matrix becomes the mean of its diagonal, which goes on around the edge."""
+    n, m = values.shape[1:3]
+    diagonal = (torch.arange(m) - torch.arange(n)[:, None]) % max(n, m)
+    sums, counts = (
+        torch.zeros(max(n, m), dtype=values.dtype).index_add(0, diagonal.ravel(), part.ravel())
+        for part in (values, torch.ones_like(values))
+    )
+    return (sums / counts)[diagonal].reshape(values.shape)
+
+
+def trained(variant, data, seed, epochs, folder):
+    """The float `Network` after so many epochs."""
+    torch.manual_seed(seed)
+    module = GraphModule(variant.network(seed), norm=True).reset_parameters().float()
+    for name, layer in module.layers.items():
+        if variant.tied and name.startswith("pointwise"):
+            (own,) = layer.chain.factors
+            own.data = circulant(own.data)
+            own.register_hook(circulant)
+    given = [torch.tensor(part) for part in data]
+    how = {"batch": BATCH, "rate": RATE, "jitter": {"flip": True}, "plain": max(1, epochs // 5), "decay": variant.decay}
+    return images.fit(module, *given, epochs=epochs, seed=seed, path=folder / "run.pt", **how).to_network()
+
+
+def judged(network, data, tests):
+    """({"float": ..., "integers": ...} of the tests, in per cent, by formats of calibration; the integers)."""
+    some = data[0][:: max(1, len(data[0]) // images.CALIBRATION)]
+    network, formats = prepare(network, settings=SETTINGS, calibration=some / images.SCALE)
+    rights = images.told("", replace(network, formats=formats), *tests)
+    return dict(zip(("float", "integers"), map(float, rights))), quantise(network, formats)
+
+
+def costs(network, integers):
+    """Of an image, and of the cheapest core on a LFE5U-85F that takes at most INTERVAL cycles for it."""
+    plan = rtl_gen.choose_for(integers, SETTINGS, interval=INTERVAL).plan
+    counted, need = total(network), rtl_gen.estimate(plan)
+    own = {"multiplications": counted.operations, "weights": counted.weights, "ROM bits": plan.rom_bits}
+    return own | {key: int(need[key]) for key in ("LUT", "DSP", "RAM")}
+
+
+def run(variant, seed, epochs, data, tests, folder):
+    """What is kept of a run."""
+    network = trained(variant, data, seed, epochs, folder)
+    result, integers = judged(network, data, tests)
+    return result | {"epochs": epochs} | (costs(network, integers) if seed == 0 else {})
+
+
+# the paper's (Alizadeh et al., CVPR 2020: MobileNetV1 on CIFAR-10 and ImageNet), and the two that it is about
+CLAIMS = (
+    ("k = 4 over k = n, dense, at equal cost: 54.3 to 50.6", "BFT", "dense, 50 channels"),
+    ("the same, the dense one without residual", "BFT", "dense, 50 channels, no residual"),
+    ("BFT over circulant: 54.3 to 35.68", "BFT", "circulant, 50 channels"),
+    ("BFT over low rank: 54.3 to 43.78", "BFT", "low rank, 7"),
+    ("nothing of groups alone", "BFT", "8 groups"),
+    ("nothing of Monarch", "BFT", "Monarch, 16 blocks"),
+    ("k = 4 over k = 2", "BFT", "BFT, base 2"),
+    ("k = 4 over k = 8", "BFT", "BFT, base 8"),
+    ("residual first to last over none: 81.75 to 79.2", "BFT", "BFT, no residual"),
+    ("residual first to last over every other: 81.75 to 81.12", "BFT", "BFT, residual every other factor"),
+    ("no ReLU between the factors", "BFT, no residual", "BFT, no residual, ReLU inside"),
+    ("no ReLU between the factors", "BFT, residual every other factor", "BFT, residual every other, ReLU inside"),
+    ("little or no weight decay", "BFT", "BFT, decay"),
+)
+
+
+def kept(path):
+    """The runs of a file, "NAME/SEED" -> what is kept of it; none where there is no file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def runs_of(found, name):
+    """Its runs in the order of their seeds."""
+    return [found[key] for key in sorted(found) if key.rpartition("/")[0] == name]
+
+
+def spread(runs, key):
+    values = np.array([one[key] for one in runs])
+    return f"{values.mean():.2f}" + (f" ± {error(values):.2f}" if len(values) > 1 else "")
+
+
+def claim(found, first, second):
+    """A difference, seed by seed; None while there are not two seeds of both."""
+    pairs = [[one["float"] / 100 for one in runs_of(found, name)] for name in (first, second)]
+    count = min(map(len, pairs))
+    return difference(*(one[:count] for one in pairs)) if count > 1 else None
+
+
+def document(found, there):
+    """there: variants that have a run of seed 0."""
+    keys = "multiplications", "weights", "ROM bits", "LUT", "DSP", "RAM"
+    head = ["structure", "seeds", "floats, %", "integers, %", *keys]
+    lines = ["| " + " | ".join(head) + " |", "| --- |" + " --: |" * (len(head) - 1)]
+    for variant in there:
+        runs = runs_of(found, variant.name)
+        cells = [variant.name, len(runs), spread(runs, "float"), spread(runs, "integers"), *(runs[0][k] for k in keys)]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines += ["", "| the paper | here, in points of accuracy, floats |", "| --- | --- |"]
+    told = [(text, first, second, claim(found, first, second)) for text, first, second in CLAIMS]
+    lines += [f"| {text} | {first} less {second}: {own} |" for text, first, second, own in told if own]
+    return "\n".join(lines) + "\n"
+
+
+def plot(found, there, path):
+    """Accuracy in integers against what it costs, a dot for each variant, its error upright."""
+    axes = {"multiplications an image": "multiplications", "bits in ROM": "ROM bits", "LUT": "LUT", "DSP": "DSP"}
+    figure, (*panels, beside) = plots.pyplot().subplots(1, len(axes) + 1, figsize=(14, 3.8), sharey=True)
+    for panel, (label, key) in zip(panels, axes.items()):
+        for n, variant in enumerate(there):
+            runs = runs_of(found, variant.name)
+            values, colour = np.array([one["integers"] for one in runs]), plots.COLOURS[n % len(plots.COLOURS)]
+            how = {"yerr": error(values) if len(values) > 1 else None, "color": colour, "label": variant.name}
+            panel.errorbar(runs[0][key], values.mean(), fmt="os^Dv"[n // len(plots.COLOURS)], ms=5, **how)
+        panel.set(xlabel=label)
+        panel.set_xlim(left=0)
+    panels[0].set_ylabel("right of 10,000, integers, %")
+    beside.axis("off")
+    beside.legend(*panels[0].get_legend_handles_labels(), fontsize=8, loc="center left")
+    plots.save(figure, path)
+
+
+def write(found):
+    """Tables and plot of docs/structure.md; what stands above the mark there is left as it is."""
+    there = [variant for variant in VARIANTS if f"{variant.name}/0" in found]
+    path = DOCS / "structure.md"
+    before, mark, _ = path.read_text(encoding="utf-8").partition(MARK)
+    files.write(path, before + mark + "\n\n" + document(found, there))
+    plot(found, there, DOCS / "structure.svg")
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder of the four IDX files")] = FOLDER,
+    epochs: Annotated[int, typer.Option(min=1, max=10)] = 8,
+    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    only: Annotated[list[str] | None, typer.Option(help="Names of variants; all, without")] = None,
+    results: Annotated[Path, typer.Option(help="JSON of the runs; those that are in it are not made again")] = FOUND,
+    out: Annotated[Path, typer.Option(help="Folder for the state of a run")] = Path("build/study"),
+    tell: Annotated[bool, typer.Option("--write", help="Write docs/structure.md of what there is")] = False,
+):
+    names = [variant.name for variant in VARIANTS]
+    if unknown := {*(only or ())} - {*names}:
+        raise typer.BadParameter(f"no variant {', '.join(sorted(unknown))}; there are {'; '.join(names)}")
+    if tell:
+        return write(kept(results))
+    torch.set_num_threads(1)
+    data, tests = load("train", data), load("test", data)
+    for seed in range(seeds):
+        for variant in VARIANTS:
+            key = f"{variant.name}/{seed}"
+            found = kept(results)
+            if key in found or only and variant.name not in only:
+                continue
+            images.console.print(key)
+            folder = out / key.replace(", ", "-").replace(" ", "-").replace("/", "-")
+            folder.mkdir(parents=True, exist_ok=True)
+            own = run(variant, seed, epochs, data, tests, folder)
+            files.write(results, json.dumps(found | {key: own}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
