@@ -39,8 +39,8 @@ def sampled(triangles, count, rng):
 
 
 def cloud(kind, rng):
-    """int8 (POINTS, 1, 3) of a solid, stretched by up to a quarter along each axis, turned about the third and tilted by up to 30
-    degrees, as large as fits, each point off by about a fiftieth.
+    """int8 (POINTS, 1, 3) of a solid, stretched by up to a quarter along each axis, turned about the third and tilted
+    by up to 30 degrees, as large as fits, each point off by about a fiftieth.
     """
     x = sampled(surface(*KINDS[kind]) * rng.uniform(0.8, 1.25, 3), POINTS, rng)
     for axis, most in ((2, np.pi), (0, np.pi / 6), (1, np.pi / 6)):
