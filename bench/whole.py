@@ -20,8 +20,9 @@ from amaranth.back import rtlil
 
 import boards.netlist
 import sim
-from bfthw import Settings, files, load_integers, models, save_integers
+from bfthw import Settings, chain, files, load_integers, models, save_integers
 from bfthw.quantize import choose_formats, quantise
+from bfthw.structures import fixed_butterfly
 from boards.table import UP5K
 from rtl_gen import AxiStream, Plan, choose, estimate, write_plan
 
@@ -103,6 +104,14 @@ NETWORKS = (
     Whole(
         key="fabnet", title="FABNet's FBfly block, 128 steps of 256 channels, a sequence for an image", interval=65540,
         make=models.fbfly, minimum=1000, aim=1500, signed=True,
+    ),
+    Whole(
+        key="keywords-fixed", title="DS-CNN + fixed butterflies, 49×10, 12 classes", interval=8000, seeds=0,
+        make=lambda: models.dscnn(fusion=lambda inputs, outputs, _: fixed_butterfly(outputs, inputs).patterns),
+    ),
+    Whole(
+        key="keywords-invertible", title="DS-CNN + invertible butterflies, 49×10, 12 classes", interval=8000, seeds=0,
+        make=lambda: models.dscnn(fusion=lambda inputs, outputs, _: chain.bft(inputs, 2), residual=None),
     ),
     Whole(
         key="keywords-dense", title="DS-CNN, 49×10, 12 classes (keyword spotting)", interval=8000,
