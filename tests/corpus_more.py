@@ -226,6 +226,43 @@ def shape_dependent():
 
 
 @taken("mixed")
+def pixel_shuffled():
+    """Channels that become positions"""
+    return nn.Sequential(conv(2, 8), nn.PixelShuffle(2), nn.Conv2d(2, 2, 1)), (2, 4, 4)
+
+
+@taken("mixed", own=1)
+def context():
+    """The mean over all positions, through a dense layer, added at each"""
+
+    def forward(self, x):
+        x = self.one(x)
+        return self.last(x + self.dense(x.mean((2, 3)))[:, :, None, None])
+
+    return Does(forward, one=conv(2, 4), dense=nn.Linear(4, 4), last=nn.Conv2d(4, 3, 1)), (2, 5, 4)
+
+
+@taken("mixed", own=4)
+def mixer():
+    """Dense layers over the positions of patches, and over their channels, twice, with batch norms (MLP-Mixer)"""
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2)  # (N, channels, positions)
+        for across, along, first, second in zip(self.across, self.along, self.first, self.second):
+            x = x + across(first(x))
+            x = x + along(second(x).transpose(1, 2)).transpose(1, 2)
+        return self.last(x.mean(2))
+
+    def mlp(n, wide):
+        return nn.Sequential(nn.Linear(n, wide), nn.GELU(), nn.Linear(wide, n))
+
+    parts = {"across": [mlp(9, 12) for _ in "12"], "along": [mlp(8, 16) for _ in "12"]}
+    parts |= {key: [nn.BatchNorm1d(8) for _ in "12"] for key in ("first", "second")}
+    parts = {key: nn.ModuleList(own) for key, own in parts.items()}
+    return Does(forward, patches=nn.Conv2d(1, 8, 4, 4), last=nn.Linear(8, 5), **parts), (1, 12, 12)
+
+
+@taken("mixed")
 def shared_layer():
     """A convolution that is used twice"""
     return Does(lambda self, x: self.conv(F.relu(self.conv(x))), conv=nn.Conv2d(3, 3, 3, padding=1)), (3, 5, 5)

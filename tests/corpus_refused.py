@@ -76,10 +76,14 @@ def uneven_pool():
     return nn.Sequential(conv(2, 4), nn.AdaptiveAvgPool2d(2)), (2, 5, 5)
 
 
-@refused("odd", "moved between channels and positions")
-def pixel_shuffled():
-    """Channels that become positions"""
-    return nn.Sequential(conv(2, 8), nn.PixelShuffle(2), nn.Conv2d(2, 2, 1)), (2, 4, 4)
+@refused("odd", "numbers of several maps, or zeros, stand among numbers that moved between channels and positions")
+def two_maps_shuffled():
+    """Channels of two maps that become positions"""
+
+    def forward(self, x):
+        return self.last(F.pixel_shuffle(torch.cat([self.one(x), x], 1), 2))
+
+    return Does(forward, one=conv(2, 6), last=nn.Conv2d(2, 2, 1)), (2, 4, 4)
 
 
 @refused("odd", "count_include_pad=True and ceil_mode=False would be taken")

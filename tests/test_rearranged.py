@@ -1,5 +1,6 @@
 """Maps whose numbers are rearranged, in place where their places' bits are; Fourier transforms, and FABNet's block."""
 
+import graph_corpus as corpus
 import numpy as np
 import pytest
 from rtl_bench import extremes, play_network
@@ -109,6 +110,17 @@ def test_verilog(target, tmp_path):
 def test_no_rom_holds_ones():
     plan = Plan(network=mixed(8, 8), target="ecp5")
     assert plan.engines[1].rom_bits == 0 and plan.engines[1].multipliers == 0
+
+
+@pytest.mark.parametrize("name, times", [("mixer", 4), ("context", 1), ("pixel_shuffled", 1)])
+def test_modules_of_torch_that_rearrange(name, times):
+    """Layers over positions and channels in turn; a vector repeated at each position; channels that become positions."""
+    _, _, network, _ = corpus.read(name)
+    x = np.random.default_rng(0).normal(size=(30, *network.shape.dims))
+    settings = make_settings(weight_bits=8, activation_bits=8, equalise=False)
+    integers = compile(network, settings=settings, calibration=x, allow_constant=True)
+    assert sum(isinstance(node, Rearrange) for node in network.nodes) == times
+    check(Plan(network=integers))
 
 
 # --- Fourier transforms ---

@@ -14,7 +14,7 @@ import torch
 
 from ..chain import Chain, Factor, Indexed
 from ..network import Layer
-from ..nodes import Pick
+from ..nodes import Pick, Rearrange
 from ..sampled import ZERO, sampled
 from ..structures import index as inputs_of
 from ..window import Shape, Window
@@ -179,6 +179,20 @@ class Table:
             if known.all() and np.array_equal(index, (order.transpose(2, 0, 1) if block else order).ravel()):
                 return Found((source,), Window.whole(shape, block=block))
         return Found((source,), Window.whole(shape), index, known.astype(float))
+
+    def rearranged(self, at, name):
+        """The name of a new node that gives places (H, W, C), all of one source, in whatever order; else None."""
+        sources = {*self._sources(at.ravel()).tolist()} if (at != ZERO).all() else ()
+        if len(sources) != 1:
+            return None
+        (source,), key = sources, _digest(at)
+        if self._taken.get(key) is None:
+            index, size = (at - self.begins[source]).ravel(), tuple(map(int, at.shape[:2]))
+            node = Rearrange(name=name(), inputs=(self.names[source],), index=index, size=size)
+            self.add(node)
+            self.notes.append(f"{node.name}: rearranges a map, between channels and positions")
+            self._taken[key] = node.name
+        return self._taken[key]
 
     def around(self, at, name):
         """(source, zeros around it: top, left, bottom, right) where places (H, W, C) are a padded map; else None."""

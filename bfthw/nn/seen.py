@@ -22,8 +22,9 @@ from .places import Places, absorbed
 
 OURS, TORCH = str(Path(__file__).parent), str(Path(torch.__file__).parent)
 UNARRANGED = (
-    "what it takes is not arranged as any map: numbers moved between channels and positions, or were repeated; only "
-    "channels may move among themselves, and a map be flattened, cut, or padded with zeros"
+    "what it takes is not arranged as any map: numbers of several maps, or zeros, stand among numbers that moved "
+    "between channels and positions; one map alone may be rearranged so, channels move, a map be flattened, cut or "
+    "padded with zeros"
 )
 ALONG = {foreign.LAST: (places.last, None), foreign.POINTS: (places.first, 2), foreign.CHANNELS: (places.first, 3)}
 
@@ -41,13 +42,14 @@ class Ending(Node):
 class Seen(TorchFunctionMode):
     """Turns calls with Places into nodes of `table`. rules: name of a function -> (seen, its arguments) -> its result.
 
-    order: of the module's input, see `places.Table`. stack: (path, module) of what runs. func: torch's function, now.
+    order: of the module's input, see `places.Table`. rearranges: whether maps may be, at a cost on a chip. stack:
+    (path, module) of what runs. func: torch's function, now.
     ending: what was left out at the end, a function of outputs. notes: lines. refusal: the error that was raised.
     """
 
-    def __init__(self, order, rules):
+    def __init__(self, order, rules, rearranges=False):
         super().__init__()
-        self.rules, self.table = rules, places.Table(order, INPUT)
+        self.rules, self.table, self.rearranges = rules, places.Table(order, INPUT), rearranges
         self.stack, self.func, self.notes, self.refusal = [], None, [], None
         self.ending = lambda y: y
         self._names = {INPUT}
@@ -123,6 +125,8 @@ class Seen(TorchFunctionMode):
     def taken(self, at):
         """The same; ValueError where none can."""
         name = self.take(at)
+        if name is None and self.rearranges:
+            name = self.table.rearranged(at, lambda: self.name("rearranged"))
         if name is None:
             raise ValueError(UNARRANGED)
         return name
@@ -143,19 +147,17 @@ class Seen(TorchFunctionMode):
         own = [self.table.own(number) for number in numbers]
         orders = own[:1] * all(o is not None and np.array_equal(o, own[0]) for o in own)
         orders += [layout(dims) for layout in (places.first, places.last)]
-        for order in orders:
-            if order is None:
-                continue
-            order = self.table.gridded(order, numbers[0])
-            moved = [np.broadcast_to(constant, dims).ravel()[order] for constant in constants]
-            if all((c == c[:1, :1]).all() for c in moved):
-                names = [self.take(number.ravel()[order]) for number in numbers]
-                if None not in names:
-                    fields = make(*(c[0, 0] for c in moved))
-                    return self.give(alone(self.name(), names, order.shape[2], **fields), order, dims)
-        if constants:
+        orders = [self.table.gridded(order, numbers[0]) for order in orders if order is not None]
+        moved = [[np.broadcast_to(constant, dims).ravel()[order] for constant in constants] for order in orders]
+        fit = [(order, own) for order, own in zip(orders, moved) if all((c == c[:1, :1]).all() for c in own)]
+        if not fit:
             raise ValueError("its numbers differ from position to position; a network has one for each channel")
-        raise ValueError(UNARRANGED)
+        # as they are, or the first way in which one of them is, the others rearranged
+        names = [[self.take(number.ravel()[order]) for number in numbers] for order, _ in fit]
+        best = min(range(len(fit)), key=lambda n: names[n].count(None))
+        order, own = fit[best]
+        names = [name or self.taken(number.ravel()[order]) for name, number in zip(names[best], numbers)]
+        return self.give(alone(self.name(), names, order.shape[2], **make(*(c[0, 0] for c in own))), order, dims)
 
     def windowed(self, x, node):
         """What a node with a window makes of a tensor, channels first. node: (name, name of its input) -> Node."""

@@ -16,7 +16,7 @@ from . import convert, foreign, places
 from .butterfly import Butterfly, Structured
 from .hooks import copied, evaluated, refresh, unwrapped
 from .rules_maps import rule_of
-from .seen import Seen
+from .seen import UNARRANGED, Seen
 
 TOLERANCE = 1e-9  # of the largest output: what was read must compute what the module does
 
@@ -55,15 +55,22 @@ def to_network(model: nn.Module, shape: int | Sequence[int] | None = None, notes
 
 
 def _network(model, leaves, dims):
-    """(Seen, Network, order of its outputs, notes): of the first layout of the input in which the module is taken."""
-    refusal = None
-    for layout in (places.flat, places.first, places.last) if len(dims) > 1 else (places.first,):
-        seen = Seen(layout(dims), rule_of)
-        try:
-            return seen, *seen.network(_watched(model, leaves, seen, dims))
-        except (ValueError, TypeError) as error:
-            if refusal is None or layout is places.first:
-                refusal = error
+    """(Seen, Network, order of its outputs, notes): of the first layout of the input in which the module is taken, or
+    where maps are not arranged for that in any, of the first in which rearranging them helps.
+    """
+    layouts = (places.flat, places.first, places.last) if len(dims) > 1 else (places.first,)
+    for rearranges in (False, True):
+        refusal = None
+        for layout in layouts:
+            seen = Seen(layout(dims), rule_of, rearranges)
+            try:
+                return seen, *seen.network(_watched(model, leaves, seen, dims))
+            except (ValueError, TypeError) as error:
+                if refusal is None or layout is places.first:
+                    refusal = error
+        if UNARRANGED not in str(refusal):
+            break
+        layouts = (places.first, places.last)[: len(layouts)]
     raise refusal
 
 
