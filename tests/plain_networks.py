@@ -130,10 +130,10 @@ class Plain(nn.Module):
         return self._separable(self.run("conv1", x, 3), [(3, 1), (3, 2), (3, 1), (3, 1)])
 
     def inverted28(self, x):
-        x = self.run("conv1", x, 3)
-        for i, stride in enumerate((2, 1, 2, 1), 1):
+        x = self.run("conv1", x, 3, 2)
+        for i, stride in enumerate((1, 1, 2, 1), 1):
             y = self.run(f"depthwise{i}", self.run(f"widen{i}", x), 3, stride, depthwise=True)
-            x = self.run(f"narrow{i}", y, act=None, add=x if stride == 1 else None)
+            x = self.run(f"narrow{i}", y, act=None, add=x if i in (2, 4) else None)
         return self.mean("classes", self.run("last", x))
 
     def csc1d(self, x):

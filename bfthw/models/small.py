@@ -50,16 +50,16 @@ def separable28(
 
 
 def inverted28(
-    first: int = 16, blocks: Iterable[tuple[int, int]] = ((32, 2), (32, 1), (64, 2), (64, 1)), last: int = 256,
-    classes: int = 10, *, widening: int = 4, seed: int = 0, **fusion: Any,
+    first: int = 16, stride: int = 2, blocks: Iterable[tuple[int, int]] = ((32, 1), (32, 1), (64, 2), (64, 1)),
+    last: int = 256, classes: int = 10, *, widening: int = 4, seed: int = 0, **fusion: Any,
 ) -> Network:
     """28x28x1: a 3x3 convolution, then inverted residuals as in MobileNetV2 (Sandler et al., CVPR 2018, figure 3).
 
-    blocks: (channels, stride) of each: `widening` times as many channels, depthwise 3x3, as many as said, without an
+    first, stride: of that convolution. blocks: (channels, stride) of each: `widening` times as many channels, depthwise 3x3, as many as said, without an
     activation, and where the map stays what it was, plus what went in. last: channels of the layer before the mean.
     """
     b = Build((28, 28, 1), seed, **{"fusion": "bft", "residual": None, **fusion})
-    x = b.conv("conv1", INPUT, first, 3)
+    x = b.conv("conv1", INPUT, first, 3, stride=stride)
     for i, (m, stride) in enumerate(blocks, 1):
         n = b.channels(x)
         y = b.conv(f"widen{i}", x, widening * n, fuse=True)
