@@ -13,8 +13,21 @@ from bfthw.fourier import fourier, reversed_digits
 from bfthw.models import fbfly
 from rtl_gen import Network as Core
 from rtl_gen import Plan, fifo, write_plan
+from rtl_gen.engines.readers import inplace
 from rtl_gen.engines.readers.inplace import InPlace, bits_of, turns_of
 from sim import simulate
+
+
+@pytest.fixture(autouse=True)
+def small(request, monkeypatch):
+    """Maps that are small enough to be simulated are kept in place too, but where a test has `large`."""
+    if "large" not in request.fixturenames:
+        monkeypatch.setattr(inplace, "LEAST", 2)
+
+
+@pytest.fixture
+def large():
+    pass
 
 
 def indexed(index, inputs=None):
@@ -94,10 +107,19 @@ def test_alone_it_is_four_cycles_slower():
     assert play_network(Core(plan), x, limit=4000).interval == 68
 
 
-def test_other_orders_are_looked_up():
-    plan = Plan(network=mixed(3, 5))
+@pytest.mark.parametrize("steps, channels", [(3, 5), (8, 8)])
+def test_other_orders_are_looked_up(steps, channels, large):
+    """And short ones."""
+    plan = Plan(network=mixed(steps, channels))
     assert InPlace not in {type(engine.reader) for engine in plan.engines}
     check(plan)
+
+
+def test_large_maps_are_kept_in_place(large):
+    plan = Plan(network=mixed(16, 16), target="ecp5")
+    assert sum(type(engine.reader) is InPlace for engine in plan.engines) == 2
+    lanes = Plan(network=mixed(16, 16, 4), choices={"across": {"lanes": 4}})
+    assert type(lanes.engines[1].reader) is InPlace and lanes.engines[1].interval == 256 + 4
 
 
 @pytest.mark.parametrize("target", ["plain", "ecp5"])

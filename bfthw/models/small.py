@@ -55,8 +55,9 @@ def inverted28(
 ) -> Network:
     """28x28x1: a 3x3 convolution, then inverted residuals as in MobileNetV2 (Sandler et al., CVPR 2018, figure 3).
 
-    first, stride: of that convolution. blocks: (channels, stride) of each: `widening` times as many channels, depthwise 3x3, as many as said, without an
-    activation, and where the map stays what it was, plus what went in. last: channels of the layer before the mean.
+    first, stride: of that convolution. blocks: (channels, stride) of each: `widening` times as many channels, depthwise
+    3x3, as many as said, without an activation, and where the map stays what it was, plus what went in. last: channels
+    of the layer before the mean.
     """
     b = Build((28, 28, 1), seed, **{"fusion": "bft", "residual": None, **fusion})
     x = b.conv("conv1", INPUT, first, 3, stride=stride)

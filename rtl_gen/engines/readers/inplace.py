@@ -17,6 +17,7 @@ from ..engine import figure
 from .reader import Buffer, Buffered
 
 GAP = 3 + ENTRY  # cycles between a vector's last read and the next one's first: its place is free, filled, counted
+LEAST = 256  # beats of a vector from which one copy and two FIFOs are less than three copies
 MOST_TURNS = 64  # orders of its bits that an address goes through, at most
 
 
@@ -53,11 +54,10 @@ class InPlace(Buffered):
 
     @classmethod
     def takes(cls, pattern, lanes, simd, skip):
-        bits = None if skip or lanes & (lanes - 1) else bits_of(pattern)
-        if bits is None:
+        if skip or pattern.inputs < LEAST * lanes or (bits := bits_of(pattern)) is None:
             return False
         kept = lanes.bit_length() - 1  # bits of a place in its beat
-        return bits[:kept] == tuple(range(kept)) and kept < len(bits) and turns_of(bits) <= MOST_TURNS
+        return bits[:kept] == tuple(range(kept)) and turns_of(bits) <= MOST_TURNS
 
     @cached_property
     def bits(self):
