@@ -135,11 +135,11 @@ def trained(variant, data, seed, epochs, folder):
     return images.fit(module, *given, epochs=epochs, seed=seed, path=folder / "run.pt", **how).to_network()
 
 
-def judged(network, data, tests):
+def judged(name, network, data, tests):
     """({"float": ..., "integers": ...} of the tests, in per cent, by formats of calibration; the integers)."""
     some = data[0][:: max(1, len(data[0]) // images.CALIBRATION)]
     network, formats = prepare(network, settings=SETTINGS, calibration=some / images.SCALE)
-    rights = images.told("", replace(network, formats=formats), *tests)
+    rights = images.told(name, replace(network, formats=formats), *tests)
     return dict(zip(("float", "integers"), map(float, rights))), quantise(network, formats)
 
 
@@ -154,7 +154,7 @@ def costs(network, integers):
 def run(variant, seed, epochs, data, tests, folder):
     """What is kept of a run."""
     network = trained(variant, data, seed, epochs, folder)
-    result, integers = judged(network, data, tests)
+    result, integers = judged(variant.name, network, data, tests)
     return result | {"epochs": epochs} | (costs(network, integers) if seed == 0 else {})
 
 
@@ -259,14 +259,13 @@ def main(
     for seed in range(seeds):
         for variant in VARIANTS:
             key = f"{variant.name}/{seed}"
-            found = kept(results)
-            if key in found or only and variant.name not in only:
+            if key in kept(results) or only and variant.name not in only:
                 continue
             images.console.print(key)
             folder = out / key.replace(", ", "-").replace(" ", "-").replace("/", "-")
             folder.mkdir(parents=True, exist_ok=True)
             own = run(variant, seed, epochs, data, tests, folder)
-            files.write(results, json.dumps(found | {key: own}, indent=1) + "\n")
+            files.write(results, json.dumps(kept(results) | {key: own}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
