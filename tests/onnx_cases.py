@@ -43,6 +43,9 @@ T = {
     "b7": numbers(7),
     "f216": numbers(216, 5),
     "l": numbers(3, 5),
+    "one1": numbers(2, 1, 1, 1),
+    "l3": numbers(2, 3, 1, 1),
+    "l16": numbers(3, 16, 1, 1),
     "sq": numbers(4, 4),
     "blocks": numbers(2, 3, 2),
     "b2": numbers(2, 2, 2),
@@ -105,6 +108,36 @@ def nodes(*given):
 
 CONV = ("Conv x w b -> h", {"pads": [1, 1, 1, 1]})
 RIGHT = {
+    "a vector added to a map": (
+        nodes("GlobalAveragePool x -> g", "Add x g -> y"),
+        MAP,
+    ),
+    "turned maps added": (
+        nodes(("Transpose x -> t", {"perm": [0, 1, 3, 2]}), "Conv x s -> h", "Add h t -> y"),
+        ("N", 4, 5, 5),
+    ),
+    "positions turned": (
+        nodes(
+            ("Transpose x -> h", {"perm": [0, 1, 3, 2]}),
+            "Conv x s -> g",
+            ("Transpose g -> k", {"perm": [0, 1, 3, 2]}),
+            "Conv k w4 -> y",
+        ),
+        MAP,
+    ),
+    "positions in reverse": (
+        nodes("Conv x s -> h", "Slice h last first ax2 im1 -> c", "Conv c w4 -> y"),
+        MAP,
+    ),
+    "channels to blocks": (
+        nodes(("DepthToSpace x -> h", {"blocksize": 2}), "Conv h one1 -> y"), MAP,
+    ),
+    "channels to blocks, as torch": (
+        nodes("Conv x t12 -> h", ("DepthToSpace h -> k", {"blocksize": 2, "mode": "CRD"}), "Conv k l3 -> y"), MAP,
+    ),
+    "blocks to channels": (
+        nodes(("SpaceToDepth x -> h", {"blocksize": 2}), "Conv h l16 -> y"), ("N", 4, 6, 4),
+    ),
     "a convolution with stride": (
         nodes(("Conv x w b -> h", {"pads": [1, 1, 1, 1], "strides": [2, 2]}), "Relu h -> y"),
         IMAGE,

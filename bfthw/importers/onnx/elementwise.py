@@ -160,9 +160,14 @@ def _by_constant(call, t, c, turned):
 
 
 def _sum(call, a, b, sign=1):
-    if a.array.shape != b.array.shape:
-        raise ValueError(f"shapes {a.array.shape} and {b.array.shape}: data is added to data of the same shape alone")
-    return call.made.summed(a, b, sign)
+    if a.array.size < b.array.size and sign == 1:
+        a, b = b, a
+    try:
+        repeated = np.broadcast_to(b.array, a.array.shape)
+    except ValueError:
+        shapes = f"shapes {a.array.shape} and {b.array.shape}"
+        raise ValueError(f"{shapes}: data is added to data of the same shape, or repeated to it") from None
+    return call.made.summed(a, replace(b, array=repeated), sign)
 
 
 def _gate(call, a, b):

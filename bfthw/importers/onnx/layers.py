@@ -88,8 +88,9 @@ def turned(t: Tensor) -> Tensor:
 def linear(call: Call, t: Tensor, weight: np.ndarray, label: str | None) -> Tensor:
     """Numbers of a tensor (..., m, k) times constants (..., k, n), broadcast as ONNX has it.
 
-    All rows of k numbers at one position become a factor on its channels, block by block; rows that are taken from
-    several positions a factor on the whole map as one vector.
+    All rows of k numbers at one position become a factor on its channels, block by block. Rows that are taken from
+    several positions are the positions of a rearranged map; with weights of their own, or where they are not all of the
+    map, a factor on the whole map as one vector.
     """
     made = call.made
     k, n = weight.shape[-2:]
@@ -101,6 +102,10 @@ def linear(call: Call, t: Tensor, weight: np.ndarray, label: str | None) -> Tens
         t = made.vector(t)
         shape = made.shapes[t.node]
     rows = t.array if t.array.ndim > 1 else t.array[None]
+    if weight.ndim == 2 and k < rows.size == shape.size and np.ptp(rows // shape.channels, axis=-1).any():
+        node = made.rearranged(t.node, rows.reshape(-1, 1, k))
+        t = Tensor(array=np.arange(rows.size).reshape(t.array.shape), node=node)
+        rows, shape = t.array, made.shapes[node]
     try:
         batch = np.broadcast_shapes(rows.shape[:-2], weight.shape[:-2])
     except ValueError:

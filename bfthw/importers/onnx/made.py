@@ -13,7 +13,7 @@ from ...fuse import alone, is_alone
 from ...graph import INPUT, Node
 from ...line import behind
 from ...network import Layer
-from ...nodes import Pick
+from ...nodes import Pick, Rearrange
 from ...qformat import QFormat
 from ...sampled import sampled
 from ...window import Shape, Window
@@ -189,6 +189,12 @@ class Made:
             node = self.add(layer)
         return Tensor(array=np.arange(places.size).reshape(t.array.shape), node=node)
 
+    def rearranged(self, node: str, places: np.ndarray) -> str:
+        """A node of the numbers of another at places (H, W, C), in whatever order."""
+        self.spend(places.size)
+        self.notes.append("a map is rearranged, between channels and positions")
+        return self.add(Rearrange(inputs=(node,), index=places.ravel(), size=places.shape[:2]))
+
     def pick(self, nodes: tuple, index: np.ndarray) -> str:
         """The node with these channels of others, side by side; the one itself where nothing changes."""
         whole = np.array_equal(index, np.arange(sum(self.shapes[node].channels for node in nodes)))
@@ -213,12 +219,10 @@ class Made:
         shape, order = self.shapes[t.node], np.moveaxis(t.array, channels, -1)
         grid, given, index = tuple(shape[:2]), order.shape[1:-1], channels_of(order, shape)
         if index is None or given not in (grid, grid[:1] if grid[1] == 1 else None, () if grid == (1, 1) else None):
-            if (cut := self._cut(t, channels)) is None:
-                raise ValueError(
-                    f"takes a map of positions {given} that were moved, or mixed with channels; whole axes can be "
-                    f"moved, with the positions {grid} as they were"
-                )
-            return cut.node, self.shapes[cut.node]
+            if (cut := self._cut(t, channels)) is not None:
+                return cut.node, self.shapes[cut.node]
+            node = self.rearranged(t.node, order.reshape(*(*given, 1, 1)[: max(2, len(given))], -1))
+            return node, self.shapes[node]
         node = self.pick((t.node,), index)
         return node, self.shapes[node]
 
@@ -262,18 +266,19 @@ class Made:
         return replace(t, node=self.alone(t.node, act=act))
 
     def aligned(self, t: Tensor, like: Tensor) -> str:
-        """The node of a tensor with its channels in the order of another's; ValueError where positions differ."""
+        """The node of a tensor with its numbers where another's are."""
         places = np.empty(t.array.size, np.int64)
         places[like.array.ravel()] = t.array.ravel()
         shape, wanted = self.shapes[t.node], self.shapes[like.node]
-        index = channels_of(places.reshape(wanted.positions, wanted.channels), shape)
+        places = places.reshape(wanted)
+        index = channels_of(places, shape)
         if shape[:2] != wanted[:2] or index is None:
-            raise ValueError(f"takes maps {wanted} and {shape} whose numbers do not stand at the same positions")
+            return self.rearranged(t.node, places)
         return self.pick((t.node,), index)
 
     def summed(self, a: Tensor, b: Tensor, sign: int = 1) -> Tensor:
-        """a + sign * b, numbers of two nodes."""
-        a, b = self.settled(a), self.settled(b)
+        """a + sign * b, numbers of two nodes; of b some may be repeated."""
+        a, b = self.settled(a), self.known(b) if np.unique(b.array).size < b.array.size else self.settled(b)
         added = self.aligned(b, a)
         scale = None if sign == 1 else np.full(self.shapes[added].channels, -1.0)
         return replace(a, node=self.alone(a.node, added, add_scale=scale))

@@ -96,6 +96,28 @@ def transpose(call: Call) -> Tensor:
     return moved(call, t.array.transpose(perm))
 
 
+@operator("DepthToSpace", "SpaceToDepth")
+def shuffled(call: Call) -> Tensor:
+    """Channels to blocks of positions, or the other way round."""
+    t, size = call.input(0), call.given.get("blocksize", 0)
+    mode = call.given.get("mode", b"DCR")
+    mode = mode.decode() if isinstance(mode, bytes) else mode
+    if t.array.ndim != 4 or size < 1 or mode not in ("DCR", "CRD"):
+        raise ValueError(f"takes 4 axes, a blocksize of 1 or more and the mode DCR or CRD, got {size} and {mode}")
+    n, c, h, w = t.array.shape
+    one, other = (c, size * size) if call.op == "DepthToSpace" else (h * w, size * size * (h % size == w % size == 0))
+    if not other or one % other:
+        raise ValueError(f"{t.array.shape} is not made of blocks of {size} by {size}")
+    if call.op == "SpaceToDepth":
+        parts = t.array.reshape(n, c, h // size, size, w // size, size).transpose(0, 3, 5, 1, 2, 4)
+        return moved(call, parts.reshape(n, c * size * size, h // size, w // size))
+    if mode == "DCR":
+        parts = t.array.reshape(n, size, size, -1, h, w).transpose(0, 3, 4, 1, 5, 2)
+    else:
+        parts = t.array.reshape(n, -1, size, size, h, w).transpose(0, 1, 4, 2, 5, 3)
+    return moved(call, parts.reshape(n, -1, h * size, w * size))
+
+
 @operator("Squeeze")
 def squeeze(call: Call) -> Tensor:
     """Axes of length 1 go."""
