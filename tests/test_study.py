@@ -90,11 +90,12 @@ def test_runs_are_made_once(study, tmp_path, monkeypatch):
         assert done.exit_code == 0, done.output
     assert made == [("dense, 50 channels", 0), ("8 groups", 0), ("dense, 50 channels", 1), ("8 groups", 1)]
     assert {"multiplications", "ROM bits", "DSP"} <= json.loads(results.read_text())["8 groups/0"].keys()
-    (tmp_path / "structure.md").write_text(f"# Above\n\n{study.MARK}\n\nold\n")
     done = CliRunner().invoke(app, [*base, "--write"], catch_exceptions=False)
     page = (tmp_path / "structure.md").read_text()
-    assert done.exit_code == 0 and page.startswith(f"# Above\n\n{study.MARK}\n\n| structure |") and "old" not in page
+    assert done.exit_code == 0 and page.startswith("# What the structure is worth\n") and "\n\n| structure |" in page
     assert "| 8 groups | 2 |" in page and (tmp_path / "structure.svg").stat().st_size > 5000
+    refused = CliRunner().invoke(app, ["--results", str(tmp_path / "none"), "--write"])
+    assert refused.exit_code == 2 and "there are no runs yet" in refused.output
     refused = CliRunner().invoke(app, [*base, "--only", "8 grups"])
     assert refused.exit_code == 2 and "no variant 8 grups" in refused.output
 

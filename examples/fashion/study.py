@@ -35,7 +35,6 @@ SETTINGS = Settings(weight_bits=8, activation_bits=10, input_bits=8, row_exponen
 INTERVAL = 12544  # cycles an image at most, of the cores that are compared
 FIRST, STRIDES, BATCH, RATE = 32, (2, 1, 1, 1), 128, 0.01
 FOUND, DOCS = Path(__file__).with_name("study.json"), Path(__file__).resolve().parents[2] / "docs"
-MARK = "<!-- from here on: python examples/fashion/study.py --write -->"
 
 
 def butterfly(base=4):
@@ -198,8 +197,46 @@ def claim(found, first, second):
     return difference(*(one[:count] for one in pairs)) if count > 1 else None
 
 
+PAGE = """\
+# What the structure is worth
+
+Is a butterfly better than a dense layer of equal cost? On the digits nothing could be told apart
+([ablations.md](ablations.md)). Here layers stand in a row, on the complete Fashion-MNIST: 28×28 pixels → 3×3 of
+stride 2 to 32 channels → four times depthwise 3×3 (the first of stride 2, so to maps of 7×7) and the layer that is
+compared, 128 channels unless its name says more → mean, 10 classes. One choice at a time differs from the first row:
+base 4, residual from the first to the last factor, no ReLU inside, no decay of factors. Other structures have as many
+multiplications an image and as many weights within 4 %, so as many bits in ROM, and every one of them, the dense one
+too, has the residual where it fits (as many outputs as inputs), as an addition costs no multiplication; one dense row
+goes without. All are trained alike, 8 epochs of AdamW with one cycle of the rate, every other image flipped but in
+the last epoch; nothing was tuned. A circulant matrix has its diagonals tied; hardware gets it as a dense one.
+
+```sh slow
+pip install 'bfthw[torch]'
+python examples/fashion/study.py            # goes on where it was stopped
+python examples/fashion/study.py --write    # this page
+```
+
+Each run takes some minutes of one core. Runs are kept in `examples/fashion/study.json`, and those that are there are
+not made again: `--results FILE` for a file of your own. Accuracy is of the 10,000 test images, mean and standard
+error of the seeds; integers have 8-bit weights and 10 bits between layers, formats from calibration, no training with
+rounding. LUT, DSP and RAM are those of the cheapest core on a LFE5U-85F that takes an image in 12,544 cycles, by
+estimate.
+
+![Accuracy in integers against multiplications, bits in ROM, LUT and DSP.](structure.svg)
+
+What makes a multiplication of every weight at every position, as alkaid does at one image a cycle, has no room for
+any of these: its 16 values through 128 weights take 5,714 LUT ([benchmark.md](benchmark.md)), 45 a multiplication, so
+the 583,110 of the dense network some 26 million, by that rule, where the part has 83,640.
+
+The differences below the table are of floats, seed by seed, mean and standard error; "not to be told apart" is less
+than two standard errors.
+
+{table}
+"""
+
+
 def document(found, there):
-    """there: variants that have a run of seed 0."""
+    """The page of the runs there are. there: variants that have one of seed 0."""
     keys = "multiplications", "weights", "ROM bits", "LUT", "DSP", "RAM"
     head = ["structure", "seeds", "floats, %", "integers, %", *keys]
     lines = ["| " + " | ".join(head) + " |", "| --- |" + " --: |" * (len(head) - 1)]
@@ -210,7 +247,7 @@ def document(found, there):
     lines += ["", "| the paper | here, in points of accuracy, floats |", "| --- | --- |"]
     told = [(text, first, second, claim(found, first, second)) for text, first, second in CLAIMS]
     lines += [f"| {text} | {first} less {second}: {own} |" for text, first, second, own in told if own]
-    return "\n".join(lines) + "\n"
+    return PAGE.format(table="\n".join(lines))
 
 
 def plot(found, there, path):
@@ -232,11 +269,11 @@ def plot(found, there, path):
 
 
 def write(found):
-    """Tables and plot of docs/structure.md; what stands above the mark there is left as it is."""
+    """docs/structure.md and its plot."""
     there = [variant for variant in VARIANTS if f"{variant.name}/0" in found]
-    path = DOCS / "structure.md"
-    before, mark, _ = path.read_text(encoding="utf-8").partition(MARK)
-    files.write(path, before + mark + "\n\n" + document(found, there))
+    if not there:
+        raise typer.BadParameter("there are no runs yet; without --write they are made")
+    files.write(DOCS / "structure.md", document(found, there))
     plot(found, there, DOCS / "structure.svg")
 
 
