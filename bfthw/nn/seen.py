@@ -150,13 +150,18 @@ class Seen(TorchFunctionMode):
         orders = [self.table.gridded(order, numbers[0]) for order in orders if order is not None]
         moved = [[np.broadcast_to(constant, dims).ravel()[order] for constant in constants] for order in orders]
         fit = [(order, own) for order, own in zip(orders, moved) if all((c == c[:1, :1]).all() for c in own)]
-        if not fit:
+        if not fit and constants:
             raise ValueError("its numbers differ from position to position; a network has one for each channel")
-        # as they are, or the first way in which one of them is, the others rearranged
-        names = [[self.take(number.ravel()[order]) for number in numbers] for order, _ in fit]
-        best = min(range(len(fit)), key=lambda n: names[n].count(None))
-        order, own = fit[best]
-        names = [name or self.taken(number.ravel()[order]) for name, number in zip(names[best], numbers)]
+        if not fit:
+            raise ValueError(UNARRANGED)
+        # the first way in which all are arranged, or else most are, the others rearranged
+        ways = []
+        for order, own in fit:
+            ways.append((order, own, [self.take(number.ravel()[order]) for number in numbers]))
+            if None not in ways[-1][2]:
+                break
+        order, own, names = min(ways, key=lambda way: way[2].count(None))
+        names = [name or self.taken(number.ravel()[order]) for name, number in zip(names, numbers)]
         return self.give(alone(self.name(), names, order.shape[2], **make(*(c[0, 0] for c in own))), order, dims)
 
     def windowed(self, x, node):
