@@ -7,15 +7,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_type_hints
 
+import numpy as np
 import pytest
 from amaranth.lib import wiring
 from engine_cases import ENGINES, spec_of
+from rtl_bench import factor_of
 
 from bfthw import QFormat
+from bfthw.chain import Indexed
 from bfthw.window import Shape, Window
 from boards import cobs, feed, receiver, shell, uart
 from rtl_gen import AxiStream, Design, Network, emit, fifo, manifest, stream, top
-from rtl_gen.engines import Gating, Maximum, Reduction, Turned
+from rtl_gen.engines import Gating, Maximum, Pipelined, Reduction, Turned
 from rtl_gen.engines.readers.reader import Buffered
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,6 +91,8 @@ def components():
         yield engine.component()
         if isinstance(getattr(engine, "reader", None), Buffered):
             yield engine.reader.buffer()
+    turned = np.arange(256).reshape(16, 16).T.reshape(-1, 1)
+    yield Pipelined(factors=(factor_of(Indexed(turned, 256), 0),), lanes=1).reader.buffer()
     maps = dict(input=QFormat(4, 0), shape=Shape(2, 2, 1))
     maximum = Maximum(**maps, window=Window(2))
     yield from (maximum.component(), maximum.reader.buffer(), Reduction(**maps, output=QFormat(4, 0)).component())
