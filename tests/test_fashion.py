@@ -1,5 +1,6 @@
 """The network shipped for Fashion-MNIST: what it gets right, and its integers, on test images that come along."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,16 @@ def test_sizes(fashion):
     """Small enough to come along."""
     assert (FOLDER / "fashion.safetensors").stat().st_size <= 120_000
     assert (FOLDER / "samples.npz").stat().st_size <= 500_000 and fashion[2]["images"].shape == (1000, 28, 28, 1)
+
+
+def test_shipped_inverted_residuals(fashion):
+    """Two of four blocks add what went in; the integers are those of the day the network was made."""
+    path, (_, _, samples) = FOLDER / "inverted.safetensors", fashion
+    integers = compile(load(path).network)
+    found = integers(samples["images"][:40].astype(np.int64))
+    assert zlib.crc32(found.astype("<i4").tobytes()) == 1737347308
+    assert [node.name for node in integers.nodes if len(node.inputs) > 1] == ["narrow2", "narrow4"]
+    assert path.stat().st_size <= 240_000
 
 
 def test_idx_files(example, tmp_path):
