@@ -34,6 +34,5 @@ def __getattr__(name):
 __all__ = [
     "Act", "Chain", "Factor", "Gate", "IntFactor", "IntLayer", "IntNetwork", "IntNode", "Layer", "Max", "Network",
     "Pattern", "Pick", "Product", "QFormat", "Rearrange", "Settings", "Shape", "Sum", "Window", "chain", "compile",
-    "load",
-    "load_integers", "make_settings", "report", "save", "save_integers", "save_onnx",
+    "load", "load_integers", "make_settings", "report", "save", "save_integers", "save_onnx",
 ]

@@ -92,10 +92,7 @@ class Pick(Node):
     def __post_init__(self):
         super().__post_init__()
         if self.index is not None:
-            index = np.asarray(self.index)
-            if index.ndim != 1 or not index.size or index.dtype.kind not in "iu" or index.min() < 0:
-                raise ValueError(f"node {self.name!r} (Pick): index must be integers of 0 or more, got {self.index!r}")
-            object.__setattr__(self, "index", index.astype(np.int64))
+            _check_index(self)
 
     def shape(self, *shapes: Shape) -> Shape:
         first, there = shapes[0], sum(shape.channels for shape in shapes)
@@ -129,16 +126,14 @@ class Rearrange(Node):
 
     def __post_init__(self):
         super().__post_init__()
-        what, index, size = f"node {self.name!r} (Rearrange)", np.asarray(self.index), self.size
-        if index.ndim != 1 or not index.size or index.dtype.kind not in "iu" or index.min() < 0:
-            raise ValueError(f"{what}: index must be integers of 0 or more, got {short(self.index)}")
+        _check_index(self)
+        what, index, size = f"node {self.name!r} (Rearrange)", self.index, self.size
         size = tuple(size) if isinstance(size, list | tuple) else size
         if type(size) is not tuple or len(size) != 2 or any(type(n) is not int or n < 1 for n in size):
             raise ValueError(f"{what}: size must be (height, width), positive integers, got {short(self.size)}")
         if len(index) % (size[0] * size[1]):
             raise ValueError(f"{what}: {len(index)} numbers are no map of {size[0]}x{size[1]}, they do not divide so")
-        for key, value in (("index", index.astype(np.int64)), ("size", size)):
-            object.__setattr__(self, key, value)
+        object.__setattr__(self, "size", size)
 
     @classmethod
     def transposed(cls, shape: Shape, block: int = 1, **rest: Any) -> Self:
@@ -224,3 +219,12 @@ class Product(Node):
 def _same(axis, one, other, rule):
     if one != other:
         raise ValueError(f"in {axis} {rule}: {one} would fit, not {other}")
+
+
+def _check_index(node):
+    """Keep a node's index as int64 (n,); ValueError for what is none."""
+    index = np.asarray(node.index)
+    if index.ndim != 1 or not index.size or index.dtype.kind not in "iu" or index.min() < 0:
+        what = f"node {node.name!r} ({type(node).__name__})"
+        raise ValueError(f"{what}: index must be integers of 0 or more, got {short(node.index)}")
+    object.__setattr__(node, "index", index.astype(np.int64))

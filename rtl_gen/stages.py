@@ -55,16 +55,17 @@ def stages_of(network: IntNetwork) -> tuple[Stage, ...]:
     """The stages of a network, in an order in which each stands behind what it takes."""
     found, last, shapes = [], [INPUT], (network.shape, *network.shapes)  # the last stage of what each source stands for
     for node, after, own in zip(network.layers, network.shapes, network.sources):
-        if isinstance(node, IntNode) and isinstance(node.node, Pick):
+        inner = node.node if isinstance(node, IntNode) else node
+        if isinstance(inner, Pick):
             found += _picked(node, [shapes[source] for source in own], [last[source] for source in own], len(found))
             last.append(len(found) - 1)
             continue
-        if isinstance(node, IntNode) and isinstance(node.node, Rearrange):
+        if isinstance(inner, Rearrange):
             found.append(_rearranged(node, after, shapes[own[0]].size, last[own[0]]))
             last.append(len(found) - 1)
             continue
         source, *added = own
-        window = getattr(node.node if isinstance(node, IntNode) else node, "window", None)
+        window = getattr(inner, "window", None)
         shape, takes = shapes[source], last[source]
         for k, (name, work) in enumerate(node.stages, 1):
             joins = [last[other] for other in added] if k == len(node.stages) else []

@@ -10,7 +10,7 @@ multiplications and weights. A run takes some minutes of one core; with `--seeds
 
 import json
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -37,35 +37,25 @@ FIRST, STRIDES, BATCH, RATE = 32, (2, 1, 1, 1), 128, 0.01
 FOUND, DOCS = Path(__file__).with_name("study.json"), Path(__file__).resolve().parents[2] / "docs"
 
 
-def butterfly(base=4):
-    return lambda inputs, outputs, _: square_blocks(inputs, outputs, base)
+def butterfly(outputs, inputs, base):
+    return square_blocks(inputs, outputs, base)
 
 
-def dense(inputs, outputs, _):
+def dense(outputs, inputs, _):
     return chain.dense(outputs, inputs)
-
-
-def grouped(groups):
-    return lambda inputs, outputs, _: chain.patterns([(groups, outputs // groups, inputs // groups, 1)])
-
-
-def low_rank(rank):
-    return lambda inputs, outputs, _: chain.patterns([(1, rank, inputs, 1), (1, outputs, rank, 1)])
-
-
-def monarch(blocks):
-    return lambda inputs, outputs, _: chain.monarch(outputs, inputs, blocks=blocks)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """rule: (inputs, outputs, base) -> patterns. residual: as `Build` takes it, of the whole chain, or of every two
-    factors with `pairs`. relu: between these. decay: of factors, as AdamW takes it. tied: all matrices circulant.
+    """rule: (outputs, inputs, number) -> patterns; number: base, rank, groups or blocks. residual: as `Build` takes it,
+    of the whole chain, or of every two factors with `pairs`. relu: between these. decay: of factors, as AdamW takes it.
+    tied: all matrices circulant.
     """
 
     name: str
     group: str
-    rule: object = field(default_factory=butterfly)
+    rule: object = butterfly
+    number: int = 4
     width: int = 128
     residual: str | None = "square"
     pairs: bool = False
@@ -78,7 +68,7 @@ class Variant:
         x = b.conv("conv1", INPUT, FIRST, 3, stride=2)
         for i, stride in enumerate(STRIDES, 1):
             x = b.conv(f"depthwise{i}", x, b.channels(x), 3, stride=stride, depthwise=True)
-            patterns = chain.patterns(self.rule(b.channels(x), self.width, 4))
+            patterns = chain.patterns(self.rule(self.width, b.channels(x), self.number))
             step = 2 if self.pairs else len(patterns)
             for m in range(0, len(patterns), step):
                 own = patterns[m : m + step]
@@ -95,12 +85,12 @@ VARIANTS = (
     Variant(name="dense, 50 channels", group="structure", rule=dense, width=50),
     Variant(name="dense, 50 channels, no residual", group="structure", rule=dense, width=50, residual=None),
     Variant(name="circulant, 50 channels", group="structure", rule=dense, width=50, tied=True),
-    Variant(name="low rank, 7", group="structure", rule=low_rank(7)),
-    Variant(name="8 groups", group="structure", rule=grouped(8)),
-    Variant(name="Monarch, 16 blocks", group="structure", rule=monarch(16)),
+    Variant(name="low rank, 7", group="structure", rule=chain.low_rank, number=7),
+    Variant(name="8 groups", group="structure", rule=chain.grouped, number=8),
+    Variant(name="Monarch, 16 blocks", group="structure", rule=chain.monarch, number=16),
     Variant(name="dense, 128 channels", group="width", rule=dense),
-    Variant(name="BFT, base 2", group="base", rule=butterfly(2)),
-    Variant(name="BFT, base 8", group="base", rule=butterfly(8)),
+    Variant(name="BFT, base 2", group="base", number=2),
+    Variant(name="BFT, base 8", group="base", number=8),
     Variant(name="BFT, no residual", group="residual", residual=None),
     Variant(name="BFT, residual every other factor", group="residual", pairs=True),
     Variant(name="BFT, no residual, ReLU inside", group="inside", residual=None, pairs=True, relu=True),

@@ -7,7 +7,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 
 from bfthw.chain import Indexed
 
-from ...signals import counter, counter_cost, credit, credit_cost, delay, digits, digits_cost
+from ...signals import counter, counter_cost, credit_cost, delay, digits, digits_cost
 from ...tech import READ, technology
 from ..engine import figure
 from .reader import Buffer, Buffered, joined
@@ -94,11 +94,8 @@ class CopiesBuffer(Buffer):
 
         cycle, end = counter(m, s.cycles, self.issue, "rd")
         r_slot, _ = counter(m, r.slots, self.issue & end, "rd_slot")
-        begins = Signal(init=1)  # the next read is a vector's first
-        with m.If(self.issue):
-            m.d.sync += begins.eq(end)
-        ready = credit(m, r.slots, arrived, self.issue & begins, "vectors_here")
-        m.d.comb += [self.available.eq(ready | ~begins), self.weights_address.eq(delay(m, cycle, r.ahead, "rd_cycle"))]
+        self.await_vectors(m, r.slots, arrived, end)
+        m.d.comb += self.weights_address.eq(delay(m, cycle, r.ahead, "rd_cycle"))
         self.grant(m, self.issue & end)
 
         r_slot, width = delay(m, r_slot, r.ahead, "rd_slot"), s.kept_width * s.vectors

@@ -1,15 +1,15 @@
 """The reader of rearranged maps whose places are the same bits in another order: one copy, written where it is read."""
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import lcm
 
 import numpy as np
-from amaranth.hdl import Array, Cat, Module, Signal
+from amaranth.hdl import Array, Cat, Module
 from amaranth.lib import wiring
 
 from bfthw.chain import Indexed, Pattern
 
-from ...fifo import QUEUE, LinkFifo, Queue, fifo_latency
+from ...fifo import FIFO_LATENCY, QUEUE, LinkFifo, Queue
 from ...signals import counter, counter_cost, credit, credit_cost, delay
 from ...stream import ENTRY, FromStream
 from ...tech import technology
@@ -17,10 +17,12 @@ from ..engine import figure
 from .reader import Buffer, Buffered
 
 GAP = 3 + ENTRY  # cycles between a vector's last read and the next one's first: its place is free, filled, counted
+THROUGH = FIFO_LATENCY + ENTRY  # cycles through one of its FIFOs
 LEAST = 256  # beats of a vector from which one copy and two FIFOs are less than three copies
 MOST_TURNS = 64  # orders of its bits that an address goes through, at most
 
 
+@lru_cache(maxsize=64)
 def bits_of(pattern: Pattern) -> tuple[int, ...] | None:
     """Of a permutation of 2^n places by their bits: bit k of an output's place is bit `bits[k]` of its input's; None
     for any other pattern.
@@ -69,7 +71,7 @@ class InPlace(Buffered):
     words = figure(int, lambda self: self.block_beats)
     gap = GAP
     elements_seen = figure(int, lambda self: self.engine.lanes * self.engine.vectors)
-    depth = figure(int, lambda self: self.ahead + self.behind)
+    depth = figure(int, lambda self: self.ahead + THROUGH)
     output_flight = figure(int, lambda self: ENTRY - self.engine.depth)
 
     @property
@@ -80,33 +82,24 @@ class InPlace(Buffered):
     def places(self):
         """Beats of the FIFOs in front and behind, each with those on their way to it."""
         s = self.engine
-        return s.flight + QUEUE, s.depth - self.behind + QUEUE
-
-    @property
-    def behind(self):
-        """Cycles through the FIFO behind."""
-        return fifo_latency(0, 0) + ENTRY
+        return s.flight + QUEUE, s.depth - THROUGH + QUEUE
 
     def needed(self):
         return np.full(self.words, self.words - 1)
 
     def reads(self, arrivals, skip=None):
-        return super().reads(np.asarray(arrivals) + fifo_latency(0, 0) + ENTRY)
+        return super().reads(np.asarray(arrivals) + THROUGH)
 
     def build(self, m, i, o, skip=None):
-        m.submodules.in_front = queue = LinkFifo(i.payload.shape(), self.places[0])
-        m.submodules.enter = enter = FromStream(i.payload.shape())
-        wiring.connect(m, i, queue.i)
-        wiring.connect(m, queue.o, enter.i)
-        return super().build(m, enter.o, o)
+        before, after = _waits(m, i.payload.shape(), self.places[0], "in_front")
+        wiring.connect(m, i, before)
+        return super().build(m, after, o)
 
     def leave(self, m, o):
         """What stands before the link `o`: a Link for what is made."""
-        m.submodules.behind = queue = LinkFifo(o.payload.shape(), self.places[1])
-        m.submodules.leave = leave = FromStream(o.payload.shape())
-        wiring.connect(m, queue.o, leave.i)
-        wiring.connect(m, leave.o, o)
-        return queue.i
+        before, after = _waits(m, o.payload.shape(), self.places[1], "behind")
+        wiring.connect(m, after, o)
+        return before
 
     def buffer(self):
         return InPlaceBuffer(self)
@@ -133,6 +126,14 @@ class InPlace(Buffered):
         return found
 
 
+def _waits(m, shape, places, name):
+    """The links into a FIFO of so many places, and out of it."""
+    m.submodules[name] = queue = LinkFifo(shape, places)
+    m.submodules[f"{name}_entry"] = entry = FromStream(shape)
+    wiring.connect(m, queue.o, entry.i)
+    return queue.i, entry.o
+
+
 def turns_of(bits):
     """The least power of a permutation that is none."""
     lengths, left = [], set(range(len(bits)))
@@ -156,12 +157,8 @@ class InPlaceBuffer(Buffer):
         r_address, r_end = self._address(m, self.issue, "rd", 1)
         freed = delay(m, self.issue, 1, "freed", reset=True)
         m.d.comb += self.i.ready.eq(credit(m, size, freed, self.i.take, "room", init=size))
-        begins = Signal(init=1)  # the next read is a vector's first
-        with m.If(self.issue):
-            m.d.sync += begins.eq(r_end)
         arrived = delay(m, self.i.valid & w_end, 1, "arrived", reset=True)
-        ready = credit(m, 2, arrived, self.issue & begins, "vectors_here")
-        m.d.comb += self.available.eq(ready | ~begins)
+        self.await_vectors(m, 2, arrived, r_end)
         (word,) = technology(s.target).ram(
             m, "store", depth=size, width=s.kept_width * s.lanes * s.vectors, w_address=w_address,
             enable=[delay(m, self.i.valid, 1, "write", reset=True)], w_data=delay(m, self.kept(), 1, "beat"),
@@ -175,9 +172,7 @@ class InPlaceBuffer(Buffer):
         """Of a vector's next beat, a cycle later, and whether that is its last; first: the first vector's turn."""
         r = self.reader
         place, end = counter(m, r.words, step, name)
-        turn = Signal(range(max(2, r.turns)), name=f"{name}_turn", init=first % r.turns)
-        with m.If(step & end):
-            m.d.sync += turn.eq(0 if r.turns == 1 else Array([*range(1, r.turns), 0])[turn])
+        turn, _ = counter(m, r.turns, step & end, f"{name}_turn", init=first % r.turns)
         address = []
         for k in range(len(r.bits)):
             orders = r.orders(k)

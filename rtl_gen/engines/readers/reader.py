@@ -209,6 +209,16 @@ class Buffer(wiring.Component):
     def whole(self, element):
         return Cat(element, Const(0, self.engine.factor.input.width - self.engine.kept_width))
 
+    def await_vectors(self, m, most, arrived, last):
+        """Whether the next read has its data, where a vector's first waits for all of it. most: vectors that are here
+        at once; arrived: another one is; last: the read is a vector's last.
+        """
+        begins = Signal(init=1)  # the next read is a vector's first
+        with m.If(self.issue):
+            m.d.sync += begins.eq(last)
+        ready = credit(m, most, arrived, self.issue & begins, "vectors_here")
+        m.d.comb += self.available.eq(ready | ~begins)
+
     def grant(self, m, block_end):
         """Room: a slot is taken by the first beat of a block and free again once its last read is under way."""
         r = self.reader
