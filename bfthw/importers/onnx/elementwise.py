@@ -160,14 +160,13 @@ def _by_constant(call, t, c, turned):
 
 
 def _sum(call, a, b, sign=1):
-    if a.array.size < b.array.size and sign == 1:
-        a, b = b, a
+    full, other = (b, a) if a.array.size < b.array.size and sign == 1 else (a, b)
     try:
-        repeated = np.broadcast_to(b.array, a.array.shape)
+        repeated = np.broadcast_to(other.array, full.array.shape)
     except ValueError:
         shapes = f"shapes {a.array.shape} and {b.array.shape}"
         raise ValueError(f"{shapes}: data is added to data of the same shape, or repeated to it") from None
-    return call.made.summed(a, replace(b, array=repeated), sign)
+    return call.made.summed(full, replace(other, array=repeated), sign)
 
 
 def _gate(call, a, b):
