@@ -110,7 +110,7 @@ def _menus(network, vectors, kept, last_resort):
     """Menus for each number of vectors side by side. Where nobody asked for a number, several are for factors that can
     take turns on an engine, which then do; an engine of its own gets wider by lanes.
     """
-    kinds = [cls for cls in ENGINES.values() if last_resort or not cls.last_resort]
+    kinds = [cls for cls in ENGINES.values() if not cls.spans_network and (last_resort or not cls.last_resort)]
     if last_resort and network.work > TINY:
         return []
     menus = [Menu(network, vectors or 1, kinds, **kept)]

@@ -108,6 +108,9 @@ class Plan:
     def _groups(self):
         """((start, stop), whether that is a whole layer, choices of each) of neighbours that share an engine."""
         chosen, first = by_stage(self.stages, self.choices), 0
+        if engine_class(chosen[0].get("engine", DEFAULT)).spans_network:
+            yield (0, len(chosen)), True, chosen
+            return
         for _, layer in groupby(self.stages, key=lambda stage: stage.owner):
             after = first + len([*layer])
             kinds = {n: self._class(n, chosen[n]) for n in range(first, after)}
@@ -118,10 +121,22 @@ class Plan:
 
     def _class(self, n, chosen):
         """The kind that was chosen where it serves the stage, else one that does."""
-        kinds = serving(self.stages[n])
         with self._naming(n):
             cls = engine_class(chosen.get("engine", DEFAULT))
-            return cls if cls in kinds else kinds[0]
+        if cls.spans_network:
+            self._check_spanning(cls)
+            return cls
+        kinds = serving(self.stages[n])
+        return cls if cls in kinds else kinds[0]
+
+    def _check_spanning(self, cls):
+        """ValueError, of the first stage, where an engine of the whole network cannot be that."""
+        for n, one in enumerate(by_stage(self.stages, self.choices)):
+            with self._naming(n):
+                if one.get("engine", DEFAULT) != cls.kind:
+                    raise ValueError(f"engine {cls.kind!r} is that of all layers, or of none")
+                if cls.serves(self.stages[n : n + 1]) is None:
+                    raise ValueError(f"engine {cls.kind!r} has no way to compute it; engines that stream may")
 
     def _fields(self, start, stop, whole, own):
         """The class of an engine and its fields, as far as they are given; ValueError where it cannot be."""

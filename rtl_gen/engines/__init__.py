@@ -6,10 +6,11 @@ from .gating import Gating
 from .pipelined import Pipelined, fitting_lanes
 from .product import Turned
 from .reduction import Reduction
+from .sequential import Sequential
 from .spatial import Spatial
 from .windowed import Convolution, Maximum
 
 __all__ = [
-    "ENGINES", "Convolution", "Engine", "Folded", "Gating", "Maximum", "Pipelined", "Reduction", "Spatial",
+    "ENGINES", "Convolution", "Engine", "Folded", "Gating", "Maximum", "Pipelined", "Reduction", "Sequential", "Spatial",
     "Turned", "engine_class", "fitting_lanes",
 ]

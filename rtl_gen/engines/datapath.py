@@ -68,7 +68,7 @@ class Datapath:
                 dot = self._sum(m, name, products[n : n + a.simd], busy, first)
                 rest = self._rest(m, name, per_output[lane], x0 and x0[lane][vector], x0_lead)
                 total = self._rounded(m, name, dot, rest, per_output[lane])
-                y, clipped = self._limited(m, name, total, per_output[lane])
+                y, clipped = self.limited(m, name, total, per_output[lane])
                 if a.table is not None:
                     y = self._looked_up(m, name, y, per_output[lane])
                     clipped = delay(m, clipped, READ, f"clips{name}")
@@ -120,7 +120,7 @@ class Datapath:
         m.d.sync += total.eq(value)
         return total
 
-    def _limited(self, m, name, total, fields):
+    def limited(self, m, name, total, fields):
         """The rounded sum saturated, clamped by ReLU and whatever else; two cycles.
 
         Returns the output and whether it was clipped; what a ReLU or a clamp removes anyway was not.
@@ -158,7 +158,7 @@ class Datapath:
 
     def requantised(self, m, name, dot):
         """What becomes of a sum that nothing joins, of one factor: (output, whether it was clipped), 3 cycles later."""
-        return self._limited(m, name, self._rounded(m, name, dot, None, {}), {})
+        return self.limited(m, name, self._rounded(m, name, dot, None, {}), {})
 
     def _looked_up(self, m, name, y, fields):
         """What the table gives, READ cycles later; other factors' outputs as they are."""

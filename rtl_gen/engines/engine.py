@@ -51,6 +51,8 @@ class Engine:
         whether a wish takes it only where nothing else will do.
     sees_map (of the class)
         whether its frame is a whole map; else it is a position of one, a vector.
+    spans_network (of the class)
+        whether it serves all stages of a network, or none.
     serves(stages) (of the class)
         the fields that follow from neighbouring stages.Stages, None where it is not for them.
     takes, gives, adds, relu
@@ -94,6 +96,7 @@ class Engine:
     shares: ClassVar[bool] = False
     last_resort: ClassVar[bool] = False
     sees_map: ClassVar[bool] = False
+    spans_network: ClassVar[bool] = False
     burst: ClassVar[int] = 0
     known_flight: ClassVar[bool] = False
     sudden: ClassVar[bool] = False
@@ -189,7 +192,7 @@ class ByChannels(Engine):
 
 def serving(stage: Stage) -> list[type[Engine]]:
     """The classes that serve a Stage alone; ValueError where there are none."""
-    found = [cls for cls in ENGINES.values() if cls.serves((stage,)) is not None]
+    found = [cls for cls in ENGINES.values() if not cls.spans_network and cls.serves((stage,)) is not None]
     if not found:
         raise ValueError(f"stage {stage.name}: no engine serves a {type(stage.work.node).__name__}")
     return found

@@ -1,0 +1,181 @@
+"""The program of a network on one datapath: layers as passes over groups of positions.
+
+Each group of a layer's positions goes through its passes before the next group does: what a window sees is put together
+first where several outputs need it, then comes a pass a factor. The vectors between the passes of a group stand beside
+the maps.
+"""
+
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from bfthw import IntFactor, QFormat
+from bfthw.window import Shape
+
+from ...stages import Stage
+from .gather import NOTHING, Fetch, Reads, grouped, reads_of, taps
+
+ONE = QFormat(1, 0, signed=False)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pass:
+    """Dot products for each group of a layer: sums over c of each of (a, b, d) outputs, in this order.
+
+    factor: whose they are; None where the network's output is given, number by number. sizes: (a, b, d, c). steps:
+    words from an operand to the next one along each of those. weights: (outputs, c), or (1, c), of every output.
+    fetches: of each group, None where operands are read as they stand. each: where each output is a copy of an operand,
+    the reads of one; else 0. residual: whether the layer's input is added.
+    """
+
+    factor: IntFactor | None
+    sizes: tuple[int, int, int, int]
+    steps: tuple[int, int, int, int]
+    weights: np.ndarray | None = None
+    fetches: tuple[Fetch, ...] | None = None
+    each: int = 0
+    residual: bool = False
+
+    @property
+    def outputs(self) -> int:
+        a, b, d, _ = self.sizes
+        return a * b * d
+
+    def turns(self, group: int) -> int:
+        """Cycles of an output."""
+        if self.fetches is None:
+            return self.sizes[3] + self.residual
+        return self.each or self.fetches[group].reads
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Layer:
+    """shape: of the map that it takes, `rows_in` rows. groups: of positions, that each pass is for; tail: positions of
+    the last one.
+    """
+
+    passes: tuple[Pass, ...]
+    shape: Shape
+    rows_in: int
+    groups: int
+    tail: int
+
+    @property
+    def rows_out(self) -> int:
+        return -(-self.groups // 2)
+
+    @property
+    def outputs(self) -> int:
+        """Words that a group becomes."""
+        return self.passes[-1].outputs
+
+    @property
+    def residual(self) -> bool:
+        return self.passes[-1].residual
+
+
+def layers_of(stages: tuple[Stage, ...], lanes: int) -> tuple[tuple[Layer, ...], Reads]:
+    """The Layers of a network's stages, that which gives the output behind them; and the Reads of all, of which the
+    first two are those of an even and an odd group as they stand.
+    """
+    reads = Reads()
+    for group in range(2):
+        reads.add(reads_of(np.arange(lanes) + group * lanes, lanes, (1,)), 1)
+    layers = [_layer([*own], lanes, reads) for _, own in groupby(stages, key=lambda stage: stage.owner)]
+    return (*layers, _output(stages[-1].after, lanes, reads)), reads
+
+
+def factor_of(stage: Stage) -> IntFactor:
+    """A stage's factor; of a sum, one of ones."""
+    if isinstance(stage.work, IntFactor):
+        return stage.work
+    ones = np.ones((1, 1, stage.window.taps, stage.shape.channels), int)
+    return IntFactor(values=ones, input=stage.input, weights=ONE, output=stage.output)
+
+
+def _layer(stages, lanes, reads):
+    first, factors = stages[0], [factor_of(stage) for stage in stages]
+    passes = [_plain(factor, residual=factor.skip_input is not None) for factor in factors]
+    if first.window is not None and _sees(first.window):
+        passes[:1] = _windowed(first, passes[0], lanes, reads)
+    positions = first.after.positions
+    groups = -(-positions // lanes)
+    return Layer(
+        passes=tuple(passes), shape=first.shape, rows_in=_rows(first.shape, lanes), groups=groups,
+        tail=positions - (groups - 1) * lanes,
+    )
+
+
+def _sees(window):
+    """Whether it sees more, or less, than the position itself."""
+    return (window.size, window.stride) != ((1, 1), (1, 1)) or any(window.padding)
+
+
+def _plain(factor, residual):
+    a, b, c, d = factor.pattern
+    weights = factor.values.transpose(0, 1, 3, 2).reshape(-1, c)
+    if residual:
+        skip = np.ones(len(weights), int) if factor.skip is None else factor.skip
+        weights = np.concatenate([weights, skip[:, None]], 1)
+    return Pass(factor=factor, sizes=(a, b, d, c), steps=(c * d, 0, 1, d), weights=weights, residual=residual)
+
+
+def _windowed(stage, plain, lanes, reads):
+    """The passes of a factor behind a window: one, that fetches its operands, where each serves one output alone; else
+    one that puts a window's vectors together before it.
+    """
+    window, channels = stage.window, stage.shape.channels
+    seen, (a, b, d, c) = grouped(taps(window, stage.shape), lanes), plain.sizes
+    steps = tuple(dict.fromkeys((1, window.stride[1])))
+    own = [[reads_of(tap, lanes, steps) for tap in group] for group in seen]
+    block = window.block or channels
+    if b == 1 and c == window.taps and not plain.residual:
+        # of the vector's elements, in the order (a, d, c): tap and channel
+        index = np.arange(a * c * d).reshape(a, c, d).transpose(0, 2, 1)
+        tap, channel = index // block % window.taps, index // (block * window.taps) * block + index % block
+        alone = channel[:, :, 0]
+        by_a, by_d = (int(np.diff(alone, axis=axis).ravel()[0]) if alone.shape[axis] > 1 else 0 for axis in (0, 1))
+        affine = by_a * np.arange(a)[:, None] + by_d * np.arange(d)
+        if (tap == np.arange(c)).all() and (channel == affine[:, :, None]).all():
+            fetches = [reads.add([read for tap in group for read in tap], channels) for group in own]
+            weights = plain.weights[:1] if (plain.weights == plain.weights[0]).all() else plain.weights
+            return [
+                Pass(
+                    factor=plain.factor, sizes=plain.sizes, steps=(by_a, 0, by_d, 0), weights=weights,
+                    fetches=tuple(fetches),
+                )
+            ]
+    each = max(len(tap) for group in own for tap in group)
+    fetches = [reads.add([read for tap in group for read in _padded(tap, each)], channels) for group in own]
+    one = IntFactor(values=np.ones((1, 1, 1, 1), int), input=stage.input, weights=ONE, output=stage.input)
+    copies = Pass(
+        factor=one, sizes=(channels // block, window.taps, block, 1), steps=(block, 0, 1, 0),
+        weights=np.ones((1, 1), int), fetches=tuple(fetches), each=each,
+    )
+    return [copies, plain]
+
+
+def _padded(own, each):
+    """So many reads, those that are missing before the last one."""
+    first = own[0]._replace(last=False)
+    return [first._replace(turn=first.turn._replace(banks=(NOTHING,) * len(first.turn.banks)))] * (
+        each - len(own)
+    ) + own
+
+
+def _output(shape, lanes, reads):
+    """Of each position a pass that gives its channels."""
+    fetches = []
+    for position in range(shape.positions):
+        alone = np.full(lanes, NOTHING)
+        alone[0] = position
+        fetches.append(reads.add(reads_of(alone, lanes, (1,)), shape.channels))
+    give = Pass(factor=None, sizes=(1, 1, shape.channels, 1), steps=(0, 0, 1, 0), fetches=tuple(fetches))
+    return Layer(
+        passes=(give,), shape=shape, rows_in=_rows(shape, lanes), groups=shape.positions, tail=lanes
+    )
+
+
+def _rows(shape, lanes):
+    return -(-shape.positions // (2 * lanes))

@@ -1,0 +1,187 @@
+"""The component of a Sequential engine: reads, turns of lanes, a dot product a lane, writes.
+
+A turn is a cycle in which a pass goes on. What follows from it comes a known number of cycles later, which `delay` says:
+what it reads after READ, the address after TO_ADDRESS, the operands after TO_OPERANDS, the write after TO_WRITE.
+"""
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ...signals import beat, count, delay
+from ...stream import Link
+from ...tech import MULTIPLY, READ, technology
+from ..datapath import Datapath
+from ..words import to_bits
+from .control import loops, passes, unpacked
+from .entry import Entry
+from .timing import GRANTED, TO_ADDRESS, TO_OPERANDS, TO_WRITE
+
+HELD = "weight", "again", "shift", "shifts", "bias", "biased", "dot", "joined", "lift", "end", "gives"
+
+
+class SequentialUnit(wiring.Component):
+    """The component of a Sequential.
+
+    Parameters
+    ----------
+    engine : Sequential
+
+    Members
+    -------
+    i : In(Link), o : Out(Link)
+        a number a beat, position by position, channels fastest.
+    saturated : Out
+        values of a word that were clipped, some cycles after it was written.
+    """
+
+    def __init__(self, engine):
+        self.engine, self.code, self.tech = engine, engine.code, technology(engine.target)
+        super().__init__(
+            {
+                "i": In(Link(beat(engine.takes, 1))),
+                "o": Out(Link(beat(engine.gives, 1))),
+                "saturated": Out(range(engine.lanes + 1)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        s = self.engine
+        m.submodules.entry = self.entry = Entry(s)
+        wiring.connect(m, wiring.flipped(self.i), self.entry.i)
+        step, ends = Signal(name="step"), Signal(name="ends")
+        new, self.now, begins, busy = passes(m, self.tech, self.code, s.lanes, self.entry, ends)
+        m.d.comb += [step.eq(busy & (~self.now.gives | self.o.ready)), self.o.take.eq(step & self.now.gives)]
+        read, address, output, self.output_ends = loops(m, self.code, new, self.now, begins, step, ends)
+        self.write, self.result = Signal(name="write"), Signal(s.lanes * s.width, name="result")
+        xs, whole = self._operands(m, step, read, address, delay(m, output, TO_WRITE, "written"))
+        # of the pass, READ cycles after its turns
+        self.held, started = {}, delay(m, begins, READ, "started", reset=True)
+        for name in HELD:
+            value = getattr(self.now, name)
+            self.held[name] = Signal.like(value, name=f"read_{name}")
+            with m.If(started):
+                m.d.sync += self.held[name].eq(value)
+        ended = delay(m, self.output_ends, READ, "output_ended")
+        m.d.comb += [
+            self.o.valid.eq(delay(m, whole & self.held["gives"], TO_OPERANDS - READ, "given", reset=True)),
+            self.o.payload[0].eq(xs[0]),
+        ]
+        weight, bias = self._numbers(m, started, whole, ended)
+        self._results(m, xs, weight, bias, whole, ended)
+        return m
+
+    def _operands(self, m, step, read, address, written):
+        """The numbers of all lanes, TO_OPERANDS cycles after the turn that makes them whole, and whether a turn does,
+        READ cycles after it. written: the address of a result.
+        """
+        s, code, lanes = self.engine, self.code, self.engine.lanes
+        own = unpacked(code.words, self.tech.rom(m, "reads", code.words.words, code.words.width, read))
+        base, step = delay(m, address, READ, "operand"), delay(m, step, READ, "step", reset=True)
+        turns = self.tech.rom(m, "turns", code.turns.words, code.turns.width, own.turn)
+        early = unpacked(code.turns, delay(m, turns, 1, "turn_early"))
+        bank_written, half = delay(m, self.now.parity, TO_WRITE, "written_bank"), (lanes - 1).bit_length() // 2
+        kept = []
+        for bank in range(2):
+            at = Signal(code.address, name=f"address_{bank}", reset_less=True)
+            m.d.sync += at.eq(base + getattr(own, f"offset_{bank}"))
+            entry = self.entry
+            (word,) = self.tech.ram(
+                m, f"bank_{bank}", depth=code.depth, width=len(self.result),
+                enable=[self.write & (bank_written == bank) | entry.enable & (entry.bank == bank)],
+                w_address=Mux(self.write, written, entry.address), w_data=Mux(self.write, self.result, entry.data),
+                r_address=at,
+            )
+            found, amount = [word[n * s.width :][: s.width] for n in range(lanes)], getattr(early, f"turn_{bank}")
+            for name, part, unit in (("far", amount[half:], 1 << half), ("near", amount[:half], 1)):
+                part = part if unit > 1 or not half else delay(m, part, 1, f"amount_{bank}")
+                found = [delay(m, x, 1, f"{name}_{bank}_{n}") for n, x in enumerate(_turned(found, part, unit))]
+            kept.append(found)
+        late, last = unpacked(code.turns, delay(m, turns, 3, "turn_late")), delay(m, own.last, 5, "tap_last")
+        goes_on, xs = Signal(name="goes_on"), []  # a tap whose first reads were before
+        with m.If(delay(m, step, 5, "operand_step", reset=True)):
+            m.d.sync += goes_on.eq(~last)
+        for lane in range(lanes):
+            first, second = (Array(bank[by * lane % lanes] for by in code.steps)[late.step] for bank in kept)
+            chosen = Mux(getattr(late, f"bank_{lane}"), second, first)
+            x = Signal(s.width, name=f"x{lane}", reset_less=True)
+            m.d.sync += x.eq(Mux(getattr(late, f"takes_{lane}"), chosen, 0) | Mux(goes_on, x, 0))
+            xs.append(x)
+        return xs, step & own.last
+
+    def _numbers(self, m, started, whole, ended):
+        """The weight of a turn's products, shifted, TO_OPERANDS cycles after it, and the bias of its output MULTIPLY
+        cycles later.
+        """
+        a, held, at = self.code.arithmetic, self.held, {}
+        numbers = dict(zip(("weight", "shift", "bias"), self.code.numbers))
+        goes = {"weight": whole, "shift": whole & ended & held["shifts"], "bias": whole & ended & held["biased"]}
+        for name, own in numbers.items():
+            at[name] = Signal(range(max(2, len(own))), name=f"{name}_address")
+            following = at[name] + 1
+            if name == "weight":
+                following = Mux(ended & held["again"], held["weight"], following)
+            with m.If(started):
+                m.d.sync += at[name].eq(getattr(self.now, name))
+            with m.Elif(goes[name]):
+                m.d.sync += at[name].eq(following)
+
+        def kept(name, bits, cycles):
+            """A number out of its memory, so many cycles after READ."""
+            address = delay(m, at[name], cycles - READ, f"{name}_at")
+            return self.tech.rom(m, f"{name}s", to_bits(numbers[name][:, None], bits), bits, address)
+
+        joins = delay(m, self.now.residual & self.output_ends, READ, "joins")
+        most = max(row["dot"] + row["joined"] for row in self.code.passes.rows) + int(numbers["shift"].max())
+        amount = Signal(range(most + 1), name="amount", reset_less=True)
+        extra = Mux(delay(m, held["shifts"], 3, "shifts"), kept("shift", int(numbers["shift"].max()).bit_length(), 3), 0)
+        joined = delay(m, joins, 3, "joined"), delay(m, held["joined"], 3, "joined_by")
+        m.d.sync += amount.eq(Mux(joined[0], joined[1], delay(m, held["dot"], 3, "dot") + extra))
+        weight = Signal(signed(self.code.operand_bits), name="w", reset_less=True)
+        found = kept("weight", a.w_width, 5).as_signed()
+        m.d.sync += weight.eq(found << delay(m, amount, 1, "amount"))
+        width = max((int(abs(numbers["bias"]).max())).bit_length() + 1, 2)
+        bias = Mux(delay(m, held["biased"], 8, "biased"), kept("bias", width, 8), 0).as_signed()
+        lifted = Signal(signed(a.acc_width), name="lifted", reset_less=True)
+        m.d.sync += lifted.eq((bias << delay(m, held["lift"], 8, "lift")) + a.half)
+        self.signs = Mux(joins, delay(m, self.now.joined_signed, READ, "a"), delay(m, self.now.signed, READ, "b"))
+        return weight, lifted
+
+    def _results(self, m, xs, weight, bias, whole, ended):
+        s, a, lanes = self.engine, self.code.arithmetic, self.engine.lanes
+        sign = delay(m, self.signs, TO_OPERANDS - READ, "sign")
+        operands = [Cat(x, x[-1] & sign).as_signed() for x in xs]
+        products = self.tech.products(m, "product", operands, [weight] * lanes, lut=s.lut)
+        to_product = TO_OPERANDS + MULTIPLY - READ
+        first = Signal(name="first", init=1)
+        with m.If(whole):
+            m.d.sync += first.eq(ended)
+        begins, adds = delay(m, first, to_product, "begins"), delay(m, whole, to_product, "adds", reset=True)
+        done = whole & ended & ~self.held["gives"]
+        soon = delay(m, done, TO_WRITE - READ - GRANTED, "soon", reset=True)
+        end = delay(m, self.held["end"], TO_WRITE - 1 - READ, "end")
+        tail = delay(m, self.now.tail, TO_WRITE, "tail")
+        path, outputs, clips = Datapath(a, lanes=lanes, vectors=1, target=s.target, lut=s.lut), [], []
+        for lane, product in enumerate(products):
+            acc = Signal(signed(a.acc_width), name=f"acc{lane}", reset_less=True)
+            with m.If(adds):
+                m.d.sync += acc.eq(Mux(begins, bias, acc) + product)
+            total = Signal(signed(a.total_width), name=f"total{lane}", reset_less=True)
+            m.d.sync += total.eq(acc >> a.shift if a.shift > 0 else acc << -a.shift)
+            y, clipped = path.limited(m, f"{lane}", total, {"end": end})
+            out = Signal(s.width, name=f"out{lane}")
+            m.d.comb += out.eq(y)
+            outputs.append(out)
+            clips.append(clipped & self.write & (lane < tail))
+        m.d.comb += [
+            self.entry.busy.eq(soon), self.write.eq(delay(m, soon, GRANTED, "write", reset=True)),
+            self.result.eq(Cat(outputs)), self.saturated.eq(count(m, clips, "saturated", reset=True)),
+        ]
+
+
+def _turned(lanes, amount, unit):
+    """Lanes, lane l being what lane l + amount * unit was, around the end."""
+    for n, bit in enumerate(amount):
+        lanes = [Mux(bit, lanes[(lane + (unit << n)) % len(lanes)], x) for lane, x in enumerate(lanes)]
+    return lanes
