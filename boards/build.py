@@ -220,7 +220,8 @@ class _Flow:
             return "netlist not simulated: not asked for"
         placed = self.work / f"{self.name}.netlist.v"
         # the host only knows how to talk to one shell, and vectors come one by one through its line
-        count = gatelevel.vectors(self.design, top.clock_hz, self.board.baud) if isinstance(top.shell, Shell) else 0
+        whole = isinstance(top.shell, Shell)
+        count = gatelevel.vectors(self.design, top.clock_hz, self.board.baud, placed) if whole else 0
 
         def check():
             if count:

@@ -28,6 +28,7 @@ from .uart import cycles_a_bit
 
 # seconds of silence, then it is over: a simulated board is slow, and a request sent again would hide a fault
 TIMEOUT = 60
+LARGE = 8_000_000  # bytes of a netlist from which a cycle takes longer, so TIMEOUT does, and CYCLES are fewer
 # of Yosys' models of pads: Verilator cannot ask whether a pin is open, nor let go of an input
 UNKNOWN = " || CLOCK_ENABLE === 1'bz", "if (T === 1'bz) T_pd = 1'b0; else ", "assign B = 1'bz;"
 PIN = re.compile(r"^  (?:input|output) (\w+__io;)$", re.MULTILINE)
@@ -84,10 +85,18 @@ def wrapper(netlist, name, board, module):
     return WRAPPER.format(module=module, top=name, clock=clock, uart=uart)
 
 
-def vectors(design, clock_hz, baud, most=10):
-    """How many vectors of a design a board's line brings in CYCLES, `most` at most."""
+def vectors(design, clock_hz, baud, netlist, most=10):
+    """How many vectors of a design a board's line brings in CYCLES, `most` at most; 0 where none comes in as many, of a
+    large netlist one all the same.
+    """
     m = design.manifest
-    return min(most, CYCLES // (m.input.elements * m.input.lane_bytes * BITS * cycles_a_bit(clock_hz, baud)))
+    whole = CYCLES // (m.input.elements * m.input.lane_bytes * BITS * cycles_a_bit(clock_hz, baud))
+    return min(most, whole, max(1, int(whole / slowness(netlist))))
+
+
+def slowness(netlist):
+    """How many times as long a cycle of a netlist may take as one of LARGE bytes."""
+    return max(1, Path(netlist).stat().st_size / LARGE)
 
 
 def compare(design, board, netlist, *, clock_hz, inputs=None, count=10, tools="yowasp"):
@@ -99,10 +108,10 @@ def compare(design, board, netlist, *, clock_hz, inputs=None, count=10, tools="y
     """
     board, network, begin = find_board(board), design.plan.network, time.monotonic()
     x = random_vectors(network, count, 0) if inputs is None else to_integers(inputs, network.inputs, network.input)
-    problems, y = [], None
+    problems, y, silence = [], None, TIMEOUT * slowness(netlist)
     with simulation(design, board, netlist, clock_hz=clock_hz, tools=tools) as simulated:
         try:
-            with Board(simulated.port, design, baud=board.baud, timeout=TIMEOUT, patience=TIMEOUT) as host:
+            with Board(simulated.port, design, baud=board.baud, timeout=silence, patience=silence) as host:
                 wanted = Info.of(design, clock_hz=clock_hz, baud=board.baud)
                 if host.info != wanted:
                     problems.append(f"the board says {host.info}, should say {wanted}")
@@ -143,5 +152,5 @@ def check(directory, *, inputs=None, count=None):
         clock_hz = round(report["clock_mhz"] * 1e6)
         return compare(
             design, board, netlist, clock_hz=clock_hz, inputs=inputs, tools=report["tools"]["from"],
-            count=count or max(1, vectors(design, clock_hz, board.baud)),
+            count=count or max(1, vectors(design, clock_hz, board.baud, netlist)),
         )

@@ -84,14 +84,18 @@ def test_a_pll_that_has_no_model(tmp_path):
     assert pll_built(tmp_path, "ice40", parameters) == "SB_PLL40_has_a_parameter_without_model"
 
 
-def test_long_vectors_do_not_go_through_the_line():
-    """10 vectors, fewer where the line takes long, none where one is too much for a check."""
-    counts = []
-    for elements in (64, 784, 3072, 27648):
-        port = type("Port", (), {"elements": elements, "lane_bytes": 1})
-        design = type("Design", (), {"manifest": type("Manifest", (), {"input": port})})
-        counts.append(gatelevel.vectors(design, 25_000_000, 1_000_000))
-    assert counts == [10, 10, 3, 0]
+def test_long_vectors_do_not_go_through_the_line(tmp_path):
+    """10 vectors, fewer where the line takes long or the netlist is large, none where one is too much for a check."""
+    netlist = tmp_path / "large.v"
+    for times, wanted in ((1, [10, 10, 3, 0]), (6, [10, 2, 1, 0])):
+        with netlist.open("wb") as file:
+            file.truncate(times * gatelevel.LARGE)
+        counts = []
+        for elements in (64, 784, 3072, 27648):
+            port = type("Port", (), {"elements": elements, "lane_bytes": 1})
+            design = type("Design", (), {"manifest": type("Manifest", (), {"input": port})})
+            counts.append(gatelevel.vectors(design, 25_000_000, 1_000_000, netlist))
+        assert counts == wanted
 
 
 def test_every_family_has_its_models():

@@ -57,6 +57,11 @@ class Code:
         return Arithmetic(self.factors, 1, 1)
 
     @cached_property
+    def largest(self) -> bool:
+        """Whether any pass looks for the largest term."""
+        return any(one.largest for layer in self.layers for one in layer.passes)
+
+    @cached_property
     def numbers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Weights, shifts beyond the least of a pass, and biases, in the order of passes; at least one of each."""
         passes = [one for layer in self.layers for one in layer.passes if one.factor is not None]
@@ -122,13 +127,13 @@ class Code:
     def _arithmetic(self, one, lift):
         f = one.factor
         if f is None:
-            names = "lift", "dot", "joined", "signed", "joined_signed", "end", "shifts", "biased"
+            names = "lift", "dot", "joined", "signed", "joined_signed", "end", "shifts", "biased", "largest"
             return dict.fromkeys(names, 0)
         return {
             "lift": lift, "dot": int(np.min(f.dot_shift)) + lift,
             "joined": f.skip_shift + lift if one.residual else 0, "signed": f.input.signed,
             "joined_signed": one.residual and f.skip_input.signed, "end": self.arithmetic.ends.index(End.of(f)),
-            "shifts": _shifts(one), "biased": f.bias is not None,
+            "shifts": _shifts(one), "biased": f.bias is not None, "largest": one.largest,
         }
 
     @cached_property
@@ -165,10 +170,11 @@ class Code:
             rows.append(row | {f"bank_{lane}": bank == 1 for lane, bank in enumerate(turn.banks)})
         return Words(tuple(rows))
 
-    @property
-    def weight_bits(self) -> int:
-        """Of a weight as it is kept."""
-        return self.arithmetic.w_width
+    @cached_property
+    def number_bits(self) -> tuple[int, int, int]:
+        """Of a weight, a shift and a bias."""
+        shift = int(self.numbers[1].max()).bit_length()
+        return self.arithmetic.w_width, shift, max([1, *(f.bias_width or 0 for f in self.factors)])
 
     @cached_property
     def operand_bits(self) -> int:

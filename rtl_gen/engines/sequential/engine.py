@@ -8,15 +8,16 @@ import numpy as np
 from amaranth.lib import wiring
 
 from bfthw import IntFactor, Pattern, QFormat
-from bfthw.nodes import Sum
+from bfthw.nodes import Max, Sum
 
 from ...cost import Tally
+from ...signals import SMALL, count_cost, counter_cost
 from ...stages import Stage
 from ..engine import Engine, figure
 from .code import Code
 from .places import places_of
 from .program import layers_of
-from .timing import TO_OPERANDS, Timing
+from .timing import TO_OPERANDS, TO_WRITE, Timing
 
 MOST_LANES = 64
 
@@ -25,7 +26,7 @@ MOST_LANES = 64
 class Sequential(Engine):
     """All stages of a network in turn, each dot product of `lanes` positions at once, a product a lane and cycle.
 
-    stages: of the whole network, in a row: factors, behind windows or not, and sums. products: of multipliers, "dsp",
+    stages: of the whole network, in a row: factors, behind windows or not, sums and maxima. products: of multipliers, "dsp",
     or of tables, "lut". Maps and vectors stand in a memory of two banks (gather), weights in one that gives one a cycle.
     Raises ValueError for several vectors side by side, and maps that are too large for any memory.
 
@@ -86,22 +87,60 @@ class Sequential(Engine):
 
     @property
     def rom_bits(self) -> int:
-        weights, shifts, biases = self.code.numbers
-        tables = self.code.passes, self.code.groups, self.code.words, self.code.turns
-        bits = len(weights) * self.code.arithmetic.w_width + len(shifts) * int(shifts.max()).bit_length()
-        bits += len(biases) * (int(abs(biases).max()).bit_length() + 1)
-        return bits + sum(table.width * len(table.rows) for table in tables)
+        code = self.code
+        tables = code.passes, code.groups, code.words, code.turns
+        own = sum(len(numbers) * bits for numbers, bits in zip(code.numbers, code.number_bits))
+        return own + sum(table.width * len(table.rows) for table in tables)
 
     def output_times(self, arrivals: np.ndarray, skip: np.ndarray | None = None) -> np.ndarray:
         return self.timing.outputs(np.asarray(arrivals) - self.flight)
 
     def cost(self, tally: Tally) -> None:
         code, tech = self.code, tally.tech
-        a, word = code.arithmetic, self.lanes * self.width
-        tally.take(tech.ram_cost(code.depth, word, 1), 2)
-        weights, shifts, biases = code.numbers
-        tally.take(tech.rom_cost(len(weights), a.w_width))
+        # the next input: its counters, and what its words are seen in
+        shape = code.layers[0].shape
+        for size in (shape.channels, self.lanes, code.timing.groups_in):
+            counter_cost(tally, size)
+        tally.add(40, self.takes.width * ((self.lanes - 1) * shape.channels + 1) + 4 * code.address + 12)
+        # memories of the program; the pass that comes, and the one that runs
+        for table in (code.passes, code.groups, code.words, code.turns):
+            tally.take(tech.rom_cost(len(table.words), table.width))
+        tally.add(10 * code.address + 60, 2 * code.passes.width + code.groups.width + 12 * code.address + 40)
+        # loops and addresses
+        for name in ("a", "b", "d"):
+            tally.add(3 * code.passes.fields[name][1] + 2, code.passes.fields[name][1] + 1)
+        tally.add(3 * code.turn_bits + 2, code.turn_bits + 1)
+        for _ in range(5):
+            tally.adder(code.address, code.address)
+        tally.add(4 * code.address + 4 * code.read_bits, 2 * code.read_bits + TO_WRITE * (code.address + 1))
+        self._operands_cost(tally)
+        self._results_cost(tally)
+
+    def _operands_cost(self, tally):
+        """Both banks, what turns their words, and what is chosen of them."""
+        code, word, amount = self.code, self.lanes * self.width, (self.lanes - 1).bit_length()
+        tally.take(tally.tech.ram_cost(code.depth, word, 1), 2)
+        tally.add(word + code.address, 3 * code.turns.width)
+        tally.add(2 * word * amount + 2 * word * (len(code.steps) - 1), 4 * word)
+        tally.add(2 * word, word)
+
+    def _results_cost(self, tally):
+        """Weights, shifts and biases; for each lane the product, its sum, and how that ends."""
+        code, tech, a = self.code, tally.tech, self.code.arithmetic
+        for numbers, bits in zip(code.numbers, code.number_bits):
+            tally.take(tech.rom_cost(len(numbers), bits))
+            counter_cost(tally, max(SMALL + 1, len(numbers)))
+        amount = a.acc_width.bit_length()
+        tally.add(amount * code.operand_bits / 2 + 3 * a.acc_width, code.operand_bits + a.acc_width + 60)
         tally.take(tech.products_cost(self.lanes, self.width + 1, code.operand_bits, lut=self.lut))
+        one, width = tally.empty(), a.rounded_shape.width
+        one.adder(a.acc_width, a.acc_width)
+        one.add(a.acc_width)  # the bias, or the sum so far
+        one.adder(a.acc_width * code.largest)
+        one.add(len(a.ends) * (a.total_width - width + 1) / 2 + 2 * width + 4, a.total_width + 2 * width + 4)
+        tally.take(one.sum, self.lanes)
+        count_cost(tally, self.lanes)
+        tally.add(self.lanes / 2, TO_WRITE * (self.lanes.bit_length() + 2))
 
     def component(self) -> wiring.Component:
         from .unit import SequentialUnit
@@ -121,4 +160,7 @@ def _serves(stage):
     if isinstance(work, IntFactor):
         fits = work.support is None and work.table is None and (len(stage.takes) == 1 or stage.residual)
         return fits and (stage.window is None or not stage.window.outside)
-    return isinstance(getattr(work, "node", None), Sum)
+    # zeros stand outside, which are the least where nothing has a sign
+    return isinstance(work.node, Sum) or isinstance(work.node, Max) and not (
+        any(stage.window.padding) and stage.input.signed
+    )

@@ -11,6 +11,7 @@ from itertools import groupby
 import numpy as np
 
 from bfthw import IntFactor, QFormat
+from bfthw.nodes import Max
 from bfthw.window import Shape
 
 from ...stages import Stage
@@ -26,7 +27,7 @@ class Pass:
     factor: whose they are; None where the network's output is given, number by number. sizes: (a, b, d, c). steps:
     words from an operand to the next one along each of those. weights: (outputs, c), or (1, c), of every output.
     fetches: of each group, None where operands are read as they stand. each: where each output is a copy of an operand,
-    the reads of one; else 0. residual: whether the layer's input is added.
+    the reads of one; else 0. residual: whether the layer's input is added. largest: the largest term, not the sum.
     """
 
     factor: IntFactor | None
@@ -36,6 +37,7 @@ class Pass:
     fetches: tuple[Fetch, ...] | None = None
     each: int = 0
     residual: bool = False
+    largest: bool = False
 
     @property
     def outputs(self) -> int:
@@ -87,7 +89,7 @@ def layers_of(stages: tuple[Stage, ...], lanes: int) -> tuple[tuple[Layer, ...],
 
 
 def factor_of(stage: Stage) -> IntFactor:
-    """A stage's factor; of a sum, one of ones."""
+    """A stage's factor; of a sum or a maximum, one of ones."""
     if isinstance(stage.work, IntFactor):
         return stage.work
     ones = np.ones((1, 1, stage.window.taps, stage.shape.channels), int)
@@ -139,11 +141,11 @@ def _windowed(stage, plain, lanes, reads):
         affine = by_a * np.arange(a)[:, None] + by_d * np.arange(d)
         if (tap == np.arange(c)).all() and (channel == affine[:, :, None]).all():
             fetches = [reads.add([read for tap in group for read in tap], channels) for group in own]
-            weights = plain.weights[:1] if (plain.weights == plain.weights[0]).all() else plain.weights
+            weights = plain.weights if isinstance(stage.work, IntFactor) else plain.weights[:1]
             return [
                 Pass(
                     factor=plain.factor, sizes=plain.sizes, steps=(by_a, 0, by_d, 0), weights=weights,
-                    fetches=tuple(fetches),
+                    fetches=tuple(fetches), largest=isinstance(getattr(stage.work, "node", None), Max),
                 )
             ]
     each = max(len(tap) for group in own for tap in group)

@@ -17,7 +17,7 @@ from .control import loops, passes, unpacked
 from .entry import Entry
 from .timing import GRANTED, TO_ADDRESS, TO_OPERANDS, TO_WRITE
 
-HELD = "weight", "again", "shift", "shifts", "bias", "biased", "dot", "joined", "lift", "end", "gives"
+HELD = "weight", "again", "shift", "shifts", "bias", "biased", "dot", "joined", "lift", "end", "gives", "largest"
 
 
 class SequentialUnit(wiring.Component):
@@ -127,22 +127,23 @@ class SequentialUnit(wiring.Component):
             with m.Elif(goes[name]):
                 m.d.sync += at[name].eq(following)
 
-        def kept(name, bits, cycles):
+        bits = dict(zip(numbers, self.code.number_bits))
+
+        def kept(name, cycles):
             """A number out of its memory, so many cycles after READ."""
             address = delay(m, at[name], cycles - READ, f"{name}_at")
-            return self.tech.rom(m, f"{name}s", to_bits(numbers[name][:, None], bits), bits, address)
+            return self.tech.rom(m, f"{name}s", to_bits(numbers[name][:, None], bits[name]), bits[name], address)
 
         joins = delay(m, self.now.residual & self.output_ends, READ, "joins")
         most = max(row["dot"] + row["joined"] for row in self.code.passes.rows) + int(numbers["shift"].max())
         amount = Signal(range(most + 1), name="amount", reset_less=True)
-        extra = Mux(delay(m, held["shifts"], 3, "shifts"), kept("shift", int(numbers["shift"].max()).bit_length(), 3), 0)
+        extra = Mux(delay(m, held["shifts"], 3, "shifts"), kept("shift", 3), 0)
         joined = delay(m, joins, 3, "joined"), delay(m, held["joined"], 3, "joined_by")
         m.d.sync += amount.eq(Mux(joined[0], joined[1], delay(m, held["dot"], 3, "dot") + extra))
         weight = Signal(signed(self.code.operand_bits), name="w", reset_less=True)
-        found = kept("weight", a.w_width, 5).as_signed()
+        found = kept("weight", 5).as_signed()
         m.d.sync += weight.eq(found << delay(m, amount, 1, "amount"))
-        width = max((int(abs(numbers["bias"]).max())).bit_length() + 1, 2)
-        bias = Mux(delay(m, held["biased"], 8, "biased"), kept("bias", width, 8), 0).as_signed()
+        bias = Mux(delay(m, held["biased"], 8, "biased"), kept("bias", 8), 0).as_signed()
         lifted = Signal(signed(a.acc_width), name="lifted", reset_less=True)
         m.d.sync += lifted.eq((bias << delay(m, held["lift"], 8, "lift")) + a.half)
         self.signs = Mux(joins, delay(m, self.now.joined_signed, READ, "a"), delay(m, self.now.signed, READ, "b"))
@@ -158,6 +159,7 @@ class SequentialUnit(wiring.Component):
         with m.If(whole):
             m.d.sync += first.eq(ended)
         begins, adds = delay(m, first, to_product, "begins"), delay(m, whole, to_product, "adds", reset=True)
+        largest = delay(m, self.held["largest"], to_product, "largest")
         done = whole & ended & ~self.held["gives"]
         soon = delay(m, done, TO_WRITE - READ - GRANTED, "soon", reset=True)
         end = delay(m, self.held["end"], TO_WRITE - 1 - READ, "end")
@@ -165,8 +167,9 @@ class SequentialUnit(wiring.Component):
         path, outputs, clips = Datapath(a, lanes=lanes, vectors=1, target=s.target, lut=s.lut), [], []
         for lane, product in enumerate(products):
             acc = Signal(signed(a.acc_width), name=f"acc{lane}", reset_less=True)
-            with m.If(adds):
-                m.d.sync += acc.eq(Mux(begins, bias, acc) + product)
+            term = Mux(begins | largest, bias, acc) + product
+            with m.If(adds & (begins | ~largest | (term > acc)) if self.code.largest else adds):
+                m.d.sync += acc.eq(term)
             total = Signal(signed(a.total_width), name=f"total{lane}", reset_less=True)
             m.d.sync += total.eq(acc >> a.shift if a.shift > 0 else acc << -a.shift)
             y, clipped = path.limited(m, f"{lane}", total, {"end": end})

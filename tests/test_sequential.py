@@ -1,0 +1,86 @@
+"""Layers in turn on one datapath: its reads, its places and cycles, and the whole of it against the golden model."""
+
+import numpy as np
+import pytest
+from test_maps import ROWS, Row, check, random_row
+
+from bfthw import QFormat, chain
+from bfthw.nodes import Max, Sum
+from bfthw.window import Shape, Window
+from rtl_gen import Plan
+from rtl_gen.engines import Sequential
+from rtl_gen.engines.sequential.gather import NOTHING, grouped, reads_of, taps
+from rtl_gen.stages import stages_of
+
+
+def in_turn(network, **options):
+    return Plan(network=network, choices={layer.name: {"engine": "sequential", **options} for layer in network.layers})
+
+
+def read(banks, reads, lanes):
+    """What lanes get of the words of both banks, (rows, lanes) each."""
+    x = np.zeros(lanes, int)
+    for one in reads:
+        for lane, bank in enumerate(one.turn.banks):
+            if bank != NOTHING:
+                x[lane] |= banks[bank][one.rows[bank], (one.turn.step * lane + one.turn.turns[bank]) % lanes]
+    return x
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_reads_are_what_windows_see(seed):
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(1, 12, 2).tolist()
+    kernel = int(rng.integers(1, min(4, height) + 1)), int(rng.integers(1, min(4, width) + 1))
+    window = Window(kernel, rng.integers(1, 4, 2).tolist(), [int(rng.integers(k)) for k in kernel])
+    lanes, shape = int(rng.integers(1, 9)), Shape(height, width, 1)
+    print(f"seed {seed}: {window} over {shape}, {lanes} lanes")
+    x = rng.integers(1, 1000, shape)
+    rows = -(-shape.positions // (2 * lanes))
+    kept = np.full(2 * rows * lanes, -1)  # behind the last position anything
+    kept[: x.size] = x.ravel()
+    banks = kept.reshape(rows, 2, lanes).swapaxes(0, 1)
+    wanted = grouped(window.gather(x[None]).reshape(-1, window.taps), lanes)
+    for group, tap_positions in zip(wanted, grouped(taps(window, shape), lanes)):
+        for values, positions in zip(group, tap_positions):
+            reads = reads_of(positions, lanes, (1, window.stride[1]))
+            assert np.array_equal(read(banks, reads, lanes), np.where(values == NOTHING, 0, values))
+            assert [one.last for one in reads] == [False] * (len(reads) - 1) + [True]
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_rows(name, lanes):
+    if name == "sums-in-windows":
+        pytest.skip("maxima of what has a sign")
+    check(in_turn(ROWS[name].network, lanes=lanes))
+
+
+def served(seed):
+    """The next random row from a seed on that can be in turn."""
+    while not Sequential.serves(stages_of(network := random_row(seed).network)):
+        seed += 1000
+    return network
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_rows(seed):
+    check(in_turn(served(seed), lanes=1 + seed), seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(100, 200, 10))
+def test_many_random_rows(start):
+    for seed in range(start, start + 10):
+        check(in_turn(served(seed), lanes=1 + seed % 7), seed)
+
+
+def refused(network, what, **options):
+    with pytest.raises(ValueError) as error:
+        in_turn(network, **options)
+    assert what in str(error.value)
+
+
+def test_refused():
+    row = ROWS["separable"].network
+    refused(row, "lanes must be 1 to 64, got 0", lanes=0)
