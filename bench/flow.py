@@ -11,7 +11,7 @@ from statistics import median
 from bfthw import child, files
 from boards import synth, tools
 from boards.floorplan import PLACER, place_engines
-from boards.table import ECP5_5G_85F, ECP5_85F, GW1NR9, UP5K, Device
+from boards.table import ECP5_5G_85F, ECP5_25F, ECP5_85F, GW1NR9, UP5K, Device
 
 TOP = "core"  # every design's top module
 CACHE = Path("build/bench")
@@ -38,6 +38,7 @@ class Part:
 
 _ECP5 = {"COMB": ("TRELLIS_COMB",), "FF": ("TRELLIS_FF",), "DSP": ("MULT18X18D",), "RAM": ("DP16KD",)}
 _TRELLIS = ("--package", "CABGA756", "--router", "router1", "--lpf-allow-unconstrained", "--speed")
+_SMALLER = ("--package", "CABGA381", *_TRELLIS[2:])
 # nextpnr wants a place for every pin of a Gowin; these are free, and the first one is a clock's
 _PINS = dict(
     zip(("aclk", *(f"data[{n}]" for n in range(8)), "aresetn", "last", "valid", "ready", "accepted", "folded"),
@@ -47,6 +48,10 @@ _PARTS = (
     Part(
         key="ecp5-85f", title="LFE5U-85F, CABGA756, speed 6", device=ECP5_85F, pnr="nextpnr-ecp5", used=_ECP5,
         options=("--85k", *_TRELLIS, "6"),
+    ),
+    Part(
+        key="ecp5-25f", title="LFE5U-25F, CABGA381, speed 6", device=ECP5_25F, pnr="nextpnr-ecp5", used=_ECP5,
+        options=("--25k", *_SMALLER, "6"),
     ),
     Part(
         key="ecp5-5g-85f", title="LFE5UM5G-85F, CABGA756, speed 8", device=ECP5_5G_85F, pnr="nextpnr-ecp5", used=_ECP5,

@@ -1,4 +1,4 @@
-"""Whole networks on one LFE5U-85F, from integers to a routed clock: `python -m bench.whole KEYS`.
+"""Whole networks on one LFE5U-85F or another, from integers to a routed clock: `python -m bench.whole KEYS`.
 
 What was found is kept in FIGURES, a row a network, written after each step; bench.whole_table writes docs/benchmark.md
 from it. A step that was done for the same core is not done again.
@@ -40,7 +40,8 @@ SMALL_CYCLES = 100_000  # an image, at most, on a UP5K
 
 @dataclass(frozen=True, kw_only=True)
 class Whole:
-    """A network and its plan on PART. make: a Network with random weights. interval: cycles an image, at most.
+    """A network and its plan on a part. make: a Network with random weights. interval: cycles an image, at most; None
+    for as few as the part allows.
 
     roms: as in Plan. room: what it may take where that is not ROOM. minimum, aim: images a second that are required and
     hoped for. beside: what stands beside it in others' tables. seeds: of place and route, 0 for none. netlist: images
@@ -50,7 +51,7 @@ class Whole:
     key: str
     title: str
     make: object
-    interval: int
+    interval: int | None
     minimum: int | None = None
     aim: int | None = None
     roms: str = "initial"
@@ -60,6 +61,12 @@ class Whole:
     netlist: int = 0
     floorplan: bool = False
     signed: bool = False
+    part: str = PART
+
+    @property
+    def available(self):
+        """Resource → number, of the part."""
+        return PARTS[self.part].device.available
 
 
 def _person(**fusion):
@@ -84,6 +91,10 @@ NETWORKS = (
     Whole(
         key="person-bft", title="MobileNetV1-0.25 + BFT, 96×96, 2 classes", interval=9216,
         make=_person(**BFT), minimum=5000, aim=9500,
+    ),
+    Whole(
+        key="person-bft-25f", title="MobileNetV1-0.25 + BFT, layers in turn on an LFE5U-25F", interval=None,
+        roms="tables", make=_person(**BFT), minimum=700, aim=900, seeds=3, part="ecp5-25f",
     ),
     Whole(
         key="resnet8", title="ResNet8, 32×32, 10 classes (image classification)", interval=36864, roms="tables",
@@ -154,7 +165,7 @@ def _measured(function, *arguments):
 def planned(key):
     """The choices of an entry's plan."""
     entry = find(key)
-    room = ROOM | entry.room
+    room = entry.available | entry.room
     return choose(integers(entry), interval=entry.interval, target="ecp5", roms=entry.roms, room=room).plan.choices
 
 
@@ -169,12 +180,12 @@ def written(key, choices, target, directory):
     return write_plan(plan_of(find(key), choices, target), directory, name=TOP).path
 
 
-def simulated(path, images, netlist=None):
+def simulated(path, images, netlist=None, part=PART):
     """A sim.Result of images through a core, or through its mapped netlist."""
     how = {"vectors": images, "simulator": "compiled", "begin": print}
     if netlist is None:
         return sim.simulate(path, **how)
-    return boards.netlist.simulate(path, device=PARTS[PART].device, netlist=netlist, **how)
+    return boards.netlist.simulate(path, device=PARTS[part].device, netlist=netlist, **how)
 
 
 def find(key):
@@ -221,7 +232,7 @@ class Bench:
         if kept.get("verilog") == seen and kept["images"] >= images:
             return
         begin = time.monotonic()
-        result, simulator = alone(simulated, path, images, netlist)
+        result, simulator = alone(simulated, path, images, netlist, self.entry.part)
         problems = list(result.problems)
         if result.interval not in (None, self.plan.interval):  # of few images there is none
             problems.append(f"interval {result.interval}, promised were {self.plan.interval}")
@@ -237,7 +248,7 @@ class Bench:
     def build(self):
         """Synthesis of the core alone, the netlist in simulation, and place and route for each seed."""
         text = rtlil.convert(AxiStream(self.plan), name=TOP, emit_src=False)
-        part, how = PARTS[PART], {"progress": self.say, "minutes": self.minutes}
+        part, how = PARTS[self.entry.part], {"progress": self.say, "minutes": self.minutes}
         how["floorplan"] = self.plan if self.entry.floorplan else None
         directory = CACHE / flow.key(text, part, "rtlil")
         for n in range(len(self.seeds) + 1):

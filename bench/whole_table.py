@@ -81,9 +81,10 @@ def steps(found):
     return table([*head, "an image's cycles simulated, s"], rows)
 
 
-def fitting(plan):
-    """What of PART is too little for a plan."""
-    short = [f"{n:,} {name} of {ROOM[name]:,}" for name, n in plan.get("estimate", {}).items() if n > ROOM[name]]
+def fitting(entry, plan):
+    """What of its part is too little for a plan."""
+    room = entry.available
+    short = [f"{n:,} {name} of {room[name]:,}" for name, n in plan.get("estimate", {}).items() if n > room[name]]
     return f"does not fit, by estimate: {', '.join(short)}" if short else "not routed"
 
 
@@ -92,7 +93,7 @@ def notes(found):
     lines = []
     for entry in NETWORKS:
         build, plan = (found.get(entry.key, {}).get(step, {}) for step in ("build", "plan"))
-        told = build["failed"] if build.get("mhz") else ["not routed yet" if entry.seeds else fitting(plan)]
+        told = build["failed"] if build.get("mhz") else ["not routed yet" if entry.seeds else fitting(entry, plan)]
         if build.get("estimate", plan.get("estimate")) != plan.get("estimate"):
             told = [*told, "built as an earlier core, of another size"]
         if build.get("floorplan"):
@@ -111,7 +112,8 @@ _TEXT = """\
 {heading}
 
 Written by `python -m bench.whole`, which `make bench` runs too; figures are kept in
-[bench/whole.json](../bench/whole.json) as they come. Each network is whole on one {part}:
+[bench/whole.json](../bench/whole.json) as they come. Each network is whole on one {part},
+where its name does not say another, [layers in turn](turns.md) where it says so:
 pixels (or points) in, numbers of the classes out, weights and line buffers on the chip, 8-bit weights, 9 bits between layers,
 biases and (with BFT) residuals in. What is larger than that part, by estimate, was simulated alone. **Weights are
 random**: a core's size and speed hardly depend on them, and no accuracy is claimed.

@@ -12,7 +12,8 @@ from bfthw import IntNetwork, Settings
 
 from .choice import Choice, Impossible
 from .emit import OPTIONS, check_products, hardware
-from .engines import ENGINES
+from .engines import ENGINES, Sequential
+from .engines.sequential import MOST_LANES, worth_a_thought
 from .menu import FIGURES, Menu, rank
 from .plan import Plan
 from .stages import over_maps, stages_of
@@ -47,6 +48,7 @@ def choose(
     where not given. kept (choices, target, roms, count_beats): as in Plan. Cheapest is by multipliers, then by
     estimated LUT, then by block RAMs; adders in place of multipliers are taken only where nothing else will do. Over
     maps products are of tables where a room's DSP run out and, without `roms`, small memories where its RAM do.
+    Where no engines of their own have room, layers that can take turns on one do.
     Raises ValueError where there is no wish; Impossible where not all can be met: it names the nearest that can.
     """
     if room is not None and "roms" not in kept and over_maps(stages_of(network)):
@@ -67,6 +69,9 @@ def choose(
             count = sum(len(found) for menu in menus for found in menu.segments.values())
             why = f"{best}{needs and f'; estimated {needs}'}; {kind} that can be made of {count} engines"
             return replace(best, why=why)
+    if room is not None and usual[0].over_maps:
+        if best := _in_turn(network, interval, vectors=vectors, **wish, **kept):
+            return best
     raise _impossible(usual, interval, **wish)
 
 
@@ -83,6 +88,25 @@ def _with_memories(network, **wish):
     if not found:
         raise failed[-1]
     return min(found, key=lambda choice: choice.interval)
+
+
+def _in_turn(network, interval, *, multipliers, room, vectors, choices=None, **kept):
+    """The fastest Choice whose layers take turns on one engine, None where none meets the wishes."""
+    stages, best = stages_of(network), None
+    if choices or (vectors or 1) > 1 or Sequential.serves(stages) is None:
+        return None
+    for lanes in worth_a_thought(stages, int(min(room.get("DSP", MOST_LANES), MOST_LANES, multipliers))):
+        chosen = {layer.name: {"engine": Sequential.kind, "lanes": lanes} for layer in network.layers}
+        try:
+            choice = Choice(plan=Plan(network=network, choices=chosen, **kept))
+        except ValueError:  # maps are too large for so few lanes
+            continue
+        most = min(interval or inf, best.interval - 1 if best else inf)
+        if choice.interval <= most and choice.fits(room):
+            needs = ", ".join(f"{n} {r}" for r, n in choice.needs.items())
+            why = f"{choice}; estimated {needs}; {choice.binds(room)}; engines of their own have no room"
+            best = replace(choice, why=why)
+    return best
 
 
 def _cheapest(menus, interval, multipliers=inf, room=None):
@@ -110,7 +134,7 @@ def _menus(network, vectors, kept, last_resort):
     """Menus for each number of vectors side by side. Where nobody asked for a number, several are for factors that can
     take turns on an engine, which then do; an engine of its own gets wider by lanes.
     """
-    kinds = [cls for cls in ENGINES.values() if not cls.spans_network and (last_resort or not cls.last_resort)]
+    kinds = [cls for cls in ENGINES.values() if last_resort or not cls.last_resort]
     if last_resort and network.work > TINY:
         return []
     menus = [Menu(network, vectors or 1, kinds, **kept)]

@@ -135,8 +135,8 @@ class Plan:
             with self._naming(n):
                 if one.get("engine", DEFAULT) != cls.kind:
                     raise ValueError(f"engine {cls.kind!r} is that of all layers, or of none")
-                if cls.serves(self.stages[n : n + 1]) is None:
-                    raise ValueError(f"engine {cls.kind!r} has no way to compute it; engines that stream may")
+                if what := cls.lacks(self.stages[n]):
+                    raise ValueError(f"engine {cls.kind!r} has no way to compute {what}; engines of its own may have")
 
     def _fields(self, start, stop, whole, own):
         """The class of an engine and its fields, as far as they are given; ValueError where it cannot be."""

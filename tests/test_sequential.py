@@ -2,19 +2,20 @@
 
 import numpy as np
 import pytest
+from graphs import made_integers
 from test_maps import ROWS, Row, check, random_row
 
-from bfthw import QFormat, chain
-from bfthw.nodes import Max, Sum
 from bfthw.window import Shape, Window
-from rtl_gen import Plan
+from rtl_gen import Impossible, Plan, choose, write_plan
 from rtl_gen.engines import Sequential
 from rtl_gen.engines.sequential.gather import NOTHING, grouped, reads_of, taps
 from rtl_gen.stages import stages_of
+from sim import simulate
 
 
-def in_turn(network, **options):
-    return Plan(network=network, choices={layer.name: {"engine": "sequential", **options} for layer in network.layers})
+def in_turn(network, *, target="plain", vectors=1, **options):
+    chosen = {layer.name: {"engine": "sequential", **options} for layer in network.layers}
+    return Plan(network=network, choices=chosen, target=target, vectors=vectors)
 
 
 def read(banks, reads, lanes):
@@ -75,12 +76,40 @@ def test_many_random_rows(start):
         check(in_turn(served(seed), lanes=1 + seed % 7), seed)
 
 
-def refused(network, what, **options):
-    with pytest.raises(ValueError) as error:
-        in_turn(network, **options)
-    assert what in str(error.value)
+def test_on_every_family(tmp_path):
+    """Memories and multipliers of each family, compiled; new numbers of the same formats need the same hardware."""
+    network = served(5)
+    for target in ("plain", "ecp5", "ice40", "gowin"):
+        plan = in_turn(network, lanes=2, target=target)
+        result = simulate(write_plan(plan, tmp_path / target, name="core"), vectors=7, simulator="compiled")
+        assert result.ok and result.interval == plan.interval, (target, result.problems)
+
+
+def test_where_nothing_else_fits():
+    """A wish takes layers in turn where engines of their own have no room, as many lanes as that leaves."""
+    network, room = ROWS["separable"].network, {"LUT": 2200, "FF": 3000, "DSP": 3, "RAM": 12}
+    with_room = choose(network, target="ecp5", room={**room, "DSP": 28, "LUT": 20000, "FF": 20000, "RAM": 56})
+    assert {engine.kind for engine in with_room.plan.engines} - {"sequential"}
+    choice = choose(network, target="ecp5", room=room)
+    (engine,) = choice.plan.engines
+    assert engine.kind == "sequential" and engine.lanes <= 3 and choice.fits(room)
+    assert "engines of their own have no room" in choice.why
+    assert choose(network, target="ecp5", room=room, interval=choice.interval).interval <= choice.interval
+    with pytest.raises(Impossible):
+        choose(network, target="ecp5", room=room, interval=choice.interval - 1)
+
+
+def refused(network, what, choices=None, **options):
+    with pytest.raises(ValueError, match=what):
+        in_turn(network, **options) if choices is None else Plan(network=network, choices=choices)
 
 
 def test_refused():
     row = ROWS["separable"].network
-    refused(row, "lanes must be 1 to 64, got 0", lanes=0)
+    refused(row, "stage l0:0: lanes must be 1 to 64, got 0", lanes=0)
+    refused(row, "stage l0:0: layers in turn take 1 vector at a time, got 2 side by side", vectors=2)
+    refused(row, "stage n1: engine 'sequential' is that of all layers, or of none", {"l0": {"engine": "sequential"}})
+    table = made_integers(0)[-1]
+    refused(table, "stage b:0: engine 'sequential' has no way to compute a table; engines of its own may", lanes=2)
+    large = Row((1024, 1024, 4)).layer([(1, 4, 4, 1)]).network
+    refused(large, "1024x1024x4 numbers with 2 lanes take more than the 16384 words", lanes=2)

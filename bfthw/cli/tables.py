@@ -121,10 +121,9 @@ def hardware(plan):
         figures = cycles, *busy, engine.multipliers, engine.rom_bits, engine.buffer_bits
         for n in range(start, stop):
             stage = plan.stages[n]
-            pattern = stage.work.pattern if isinstance(stage.work, IntFactor) else engine.pattern
-            chosen = engine.kind + ", LUT" * engine.lut, engine.lanes_out, engine.chosen.get("simd", pattern.c)
+            pattern, *chosen = engine.shown(stage)
             over = (str(stage.shape),) if maps else ()
-            row = short_stage(stage.name), *over, str(pattern), *map(str, chosen)
+            row = short_stage(stage.name), *over, str(pattern), engine.kind + ", LUT" * engine.lut, *map(str, chosen)
             table.add_row(*row, *(map(str, figures) if n == start else ["″"] * len(figures)))
     table.add_section()
     empty = [""] * len(maps[1:])

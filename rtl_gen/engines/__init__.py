@@ -11,6 +11,6 @@ from .spatial import Spatial
 from .windowed import Convolution, Maximum
 
 __all__ = [
-    "ENGINES", "Convolution", "Engine", "Folded", "Gating", "Maximum", "Pipelined", "Reduction", "Sequential", "Spatial",
-    "Turned", "engine_class", "fitting_lanes",
+    "ENGINES", "Convolution", "Engine", "Folded", "Gating", "Maximum", "Pipelined", "Reduction", "Sequential",
+    "Spatial", "Turned", "engine_class", "fitting_lanes",
 ]

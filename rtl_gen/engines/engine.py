@@ -17,7 +17,7 @@ from bfthw.window import Shape
 
 from ..stages import Stage
 
-ENGINES = {}  # kind → class, in the order in which they were defined
+ENGINES, SPANNING = {}, {}  # kind → class, in the order in which they were defined; those that span a network apart
 _Kind = TypeVar("_Kind")
 PRODUCTS = "dsp", "lut"  # of multipliers, or of tables and carry chains
 
@@ -104,7 +104,7 @@ class Engine:
 
     def __init_subclass__(cls):
         if cls.kind:
-            ENGINES[cls.kind] = cls
+            (SPANNING if cls.spans_network else ENGINES)[cls.kind] = cls
 
     def __post_init__(self):
         for factor in self.factors:
@@ -144,6 +144,16 @@ class Engine:
     def chosen(self) -> dict:
         """What a table of choices says of it."""
         return {"engine": self.kind, **{option: getattr(self, option) for option in self.options}}
+
+    @classmethod
+    def lacks(cls, stage: Stage) -> str | None:
+        """Of one that spans a network: what it has no way to compute of a Stage, None for nothing."""
+        return None
+
+    def shown(self, stage: Stage) -> tuple[Pattern, int, int]:
+        """What tables say of it for a Stage: pattern, lanes, SIMD."""
+        pattern = stage.work.pattern if isinstance(stage.work, IntFactor) else self.pattern
+        return pattern, self.lanes_out, self.chosen.get("simd", pattern.c)
 
     @classmethod
     def serves(cls, stages: tuple[Stage, ...]) -> dict | None:
@@ -192,7 +202,7 @@ class ByChannels(Engine):
 
 def serving(stage: Stage) -> list[type[Engine]]:
     """The classes that serve a Stage alone; ValueError where there are none."""
-    found = [cls for cls in ENGINES.values() if not cls.spans_network and cls.serves((stage,)) is not None]
+    found = [cls for cls in ENGINES.values() if cls.serves((stage,)) is not None]
     if not found:
         raise ValueError(f"stage {stage.name}: no engine serves a {type(stage.work.node).__name__}")
     return found
@@ -200,6 +210,6 @@ def serving(stage: Stage) -> list[type[Engine]]:
 
 def engine_class(kind: str) -> type[Engine]:
     """The class of a kind; ValueError for a name that is none."""
-    if kind not in ENGINES:
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {kind!r}")
-    return ENGINES[kind]
+    if kind not in (known := ENGINES | SPANNING):
+        raise ValueError(f"engine must be one of {', '.join(known)}, got {kind!r}")
+    return known[kind]

@@ -6,7 +6,6 @@ from functools import cached_property
 import numpy as np
 
 from ..arithmetic import Arithmetic, End
-from ..words import to_bits
 from .gather import NOTHING, Reads
 from .places import Places
 from .program import Layer
@@ -68,7 +67,7 @@ class Code:
         weights = [one.weights.ravel() for one in passes]
         shifts = [np.ravel(one.factor.dot_shift) - np.min(one.factor.dot_shift) for one in passes if _shifts(one)]
         biases = [one.factor.bias for one in passes if one.factor.bias is not None]
-        return tuple(np.concatenate([*some, *[[0]] * (not some)]).astype(np.int64) for some in (weights, shifts, biases))
+        return tuple(np.concatenate(some or [[0]]).astype(np.int64) for some in (weights, shifts, biases))
 
     @cached_property
     def passes(self) -> Words:
@@ -161,7 +160,6 @@ class Code:
 
     @cached_property
     def turns(self) -> Words:
-        lanes = self.timing.lanes
         rows = []
         for turn in self.reads.turns:
             row = {f"turn_{bank}": amount for bank, amount in enumerate(turn.turns)}

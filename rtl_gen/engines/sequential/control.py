@@ -31,15 +31,20 @@ def passes(m, tech, code, lanes, entry, ends):
     m.d.comb += place.eq(then.table + group)
     own = unpacked(table, delay(m, tech.rom(m, "groups", table.words, table.width, place), 1, "group_word"))
 
-    begins, busy, rested, waited = (Signal(name=name) for name in ("begins", "busy", "rested", "waited"))
+    begins, busy, rested = (Signal(name=name) for name in ("begins", "busy", "rested"))
     age, rest = Signal(range(FETCH), name="age"), Signal(range(SETTLED + 1), name="rest", init=SETTLED)
     last_group, first = group == then.groups, (number == 0) & (group == 0)
-    there = entry.whole | (entry.loaded >= Mux(then.fetches, own.needs, group + 1))
+    # known a cycle ahead
+    aged, wait, there = Signal(name="aged"), Signal.like(rest, name="wait"), Signal(name="there")
+    arrived = entry.whole | (entry.loaded >= Mux(then.fetches, own.needs, group + 1))
+    m.d.sync += [
+        aged.eq((age >= FETCH - 2) & ~begins), wait.eq(Mux(fresh, SETTLED, then.wait)),
+        there.eq((number != 0) | arrived & (entry.fresh | ~first)),
+    ]
     m.d.comb += [
         # in the cycle of a last turn none has passed
-        waited.eq(Mux(busy, 0, rest) >= Mux(fresh, SETTLED, then.wait)),
-        rested.eq((age == FETCH - 1) & (~busy | ends) & waited),
-        begins.eq(rested & ((number != 0) | there & (entry.fresh | ~first))),
+        rested.eq(aged & (~busy | ends) & (Mux(busy, 0, rest) >= wait)),
+        begins.eq(rested & there),
         entry.ends.eq(rested & first),
         entry.starts.eq(begins & first),
         entry.opens.eq(begins & then.opens & fresh),

@@ -15,19 +15,20 @@ from ...signals import SMALL, count_cost, counter_cost
 from ...stages import Stage
 from ..engine import Engine, figure
 from .code import Code
-from .places import places_of
-from .program import layers_of
+from .places import MOST, TOO_MANY, places_of
+from .program import factor_of, layers_of, rows_of
 from .timing import TO_OPERANDS, TO_WRITE, Timing
 
 MOST_LANES = 64
+FEW = 4  # numbers of lanes beside the most that are worth a thought
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sequential(Engine):
     """All stages of a network in turn, each dot product of `lanes` positions at once, a product a lane and cycle.
 
-    stages: of the whole network, in a row: factors, behind windows or not, sums and maxima. products: of multipliers, "dsp",
-    or of tables, "lut". Maps and vectors stand in a memory of two banks (gather), weights in one that gives one a cycle.
+    stages: of the whole network, in a row: factors, behind windows or not, sums and maxima. products: of multipliers,
+    "dsp", or of tables, "lut". Maps stand in a memory of two banks (see gather), weights in one that gives one a cycle.
     Raises ValueError for several vectors side by side, and maps that are too large for any memory.
 
     More members: code, what its memories hold; timing; width, bits of a number as it is kept.
@@ -54,7 +55,11 @@ class Sequential(Engine):
 
     @classmethod
     def serves(cls, stages: tuple[Stage, ...]) -> dict | None:
-        return {"stages": stages} if all(map(_serves, stages)) else None
+        return None if any(map(cls.lacks, stages)) else {"stages": stages}
+
+    @classmethod
+    def lacks(cls, stage: Stage) -> str | None:
+        return _lacks(stage)
 
     def __post_init__(self):
         super().__post_init__()
@@ -62,6 +67,11 @@ class Sequential(Engine):
             raise ValueError(f"layers in turn take 1 vector at a time, got {self.vectors} side by side")
         if not 1 <= self.lanes <= MOST_LANES:
             raise ValueError(f"lanes must be 1 to {MOST_LANES}, got {self.lanes}")
+
+        for stage in self.stages:  # before anything is made of these
+            for shape in (stage.shape, stage.after):
+                if rows_of(shape, self.lanes) * shape.channels > MOST:
+                    raise ValueError(f"its {shape} numbers with {self.lanes} lanes {TOO_MANY}")
 
     code = figure(Code, lambda self: _code(self.stages, self.lanes))
 
@@ -142,10 +152,22 @@ class Sequential(Engine):
         count_cost(tally, self.lanes)
         tally.add(self.lanes / 2, TO_WRITE * (self.lanes.bit_length() + 2))
 
+    def shown(self, stage: Stage) -> tuple[Pattern, int, int]:
+        return factor_of(stage).pattern, self.lanes, 1
+
     def component(self) -> wiring.Component:
         from .unit import SequentialUnit
 
         return SequentialUnit(self)
+
+
+def worth_a_thought(stages: tuple[Stage, ...], most: int) -> list[int]:
+    """Numbers of lanes up to `most`: all of these, and those that fall in with the rows of the larger maps, which need
+    the fewest reads.
+    """
+    widths = {stage.after.width for stage in stages if stage.after.width > 1}
+    even = [n for n in range(1, most) if sum(not n % w or not w % n for w in widths) > len(widths) / 2]
+    return [most, *sorted(even, reverse=True)[:FEW]] if most > 0 else []
 
 
 @lru_cache(maxsize=4)
@@ -155,12 +177,18 @@ def _code(stages, lanes):
     return Code(layers, places, reads, depth, Timing(layers, places, lanes))
 
 
-def _serves(stage):
-    work = stage.work
-    if isinstance(work, IntFactor):
-        fits = work.support is None and work.table is None and (len(stage.takes) == 1 or stage.residual)
-        return fits and (stage.window is None or not stage.window.outside)
-    # zeros stand outside, which are the least where nothing has a sign
-    return isinstance(work.node, Sum) or isinstance(work.node, Max) and not (
-        any(stage.window.padding) and stage.input.signed
-    )
+def _lacks(stage):
+    work, window = stage.work, stage.window
+    if not isinstance(work, IntFactor):
+        if not isinstance(work.node, Sum | Max):
+            return f"a {type(work.node).__name__}"
+        # zeros stand outside, which are the least where nothing has a sign
+        return "a maximum of signed numbers over an edge" if (
+            isinstance(work.node, Max) and any(window.padding) and stage.input.signed
+        ) else None
+    found = {
+        "an index": work.support is not None, "a table": work.table is not None,
+        "what another node gives, which is added": len(stage.takes) > 1 and not stage.residual,
+        "numbers outside of a map but zeros": window is not None and bool(window.outside),
+    }
+    return next((what for what, there in found.items() if there), None)

@@ -8,7 +8,10 @@ import numpy as np
 
 from .program import Layer
 
-MOST = 1 << 16  # words of a bank
+MOST = 1 << 14  # words of a bank
+
+
+TOO_MANY = f"take more than the {MOST} words that a bank may have; more lanes, or smaller maps, would take fewer"
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ def places_of(layers: tuple[Layer, ...]) -> tuple[tuple[Places, ...], int]:
     """
     low, high = 0, MOST
     if not (best := _placed(layers, high)):
-        raise ValueError(f"its maps need more than the {MOST} words that a bank may have; smaller ones would fit")
+        raise ValueError(f"the maps of its layers {TOO_MANY}")
     while low + 1 < high:
         middle = (low + high) // 2
         if found := _placed(layers, middle):

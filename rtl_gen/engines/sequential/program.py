@@ -77,6 +77,11 @@ class Layer:
         return self.passes[-1].residual
 
 
+def rows_of(shape: Shape, lanes: int) -> int:
+    """Rows of a map, two groups each."""
+    return -(-shape.positions // (2 * lanes))
+
+
 def layers_of(stages: tuple[Stage, ...], lanes: int) -> tuple[tuple[Layer, ...], Reads]:
     """The Layers of a network's stages, that which gives the output behind them; and the Reads of all, of which the
     first two are those of an even and an odd group as they stand.
@@ -104,7 +109,7 @@ def _layer(stages, lanes, reads):
     positions = first.after.positions
     groups = -(-positions // lanes)
     return Layer(
-        passes=tuple(passes), shape=first.shape, rows_in=_rows(first.shape, lanes), groups=groups,
+        passes=tuple(passes), shape=first.shape, rows_in=rows_of(first.shape, lanes), groups=groups,
         tail=positions - (groups - 1) * lanes,
     )
 
@@ -174,10 +179,4 @@ def _output(shape, lanes, reads):
         alone[0] = position
         fetches.append(reads.add(reads_of(alone, lanes, (1,)), shape.channels))
     give = Pass(factor=None, sizes=(1, 1, shape.channels, 1), steps=(0, 0, 1, 0), fetches=tuple(fetches))
-    return Layer(
-        passes=(give,), shape=shape, rows_in=_rows(shape, lanes), groups=shape.positions, tail=lanes
-    )
-
-
-def _rows(shape, lanes):
-    return -(-shape.positions // (2 * lanes))
+    return Layer(passes=(give,), shape=shape, rows_in=rows_of(shape, lanes), groups=shape.positions, tail=lanes)

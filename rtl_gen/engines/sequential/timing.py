@@ -12,7 +12,7 @@ FETCH = 8  # cycles from the beginning of a pass to that of the next one, at lea
 TO_ADDRESS, TO_OPERANDS = 3, 8  # from a read's turn to its addresses, to its operands
 TO_WRITE = 15  # from an output's last turn to its write
 SETTLED = TO_WRITE + 1 - TO_ADDRESS  # from an output's last turn to the turn of a read of it
-GRANTED, ENTERED = 2, 3  # from a beat's grant to the write of the word that it makes whole, to a pass that may read it
+GRANTED, ENTERED = 2, 4  # from a beat's grant to the write of the word that it makes whole, to a pass that may read it
 FRAMES = 4  # after which each is as the one before
 
 
@@ -38,19 +38,20 @@ class Timing:
 
     @cached_property
     def waits(self) -> tuple[tuple[int, ...], ...]:
-        return tuple(
-            (0, *(max(_wait(*pair, group) for group in range(layer.groups)) for pair in zip(own, own[1:])))
-            for layer in self.layers for own in [layer.passes]
-        )
+        found = []
+        for layer in self.layers:
+            own = [0]
+            for before, after in zip(layer.passes, layer.passes[1:]):
+                own.append(max(_wait(before, after, n) for n in set(map(before.turns, range(layer.groups)))))
+            found.append(tuple(own))
+        return tuple(found)
 
     @cached_property
     def opens(self) -> tuple[int | None, int]:
-        first = self.layers[0]
         free = np.minimum.accumulate([place.lowest for place in self.places[:0:-1]])[::-1]
-        groups = np.minimum(2 * (free // first.shape.channels), self.groups_in)
-        if groups.max() < self.needs(0):
-            return None, 0
-        return 1 + int(groups.argmax()), int(groups.max())
+        groups = np.minimum(2 * (free // self.layers[0].shape.channels), self.groups_in)
+        some = [int(one) for one in sorted(set(groups)) if one >= self.needs(0)]
+        return min(((1 + int(np.argmax(groups == one)), one) for one in some), key=self._interval, default=(None, 0))
 
     @cached_property
     def groups_in(self) -> int:
@@ -72,8 +73,10 @@ class Timing:
 
     @cached_property
     def interval(self) -> int:
-        layer, some = self.opens
-        writes = np.zeros(0, bool)
+        return self._interval(self.opens)
+
+    def _interval(self, opens):
+        layer, some = opens
         entry, begins, end = _Entry(self, 0), [], 0
         for _ in range(FRAMES):
             opened = []
@@ -92,7 +95,7 @@ class Timing:
         frame that may begin at a cycle; there(n): the cycle from which n groups of its input are there. begun(n, cycle)
         is told the beginning of each layer, note(cycles) those of results' writes.
         """
-        begin, ready, given, fresh = None, cycle, [], 0
+        begin, ready, given = None, cycle, []
         for n, (layer, waits) in enumerate(zip(self.layers, self.waits)):
             for group in range(layer.groups):
                 for number, (one, wait) in enumerate(zip(layer.passes, waits)):
@@ -137,10 +140,10 @@ class _Entry:
         return self.ends[groups - 1]
 
 
-def _wait(before, after, group):
-    """Cycles between two passes, the second of which reads what the first one gives."""
+def _wait(before, after, turns_before):
+    """Cycles between two passes, the second of which reads what the first one gives, each in so many turns."""
     a, b, d, c = after.sizes
-    steps, turns = after.steps, after.turns(group)
+    steps, turns = after.steps, after.turns(0)
     place = sum(
         step * np.arange(size).reshape([-1 if n == axis else 1 for n in range(3)])
         for axis, (step, size) in enumerate(zip((steps[0], steps[2], steps[3]), (a, d, c)))
@@ -148,6 +151,6 @@ def _wait(before, after, group):
     i, k, q = np.indices(place.shape)
     read = np.full(before.outputs, np.iinfo(np.int64).max // 2)
     np.minimum.at(read, place.ravel(), ((i * b * d + k) * turns + q).ravel())
-    written = (np.arange(before.outputs) + 1) * before.turns(group) - 1
-    late = written + SETTLED - read - before.outputs * before.turns(group)
+    written = (np.arange(before.outputs) + 1) * turns_before - 1
+    late = written + SETTLED - read - before.outputs * turns_before
     return max(0, int(late.max()))

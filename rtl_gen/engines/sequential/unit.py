@@ -1,7 +1,7 @@
 """The component of a Sequential engine: reads, turns of lanes, a dot product a lane, writes.
 
-A turn is a cycle in which a pass goes on. What follows from it comes a known number of cycles later, which `delay` says:
-what it reads after READ, the address after TO_ADDRESS, the operands after TO_OPERANDS, the write after TO_WRITE.
+A turn is a cycle in which a pass goes on. What follows from it comes a known number of cycles later: the word that says
+what it reads after READ, its operands after TO_OPERANDS, the write of an output that it ends after TO_WRITE.
 """
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
@@ -15,7 +15,7 @@ from ..datapath import Datapath
 from ..words import to_bits
 from .control import loops, passes, unpacked
 from .entry import Entry
-from .timing import GRANTED, TO_ADDRESS, TO_OPERANDS, TO_WRITE
+from .timing import GRANTED, TO_OPERANDS, TO_WRITE
 
 HELD = "weight", "again", "shift", "shifts", "bias", "biased", "dot", "joined", "lift", "end", "gives", "largest"
 
@@ -137,15 +137,19 @@ class SequentialUnit(wiring.Component):
         joins = delay(m, self.now.residual & self.output_ends, READ, "joins")
         most = max(row["dot"] + row["joined"] for row in self.code.passes.rows) + int(numbers["shift"].max())
         amount = Signal(range(most + 1), name="amount", reset_less=True)
-        extra = Mux(delay(m, held["shifts"], 3, "shifts"), kept("shift", 3), 0)
-        joined = delay(m, joins, 3, "joined"), delay(m, held["joined"], 3, "joined_by")
-        m.d.sync += amount.eq(Mux(joined[0], joined[1], delay(m, held["dot"], 3, "dot") + extra))
-        weight = Signal(signed(self.code.operand_bits), name="w", reset_less=True)
-        found = kept("weight", 5).as_signed()
-        m.d.sync += weight.eq(found << delay(m, amount, 1, "amount"))
-        bias = Mux(delay(m, held["biased"], 8, "biased"), kept("bias", 8), 0).as_signed()
-        lifted = Signal(signed(a.acc_width), name="lifted", reset_less=True)
-        m.d.sync += lifted.eq((bias << delay(m, held["lift"], 8, "lift")) + a.half)
+        extra = Mux(delay(m, held["shifts"], READ, "shifts"), kept("shift", READ), 0)
+        joined = delay(m, joins, READ, "joined"), delay(m, held["joined"], READ, "joined_by")
+        m.d.sync += amount.eq(Mux(joined[0], joined[1], delay(m, held["dot"], READ, "dot") + extra))
+        amount, half = delay(m, amount, 1, "amount"), len(amount) // 2
+        near, weight = (Signal(signed(self.code.operand_bits), name=name, reset_less=True) for name in ("near", "w"))
+        m.d.sync += [
+            near.eq(delay(m, kept("weight", 3), 1, "weight").as_signed() << amount[:half]),
+            weight.eq(near << (delay(m, amount[half:], 1, "far") << half)),
+        ]
+        bias = delay(m, kept("bias", 6), 1, "bias")
+        shifted, lifted = (Signal(signed(a.acc_width), name=name, reset_less=True) for name in ("shifted", "lifted"))
+        bias = Mux(delay(m, held["biased"], 7, "biased"), bias, 0).as_signed()
+        m.d.sync += [shifted.eq(bias << delay(m, held["lift"], 7, "lift")), lifted.eq(shifted + a.half)]
         self.signs = Mux(joins, delay(m, self.now.joined_signed, READ, "a"), delay(m, self.now.signed, READ, "b"))
         return weight, lifted
 
