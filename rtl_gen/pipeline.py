@@ -37,7 +37,7 @@ class Pipeline(wiring.Component):
             {
                 "i": In(stream.Signature(beat(q.input, plan.lanes_in * plan.vectors))),
                 "o": Out(Link(beat(q.output, plan.lanes_out * plan.vectors))),
-                "saturated": Out(range(sum(engine.lanes_out for engine in plan.engines) * plan.vectors + 1)),
+                "saturated": Out(range(sum(engine.rounds for engine in plan.engines) + 1)),
             }
         )
 
@@ -183,5 +183,5 @@ def between_cost(tally, engine, lanes, flight, queue):
 def own_cost(tally, engine):
     """An Engine, and its part of the count of clipped values."""
     engine.cost(tally)
-    clipped = (engine.lanes_out * engine.vectors).bit_length()
+    clipped = engine.rounds.bit_length()
     tally.add(clipped * 1.5, clipped * 1.5)

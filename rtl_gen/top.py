@@ -88,7 +88,7 @@ def ports(plan, *, clock=True):
         "m_axis_tready": In(1),
         "frame_error": Out(1),
         "frame_errors": Out(ERRORS_BITS),
-        "saturated": Out(range(sum(engine.lanes_out for engine in plan.engines) * plan.vectors + 1)),
+        "saturated": Out(range(sum(engine.rounds for engine in plan.engines) + 1)),
     }
 
 

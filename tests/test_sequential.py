@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from graphs import made_integers
+from rtl_bench import beats_of, extremes, play
 from test_maps import ROWS, Row, check, random_row
 
 from bfthw.window import Shape, Window
-from rtl_gen import Impossible, Plan, choose, write_plan
+from rtl_gen import Impossible, Network, Plan, choose, write_plan
 from rtl_gen.engines import Sequential
 from rtl_gen.engines.sequential.gather import NOTHING, grouped, reads_of, taps
 from rtl_gen.stages import stages_of
@@ -74,6 +75,18 @@ def test_random_rows(seed):
 def test_many_random_rows(start):
     for seed in range(start, start + 10):
         check(in_turn(served(seed), lanes=1 + seed % 7), seed)
+
+
+def test_clipped_values_are_counted():
+    """Those of positions that there are, not of the rest of a map's last group."""
+    network = Row((3, 5, 2)).layer([(1, 3, 18, 1)], Window(3, 1, 1), bias=9).layer([(1, 2, 3, 1)], bias=9).network
+    plan = in_turn(network, lanes=4)
+    x = extremes(np.random.default_rng(3), network.input, (3, network.inputs))
+    core = Network(plan)
+    beats = beats_of(x, 1, 1, network.input.width)
+    *_, counts = play(core, [(core.i, beats)], [(core.o, 3 * plan.beats_out)], watch=(core.saturated,))
+    wanted = sum(int(f.saturated(acc).sum()) for f, acc, _ in network.accumulators(x.reshape(-1, *network.shape)))
+    assert sum(counts) == wanted > 0
 
 
 def test_on_every_family(tmp_path):

@@ -67,6 +67,8 @@ class Engine:
     output_times(arrivals, skip), skip_times(arrivals, outputs), holds
         the schedule of a first frame: cycles of output beats, int64 (beats_out,), given those of its input beats and of
         its residual's, and of the beats that it takes of the residual; frames inside at once, at most.
+    rounds
+        numbers that it rounds at once, at most, and so may clip.
     takes_skip
         whether what it adds, or multiplies by, comes from outside, by a stream `skip` that may stall.
     multipliers, rom_bits, buffer_bits
@@ -134,6 +136,7 @@ class Engine:
     relu = figure(bool, lambda self: self.factor.relu)
     adds = figure(QFormat, lambda self: self.factor.skip_input)
     takes_skip = figure(bool, lambda self: self.factor.skip_input is not None)
+    rounds = figure(int, lambda self: self.lanes_out * self.vectors)
 
     @property
     def lut(self) -> bool:

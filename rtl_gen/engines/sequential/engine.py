@@ -49,6 +49,7 @@ class Sequential(Engine):
     holds: ClassVar[float] = 2.0
     lanes_in: ClassVar[int] = 1
     lanes_out: ClassVar[int] = 1
+    rounds = figure(int, lambda self: self.lanes)
     takes = figure(QFormat, lambda self: self.stages[0].input)
     gives = figure(QFormat, lambda self: self.stages[-1].output)
     relu = figure(bool, lambda self: getattr(self.stages[-1].work, "relu", False))
