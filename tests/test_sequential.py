@@ -50,6 +50,60 @@ def test_reads_are_what_windows_see(seed):
             assert [one.last for one in reads] == [False] * (len(reads) - 1) + [True]
 
 
+def step_through(code):
+    """All passes of all groups on a memory of names: each reads what it is for, and writes over nothing that it reads."""
+    memory = [{}, {}]
+
+    def there(bank, first, names):
+        found = {(bank, first + k): name for k, name in enumerate(names)}
+        assert {place: memory[place[0]].get(place[1]) for place in found} == found
+        return found.keys()
+
+    def keep(bank, first, names):
+        assert 0 <= first and first + len(names) <= code.depth
+        memory[bank].update({first + k: name for k, name in enumerate(names)})
+        return {(bank, first + k) for k in range(len(names))}
+
+    channels = range(code.layers[0].shape.channels)
+    for group in range(code.timing.groups_in):
+        keep(group % 2, group // 2 * len(channels), [(0, group, c) for c in channels])
+    for n, (layer, places) in enumerate(zip(code.layers, code.places)):
+        channels = range(layer.shape.channels)
+
+        def of_map(bank, first):
+            group = (first - places.source) // len(channels) * 2 + bank
+            return there(bank, first, [(n, group, c) for c in channels])
+
+        for group in range(layer.groups):
+            bank, row = group % 2, group // 2
+            for number, one in enumerate(layer.passes):
+                read = set()
+                if one.fetches is not None:
+                    fetch = one.fetches[group]
+                    for offsets, turn, _ in code.reads.words[fetch.start :][: fetch.reads]:
+                        for own in {*code.reads.turns[turn].banks} - {NOTHING}:
+                            read |= of_map(own, places.source + fetch.row * len(channels) + offsets[own])
+                elif number == 0:
+                    read |= of_map(bank, places.source + row * len(channels))
+                else:
+                    names = [(n, number - 1, group, k) for k in range(layer.passes[number - 1].outputs)]
+                    read |= there(bank, places.targets[number - 1], names)
+                if one.residual:
+                    read |= of_map(bank, places.source + row * len(channels))
+                if one.factor is not None:
+                    last = number == len(layer.passes) - 1
+                    names = [(n + 1, group, k) if last else (n, number, group, k) for k in range(one.outputs)]
+                    assert not read & keep(bank, places.targets[number] + last * row * one.outputs, names)
+
+
+@pytest.mark.parametrize("start", range(0, 100, 10))
+def test_nothing_is_read_that_was_written_over(start):
+    for seed in range(start, start + 10):
+        network, lanes = served(seed), 1 + seed % 4
+        print(f"seed {seed}: {network}, {lanes} lanes")
+        step_through(in_turn(network, lanes=lanes).engines[0].code)
+
+
 @pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("lanes", [1, 3])
 def test_rows(name, lanes):
