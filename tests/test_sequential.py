@@ -101,7 +101,11 @@ def test_nothing_is_read_that_was_written_over(start):
     for seed in range(start, start + 10):
         network, lanes = served(seed), 1 + seed % 4
         print(f"seed {seed}: {network}, {lanes} lanes")
-        step_through(in_turn(network, lanes=lanes).engines[0].code)
+        step_through(code := in_turn(network, lanes=lanes).engines[0].code)
+        layer, groups = code.timing.opens
+        if layer is not None:  # the next input comes where nothing is any more
+            words = -(-groups // 2) * network.shape.channels
+            assert all(place.lowest >= words for place in code.places[layer:])
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -133,7 +137,7 @@ def test_many_random_rows(start):
 
 def test_clipped_values_are_counted():
     """Those of positions that there are, not of the rest of a map's last group."""
-    network = Row((3, 5, 2)).layer([(1, 3, 18, 1)], Window(3, 1, 1), bias=9).layer([(1, 2, 3, 1)], bias=9).network
+    network = Row((3, 5, 2)).layer([(1, 3, 18, 1)], Window(3, 1, 1), bias=14).layer([(1, 2, 3, 1)], bias=14).network
     plan = in_turn(network, lanes=4)
     x = extremes(np.random.default_rng(3), network.input, (3, network.inputs))
     core = Network(plan)
