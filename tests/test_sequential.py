@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from graphs import made_integers
-from rtl_bench import beats_of, extremes, play
+from rtl_bench import beats_of, extremes, play, play_network
 from test_maps import ROWS, Row, check, random_row
 
 from bfthw.window import Shape, Window
@@ -11,6 +11,7 @@ from rtl_gen import Impossible, Network, Plan, choose, write_plan
 from rtl_gen.engines import Sequential
 from rtl_gen.engines.sequential.gather import NOTHING, grouped, reads_of, taps
 from rtl_gen.stages import stages_of
+from rtl_gen.vectors import answers
 from sim import simulate
 
 
@@ -133,6 +134,14 @@ def test_random_rows(seed):
 def test_many_random_rows(start):
     for seed in range(start, start + 10):
         check(in_turn(served(seed), lanes=1 + seed % 7), seed)
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_a_slow_input_is_waited_for(lanes):
+    network = Row((6, 6, 1)).layer([(1, 2, 9, 1)], Window(3, 1, 1)).network
+    x = extremes(np.random.default_rng(lanes), network.input, (3, network.inputs))
+    played = play_network(Network(in_turn(network, lanes=lanes)), x, stall=(0.95, 0.0))
+    assert np.array_equal(played.outputs, answers(network, x))
 
 
 def test_clipped_values_are_counted():
