@@ -33,7 +33,8 @@ class Words:
 
     @cached_property
     def words(self) -> list[int]:
-        return [sum(int(row[name]) << at for name, (at, _) in self.fields.items()) for row in self.rows]
+        words = [sum(int(row[name]) << at for name, (at, _) in self.fields.items()) for row in self.rows]
+        return words if len(words) > 1 else words * 2  # no memory has a single word
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +63,13 @@ class Code:
 
     @cached_property
     def numbers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Weights, shifts beyond the least of a pass, and biases, in the order of passes; at least one of each."""
+        """Weights, shifts beyond the least of a pass, and biases, in the order of passes; at least two of each."""
         passes = [one for layer in self.layers for one in layer.passes if one.factor is not None]
         weights = [one.weights.ravel() for one in passes]
         shifts = [np.ravel(one.factor.dot_shift) - np.min(one.factor.dot_shift) for one in passes if _shifts(one)]
         biases = [one.factor.bias for one in passes if one.factor.bias is not None]
-        return tuple(np.concatenate(some or [[0]]).astype(np.int64) for some in (weights, shifts, biases))
+        found = (np.concatenate([[], *some]).astype(np.int64) for some in (weights, shifts, biases))
+        return tuple(np.pad(some, (0, max(0, 2 - len(some)))) for some in found)
 
     @cached_property
     def passes(self) -> Words:
@@ -171,7 +173,7 @@ class Code:
     @cached_property
     def number_bits(self) -> tuple[int, int, int]:
         """Of a weight, a shift and a bias."""
-        shift = int(self.numbers[1].max()).bit_length()
+        shift = max(1, int(self.numbers[1].max()).bit_length())
         return self.arithmetic.w_width, shift, max([1, *(f.bias_width or 0 for f in self.factors)])
 
     @cached_property

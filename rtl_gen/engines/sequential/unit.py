@@ -136,7 +136,7 @@ class SequentialUnit(wiring.Component):
 
         joins = delay(m, self.now.residual & self.output_ends, READ, "joins")
         most = max(row["dot"] + row["joined"] for row in self.code.passes.rows) + int(numbers["shift"].max())
-        amount = Signal(range(most + 1), name="amount", reset_less=True)
+        amount = Signal(range(max(2, most + 1)), name="amount", reset_less=True)
         extra = Mux(delay(m, held["shifts"], READ, "shifts"), kept("shift", READ), 0)
         joined = delay(m, joins, READ, "joined"), delay(m, held["joined"], READ, "joined_by")
         m.d.sync += amount.eq(Mux(joined[0], joined[1], delay(m, held["dot"], READ, "dot") + extra))
