@@ -77,7 +77,7 @@ class Timing:
 
     def _interval(self, opens):
         layer, some = opens
-        entry, begins, end = _Entry(self, 0), [], 0
+        entry, begins, end = _Arrivals(self, 0), [], 0
         for _ in range(FRAMES):
             opened = []
 
@@ -87,7 +87,7 @@ class Timing:
 
             begin, end, _ = self._frame(end, entry.there, begun, entry.note)
             begins.append(begin)
-            entry = _Entry(self, opened[0] if opened else end + 1, some if opened else None, end + 1, entry.written)
+            entry = _Arrivals(self, opened[0] if opened else end + 1, some if opened else None, end + 1, entry.written)
         return begins[-1] - begins[-2]
 
     def _frame(self, cycle, there, begun=lambda n, cycle: None, note=lambda cycles: None):
@@ -115,7 +115,7 @@ class Timing:
         return begin, max(cycle, ready + SETTLED), np.concatenate(given)
 
 
-class _Entry:
+class _Arrivals:
     """The next input on its way: from `opened` on as far as so many groups, the rest from `end` on."""
 
     def __init__(self, timing, opened, groups=None, end=0, written=None):

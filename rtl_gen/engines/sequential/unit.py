@@ -150,12 +150,13 @@ class SequentialUnit(wiring.Component):
         shifted, lifted = (Signal(signed(a.acc_width), name=name, reset_less=True) for name in ("shifted", "lifted"))
         bias = Mux(delay(m, held["biased"], 7, "biased"), bias, 0).as_signed()
         m.d.sync += [shifted.eq(bias << delay(m, held["lift"], 7, "lift")), lifted.eq(shifted + a.half)]
-        self.signs = Mux(joins, delay(m, self.now.joined_signed, READ, "a"), delay(m, self.now.signed, READ, "b"))
         return weight, lifted
 
     def _results(self, m, xs, weight, bias, whole, ended):
-        s, a, lanes = self.engine, self.code.arithmetic, self.engine.lanes
-        sign = delay(m, self.signs, TO_OPERANDS - READ, "sign")
+        """Products, sums, and their ends, `write` and `result`."""
+        s, a, now, lanes = self.engine, self.code.arithmetic, self.now, self.engine.lanes
+        sign = Mux(now.residual & self.output_ends, now.joined_signed, now.signed)
+        sign = delay(m, sign, TO_OPERANDS, "sign")
         operands = [Cat(x, x[-1] & sign).as_signed() for x in xs]
         products = self.tech.products(m, "product", operands, [weight] * lanes, lut=s.lut)
         to_product = TO_OPERANDS + MULTIPLY - READ
@@ -167,7 +168,7 @@ class SequentialUnit(wiring.Component):
         done = whole & ended & ~self.held["gives"]
         soon = delay(m, done, TO_WRITE - READ - GRANTED, "soon", reset=True)
         end = delay(m, self.held["end"], TO_WRITE - 1 - READ, "end")
-        tail = delay(m, self.now.tail, TO_WRITE, "tail")
+        tail = delay(m, now.tail, TO_WRITE, "tail")
         path, outputs, clips = Datapath(a, lanes=lanes, vectors=1, target=s.target, lut=s.lut), [], []
         for lane, product in enumerate(products):
             acc = Signal(signed(a.acc_width), name=f"acc{lane}", reset_less=True)
