@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from graphs import made_integers
-from rtl_bench import beats_of, extremes, play, play_network
+from rtl_bench import beats_of, extremes, factor_of, play, play_network
 from test_maps import ROWS, Row, check, random_row
 
+from bfthw import IntLayer, IntNetwork, QFormat
 from bfthw.window import Shape, Window
 from rtl_gen import Impossible, Network, Plan, choose, write_plan
 from rtl_gen.engines import Sequential
@@ -52,7 +53,7 @@ def test_reads_are_what_windows_see(seed):
 
 
 def step_through(code):
-    """All passes of all groups on a memory of names: each reads what it is for, and writes over nothing that it reads."""
+    """All passes of all groups on a memory of names: each reads what it is for, and writes over nothing of it."""
     memory = [{}, {}]
 
     def there(bank, first, names):
@@ -73,7 +74,7 @@ def step_through(code):
 
         def of_map(bank, first):
             group = (first - places.source) // len(channels) * 2 + bank
-            return there(bank, first, [(n, group, c) for c in channels])
+            return there(bank, first, [(layer.takes, group, c) for c in channels])
 
         for group in range(layer.groups):
             bank, row = group % 2, group // 2
@@ -89,8 +90,9 @@ def step_through(code):
                 else:
                     names = [(n, number - 1, group, k) for k in range(layer.passes[number - 1].outputs)]
                     read |= there(bank, places.targets[number - 1], names)
-                if one.residual:
-                    read |= of_map(bank, places.source + row * len(channels))
+                if one.joined:
+                    names = [(layer.adds, group, k) for k in range(one.outputs)]
+                    read |= there(bank, places.added + row * one.outputs, names)
                 if one.factor is not None:
                     last = number == len(layer.passes) - 1
                     names = [(n + 1, group, k) if last else (n, number, group, k) for k in range(one.outputs)]
@@ -107,6 +109,31 @@ def test_nothing_is_read_that_was_written_over(start):
         if layer is not None:  # the next input comes where nothing is any more
             words = -(-groups // 2) * network.shape.channels
             assert all(place.lowest >= words for place in code.places[layer:])
+
+
+def branched(shape, seed=0):
+    """A fork, what another layer gives added with and without a weight, a map that is kept while others are made."""
+    nodes = Row(shape, seed).layer([(1, 4, 9 * shape[2], 1)], Window(3, 1, 1)).nodes
+
+    def layer(pattern, takes, adds=None, window=None, skip="one"):
+        formats = {node.name: node.output for node in nodes}
+        own = {"skip": skip, "skip_input": formats[adds], "bias": 8} if adds else {"exponents": 2, "relu": True}
+        factor = factor_of(pattern, seed + len(nodes), x=formats[takes], w=QFormat(6, 4), out=8, **own)
+        inputs = (takes, adds) if adds else (takes,)
+        nodes.append(IntLayer(factors=(factor,), window=window, inputs=inputs, name=f"l{len(nodes)}"))
+
+    layer((1, 1, 9, 4), "l0", window=Window(3, 1, 1))
+    layer((1, 4, 4, 1), "l1", adds="l0")
+    layer((1, 4, 36, 1), "l0", window=Window(3, 1, 1))
+    layer((1, 1, 9, 4), "l3", adds="l2", window=Window(3, 1, 1), skip=QFormat(5, 3))
+    layer((2, 2, 2, 1), "l4", adds="l0")
+    return IntNetwork(nodes, shape)
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 4])
+def test_branches_keep_their_maps(lanes):
+    step_through(in_turn(branched((9, 7, 3), lanes), lanes=lanes).engines[0].code)
+    check(in_turn(branched((4, 3, 2), lanes), lanes=lanes), lanes)
 
 
 @pytest.mark.parametrize("name", ROWS)

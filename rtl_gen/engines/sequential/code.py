@@ -102,9 +102,9 @@ class Code:
             "fetches": one.fetches is not None, "each": one.each > 0, "gives": one.factor is None,
             **{name: step % (1 << self.address) for name, step in steps.items()},
             "source": places.targets[number - 1] if number else places.source, "moves_in": number == 0,
-            "input": places.source,
+            "added": places.added,
             "target": places.targets[number] if one.factor is not None else 0, "moves_out": last,
-            "residual": one.residual, "again": one.weights is not None and len(one.weights) < one.outputs,
+            "joins": one.joined, "again": one.weights is not None and len(one.weights) < one.outputs,
             "last": last, "back": number, "groups": layer.groups - 1, "tail": layer.tail,
             "row_in": layer.shape.channels, "row_out": layer.outputs,
         }
@@ -132,8 +132,8 @@ class Code:
             return dict.fromkeys(names, 0)
         return {
             "lift": lift, "dot": int(np.min(f.dot_shift)) + lift,
-            "joined": f.skip_shift + lift if one.residual else 0, "signed": f.input.signed,
-            "joined_signed": one.residual and f.skip_input.signed, "end": self.arithmetic.ends.index(End.of(f)),
+            "joined": f.skip_shift + lift if one.joined else 0, "signed": f.input.signed,
+            "joined_signed": one.joined and f.skip_input.signed, "end": self.arithmetic.ends.index(End.of(f)),
             "shifts": _shifts(one), "biased": f.bias is not None, "largest": one.largest,
         }
 

@@ -57,7 +57,7 @@ def passes(m, tech, code, lanes, entry, ends):
         m.d.sync += age.eq(age + 1)
     following = {
         "parity": group[0], "tail": Mux(last_group, then.tail, lanes), "turns": Mux(then.fetches, own.turns, then.c),
-        "start": Mux(then.fetches, own.start, group[0]), "beside": then.input + row_in,
+        "start": Mux(then.fetches, own.start, group[0]), "beside": then.added + row_out,
         "source": Mux(then.fetches, own.base, then.source + Mux(then.moves_in, row_in, 0)),
         "target": then.target + Mux(then.moves_out, row_out, 0),
     }
@@ -119,4 +119,4 @@ def loops(m, code, new, now, begins, step, ends):
             m.d.sync += read.eq(Mux(Mux(tap_end, b_end, turn_end), Mux(tap_end, now.start, first), read + 1))
             with m.If(tap_end):
                 m.d.sync += first.eq(Mux(b_end, now.start, read + 1))
-    return read, Mux(now.residual & turn_end, beside, address), output, turn_end
+    return read, Mux(now.joins & turn_end, beside, address), output, turn_end

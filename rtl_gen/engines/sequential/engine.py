@@ -189,7 +189,6 @@ def _lacks(stage):
         ) else None
     found = {
         "an index": work.support is not None, "a table": work.table is not None,
-        "what another node gives, which is added": len(stage.takes) > 1 and not stage.residual,
         "numbers outside of a map but zeros": window is not None and bool(window.outside),
     }
     return next((what for what, there in found.items() if there), None)

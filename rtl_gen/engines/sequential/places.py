@@ -16,14 +16,14 @@ TOO_MANY = f"take more than the {MOST} words that a bank may have; more lanes, o
 
 @dataclass(frozen=True)
 class Places:
-    """Of a Layer: the first words, in either bank, of the map that it takes, and of what each of its passes gives."""
+    """Of a Layer: the first words, in either bank, of the map that it takes, of the one that it adds (0 for none), and
+    of what each of its passes gives. lowest: the first word of all that is kept meanwhile.
+    """
 
     source: int
+    added: int
     targets: tuple[int, ...]
-
-    @property
-    def lowest(self) -> int:
-        return min(self.source, *self.targets) if self.targets else self.source
+    lowest: int
 
 
 def places_of(layers: tuple[Layer, ...]) -> tuple[tuple[Places, ...], int]:
@@ -42,46 +42,43 @@ def places_of(layers: tuple[Layer, ...]) -> tuple[tuple[Places, ...], int]:
     return best, high
 
 
-def live(layer: Layer) -> np.ndarray:
-    """The first row that is still needed of the map that a Layer takes when it gives each of its rows."""
-    own = np.arange(layer.rows_out)
-    if layer.passes[0].fetches is None:
-        return own
-    first = np.array([fetch.row for fetch in layer.passes[0].fetches])
-    first = np.minimum.accumulate(first[::-1])[::-1][::2]
-    return np.minimum(first, own) if layer.residual else first
-
-
 def _placed(layers, depth):
     """Places in so many words, None where they do not fit."""
-    found, source = [], 0
-    for layer in layers:
-        taken = source, source + layer.rows_in * layer.shape.channels
-        if taken[1] > depth:
-            return None
-        targets = _targets(layer, taken, depth)
+    last = {number: n for n, layer in enumerate(layers) for number in (layer.takes, layer.adds)}
+    found, spans = [], {0: (0, layers[0].rows_in * layers[0].shape.channels)}  # of maps that are there
+    if spans[0][1] > depth:
+        return None
+    for n, layer in enumerate(layers):
+        taken = spans[layer.takes]
+        held = [span for number, span in spans.items() if number != layer.takes]
+        targets = _targets(layer, taken, held, last[layer.takes] == n, depth)
         if targets is None:
             return None
-        found.append(Places(source, targets))
-        source = targets[-1] if targets else source
+        lowest = min(low for low in (*targets, *(low for low, _ in spans.values())))
+        found.append(Places(taken[0], spans.get(layer.adds, (0,))[0], targets, lowest))
+        spans = {number: span for number, span in spans.items() if last[number] > n}
+        if targets:
+            spans[n + 1] = targets[-1], targets[-1] + layer.rows_out * layer.outputs
     return tuple(found)
 
 
-def _targets(layer, taken, depth):
+def _targets(layer, taken, held, dies, depth):
+    """Where each pass writes, None for nowhere. held: what else is kept; dies: whether what is taken is not."""
     if layer.passes[0].factor is None:
         return ()
     several = layer.rows_out > 1
     # whether what a layer takes is needed when its later passes write
-    kept = several or layer.residual or layer.groups > 1 and layer.passes[0].fetches is not None
+    fetches = layer.groups > 1 and layer.passes[0].fetches is not None
+    kept = several or not dies or layer.adds == layer.takes or fetches
     out, before, targets = None, None, []
-    if several and (out := _over(layer, taken, depth)) is None:
+    if several and (out := _over(layer, taken, held, dies, depth)) is None:
         return None
+    given = (out, out + layer.rows_out * layer.outputs) if several else None
     for number, one in enumerate(layer.passes):
         if several and number == len(layer.passes) - 1:
             at = out
         else:
-            given = (out, out + layer.rows_out * layer.outputs) if several else None
-            at = _highest(one.outputs, [taken if kept or number == 0 else None, given, before], depth)
+            at = _highest(one.outputs, [*held, taken if kept or number == 0 else None, given, before], depth)
         if at is None:
             return None
         targets.append(at)
@@ -89,14 +86,25 @@ def _targets(layer, taken, depth):
     return tuple(targets)
 
 
-def _over(layer, taken, depth):
+def _over(layer, taken, held, dies, depth):
     """The highest place of a map such that none of its rows is written where there is what is still needed."""
-    each, first = layer.outputs, taken[0] + live(layer) * layer.shape.channels
-    row = np.arange(layer.rows_out)
+    each, rows = layer.outputs, np.arange(layer.rows_out)
+    first = taken[0] + _live(layer) * layer.shape.channels * dies
     for at in range(depth - layer.rows_out * each, -1, -1):
-        if ((at + (row + 1) * each <= first) | (at + row * each >= taken[1])).all():
+        free = ((at + (rows + 1) * each <= first) | (at + rows * each >= taken[1])).all()
+        if free and all(at + layer.rows_out * each <= low or at >= behind for low, behind in held):
             return at
     return None
+
+
+def _live(layer):
+    """The first row that is still needed of the map that a Layer takes when it gives each of its rows."""
+    own = np.arange(layer.rows_out)
+    if layer.passes[0].fetches is None:
+        return own
+    first = np.array([fetch.row for fetch in layer.passes[0].fetches])
+    first = np.minimum.accumulate(first[::-1])[::-1][::2]
+    return np.minimum(first, own) if layer.adds == layer.takes else first
 
 
 def _highest(words, taken, depth):

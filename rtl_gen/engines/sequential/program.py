@@ -14,7 +14,7 @@ from bfthw import IntFactor, QFormat
 from bfthw.nodes import Max
 from bfthw.window import Shape
 
-from ...stages import Stage
+from ...stages import INPUT, Stage
 from .gather import NOTHING, Fetch, Reads, grouped, reads_of, taps
 
 ONE = QFormat(1, 0, signed=False)
@@ -27,7 +27,7 @@ class Pass:
     factor: whose they are; None where the network's output is given, number by number. sizes: (a, b, d, c). steps:
     words from an operand to the next one along each of those. weights: (outputs, c), or (1, c), of every output.
     fetches: of each group, None where operands are read as they stand. each: where each output is a copy of an operand,
-    the reads of one; else 0. residual: whether the layer's input is added. largest: the largest term, not the sum.
+    the reads of one; else 0. joined: whether what its layer adds joins it. largest: the largest term, not the sum.
     """
 
     factor: IntFactor | None
@@ -36,7 +36,7 @@ class Pass:
     weights: np.ndarray | None = None
     fetches: tuple[Fetch, ...] | None = None
     each: int = 0
-    residual: bool = False
+    joined: bool = False
     largest: bool = False
 
     @property
@@ -47,17 +47,20 @@ class Pass:
     def turns(self, group: int) -> int:
         """Cycles of an output."""
         if self.fetches is None:
-            return self.sizes[3] + self.residual
+            return self.sizes[3] + self.joined
         return self.each or self.fetches[group].reads
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layer:
-    """shape: of the map that it takes, `rows_in` rows. groups: of positions, that each pass is for; tail: positions of
-    the last one.
+    """takes, adds: numbers of maps, 0 the network's input, else one more than that of the Layer that gives it; None for
+    nothing. shape: of the one that it takes, `rows_in` rows. groups: of positions, that each pass is for; tail:
+    positions of the last one.
     """
 
     passes: tuple[Pass, ...]
+    takes: int
+    adds: int | None
     shape: Shape
     rows_in: int
     groups: int
@@ -72,10 +75,6 @@ class Layer:
         """Words that a group becomes."""
         return self.passes[-1].outputs
 
-    @property
-    def residual(self) -> bool:
-        return self.passes[-1].residual
-
 
 def rows_of(shape: Shape, lanes: int) -> int:
     """Rows of a map, two groups each."""
@@ -89,8 +88,13 @@ def layers_of(stages: tuple[Stage, ...], lanes: int) -> tuple[tuple[Layer, ...],
     reads = Reads()
     for group in range(2):
         reads.add(reads_of(np.arange(lanes) + group * lanes, lanes, (1,)), 1)
-    layers = [_layer([*own], lanes, reads) for _, own in groupby(stages, key=lambda stage: stage.owner)]
-    return (*layers, _output(stages[-1].after, lanes, reads)), reads
+    layers, maps, count = [], {INPUT: 0}, 0  # of each stage that gives one, its map
+    for _, own in groupby(stages, key=lambda stage: stage.owner):
+        own = [*own]
+        layers.append(_layer(own, maps, lanes, reads))
+        count += len(own)
+        maps[count - 1] = len(layers)
+    return (*layers, _output(stages[-1].after, len(layers), lanes, reads)), reads
 
 
 def factor_of(stage: Stage) -> IntFactor:
@@ -101,15 +105,15 @@ def factor_of(stage: Stage) -> IntFactor:
     return IntFactor(values=ones, input=stage.input, weights=ONE, output=stage.output)
 
 
-def _layer(stages, lanes, reads):
-    first, factors = stages[0], [factor_of(stage) for stage in stages]
-    passes = [_plain(factor, residual=factor.skip_input is not None) for factor in factors]
+def _layer(stages, maps, lanes, reads):
+    first, passes = stages[0], [_plain(factor_of(stage)) for stage in stages]
     if first.window is not None and _sees(first.window):
         passes[:1] = _windowed(first, passes[0], lanes, reads)
     positions = first.after.positions
     groups = -(-positions // lanes)
     return Layer(
-        passes=tuple(passes), shape=first.shape, rows_in=rows_of(first.shape, lanes), groups=groups,
+        passes=tuple(passes), takes=maps[first.takes[0]], adds=maps[stages[-1].takes[1]] if passes[-1].joined else None,
+        shape=first.shape, rows_in=rows_of(first.shape, lanes), groups=groups,
         tail=positions - (groups - 1) * lanes,
     )
 
@@ -119,13 +123,13 @@ def _sees(window):
     return (window.size, window.stride) != ((1, 1), (1, 1)) or any(window.padding)
 
 
-def _plain(factor, residual):
+def _plain(factor):
     a, b, c, d = factor.pattern
-    weights = factor.values.transpose(0, 1, 3, 2).reshape(-1, c)
-    if residual:
+    weights, joined = factor.values.transpose(0, 1, 3, 2).reshape(-1, c), factor.skip_input is not None
+    if joined:
         skip = np.ones(len(weights), int) if factor.skip is None else factor.skip
         weights = np.concatenate([weights, skip[:, None]], 1)
-    return Pass(factor=factor, sizes=(a, b, d, c), steps=(c * d, 0, 1, d), weights=weights, residual=residual)
+    return Pass(factor=factor, sizes=(a, b, d, c), steps=(c * d, 0, 1, d), weights=weights, joined=joined)
 
 
 def _windowed(stage, plain, lanes, reads):
@@ -137,7 +141,7 @@ def _windowed(stage, plain, lanes, reads):
     steps = tuple(dict.fromkeys((1, window.stride[1])))
     own = [[reads_of(tap, lanes, steps) for tap in group] for group in seen]
     block = window.block or channels
-    if b == 1 and c == window.taps and not plain.residual:
+    if b == 1 and c == window.taps and not plain.joined:
         # of the vector's elements, in the order (a, d, c): tap and channel
         index = np.arange(a * c * d).reshape(a, c, d).transpose(0, 2, 1)
         tap, channel = index // block % window.taps, index // (block * window.taps) * block + index % block
@@ -171,7 +175,7 @@ def _padded(own, each):
     ) + own
 
 
-def _output(shape, lanes, reads):
+def _output(shape, takes, lanes, reads):
     """Of each position a pass that gives its channels."""
     fetches = []
     for position in range(shape.positions):
@@ -179,4 +183,7 @@ def _output(shape, lanes, reads):
         alone[0] = position
         fetches.append(reads.add(reads_of(alone, lanes, (1,)), shape.channels))
     give = Pass(factor=None, sizes=(1, 1, shape.channels, 1), steps=(0, 0, 1, 0), fetches=tuple(fetches))
-    return Layer(passes=(give,), shape=shape, rows_in=rows_of(shape, lanes), groups=shape.positions, tail=lanes)
+    return Layer(
+        passes=(give,), takes=takes, adds=None, shape=shape, rows_in=rows_of(shape, lanes), groups=shape.positions,
+        tail=lanes,
+    )

@@ -134,7 +134,7 @@ class SequentialUnit(wiring.Component):
             address = delay(m, at[name], cycles - READ, f"{name}_at")
             return self.tech.rom(m, f"{name}s", to_bits(numbers[name][:, None], bits[name]), bits[name], address)
 
-        joins = delay(m, self.now.residual & self.output_ends, READ, "joins")
+        joins = delay(m, self.now.joins & self.output_ends, READ, "joins")
         most = max(row["dot"] + row["joined"] for row in self.code.passes.rows) + int(numbers["shift"].max())
         amount = Signal(range(max(2, most + 1)), name="amount", reset_less=True)
         extra = Mux(delay(m, held["shifts"], READ, "shifts"), kept("shift", READ), 0)
@@ -155,7 +155,7 @@ class SequentialUnit(wiring.Component):
     def _results(self, m, xs, weight, bias, whole, ended):
         """Products, sums, and their ends, `write` and `result`."""
         s, a, now, lanes = self.engine, self.code.arithmetic, self.now, self.engine.lanes
-        sign = Mux(now.residual & self.output_ends, now.joined_signed, now.signed)
+        sign = Mux(now.joins & self.output_ends, now.joined_signed, now.signed)
         sign = delay(m, sign, TO_OPERANDS, "sign")
         operands = [Cat(x, x[-1] & sign).as_signed() for x in xs]
         products = self.tech.products(m, "product", operands, [weight] * lanes, lut=s.lut)
