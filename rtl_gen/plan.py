@@ -108,7 +108,9 @@ class Plan:
     def _groups(self):
         """((start, stop), whether that is a whole layer, choices of each) of neighbours that share an engine."""
         chosen, first = by_stage(self.stages, self.choices), 0
-        if engine_class(chosen[0].get("engine", DEFAULT)).spans_network:
+        with self._naming(0):
+            kind = engine_class(chosen[0].get("engine", DEFAULT))
+        if kind.spans_network:
             yield (0, len(chosen)), True, chosen
             return
         for _, layer in groupby(self.stages, key=lambda stage: stage.owner):

@@ -18,8 +18,9 @@ from bfthw.chain import Indexed
 from bfthw.window import Shape, Window
 from boards import cobs, feed, receiver, shell, uart
 from rtl_gen import AxiStream, Design, Network, emit, fifo, manifest, stream, top
-from rtl_gen.engines import Gating, Maximum, Pipelined, Reduction, Turned
+from rtl_gen.engines import Gating, Maximum, Pipelined, Reduction, Sequential, Turned
 from rtl_gen.engines.readers.reader import Buffered
+from rtl_gen.engines.sequential.entry import Entry
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = "bfthw", "rtl_gen", "sim", "boards"
@@ -97,6 +98,8 @@ def components():
     maximum = Maximum(**maps, window=Window(2))
     yield from (maximum.component(), maximum.reader.buffer(), Reduction(**maps, output=QFormat(4, 0)).component())
     yield Gating(**maps, gate=QFormat(4, 0), output=QFormat(4, 0)).component()
+    layers = Sequential(stages=plans[0].stages)
+    yield from (layers.component(), Entry(layers))
     yield Turned(**maps, matrix=QFormat(4, 0), outputs=1, output=QFormat(4, 0)).component()
     file = {"sha256": "0" * 64}
     files = manifest.Files(verilog={"name": "x.v", **file}, integers={"name": "x.npz", **file})

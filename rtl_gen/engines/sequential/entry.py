@@ -22,11 +22,11 @@ class Entry(wiring.Component):
         a number a beat.
     busy : In
         a word of the program's own is written in GRANTED cycles.
-    opens, ends, starts : In
+    opens : In, ends : In, starts : In
         the program is where the next input may come in part; at its end; at the beginning of the next frame.
-    loaded, whole, fresh : Out
+    loaded : Out, whole : Out, fresh : Out
         groups of the input that are here; whether all are; whether they are not those of the frame before.
-    enable, bank, address, data : Out
+    enable : Out, bank : Out, address : Out, data : Out
         a word to be written.
     """
 
