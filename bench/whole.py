@@ -43,9 +43,10 @@ class Whole:
     """A network and its plan on a part. make: a Network with random weights. interval: cycles an image, at most; None
     for as few as the part allows.
 
-    roms: as in Plan. room: what it may take where that is not ROOM. minimum, aim: images a second that are required and
-    hoped for. beside: what stands beside it in others' tables. seeds: of place and route, 0 for none. netlist: images
-    through the mapped netlist. floorplan: whether it is built with one. signed: inputs from -1 to 1, not from 0.
+    roms: as in Plan. part: of flow.PARTS; room: what it may take of it, where that is not all. minimum, aim: images a
+    second that are required and hoped for. beside: what stands beside it in others' tables. seeds: of place and route,
+    0 for none. netlist: images through the mapped netlist. floorplan: whether it is built with one. signed: inputs from
+    -1 to 1, not from 0.
     """
 
     key: str

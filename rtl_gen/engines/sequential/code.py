@@ -78,7 +78,7 @@ class Code:
         for n, (layer, places, waits) in enumerate(zip(self.layers, self.places, self.timing.waits)):
             for number, (one, wait) in enumerate(zip(layer.passes, waits)):
                 row = self._pass(layer, places, number, one) | at
-                row |= {"wait": wait, "opens": not number and n == self.timing.opens[0], "more": not number}
+                row |= {"wait": wait, "opens": not number and n == self.timing.opens[0]}
                 row |= self._arithmetic(one, next(lifts) if one.factor is not None else 0)
                 rows.append(row)
                 if one.fetches is not None:

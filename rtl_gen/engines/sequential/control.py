@@ -62,15 +62,15 @@ def passes(m, tech, code, lanes, entry, ends):
         "target": then.target + Mux(then.moves_out, row_out, 0),
     }
     bits = {"parity": 1, "tail": lanes.bit_length(), "turns": code.turn_bits, "start": code.read_bits}
-    new, now = SimpleNamespace(**vars(then)), Signal.like(word, name="pass")
+    now = Signal.like(word, name="pass")
     runs = unpacked(words, now)
     for name, value in following.items():
         size = bits.get(name, code.address)
-        setattr(new, name, Signal(size, name=f"next_{name}"))
+        setattr(then, name, Signal(size, name=f"next_{name}"))
         setattr(runs, name, Signal(size, name=name))
-        m.d.comb += getattr(new, name).eq(value)
+        m.d.comb += getattr(then, name).eq(value)
     with m.If(begins):
-        m.d.sync += [getattr(runs, name).eq(getattr(new, name)) for name in following]
+        m.d.sync += [getattr(runs, name).eq(getattr(then, name)) for name in following]
         m.d.sync += [now.eq(word), busy.eq(1), age.eq(0), fresh.eq(0), number.eq(number + 1)]
         with m.If(then.last):
             with m.If(last_group):
@@ -81,7 +81,7 @@ def passes(m, tech, code, lanes, entry, ends):
                 m.d.sync += [number.eq(number - then.back), group.eq(group + 1)]
                 with m.If(group[0]):
                     m.d.sync += [row_in.eq(row_in + then.row_in), row_out.eq(row_out + then.row_out)]
-    return new, runs, begins, busy
+    return then, runs, begins, busy
 
 
 def loops(m, code, new, now, begins, step, ends):

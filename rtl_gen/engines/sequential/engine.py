@@ -18,6 +18,7 @@ from .code import Code
 from .places import MOST, TOO_MANY, places_of
 from .program import factor_of, layers_of, rows_of
 from .timing import TO_OPERANDS, TO_WRITE, Timing
+from .unit import SequentialUnit
 
 MOST_LANES = 64
 FEW = 4  # numbers of lanes beside the most that are worth a thought
@@ -27,7 +28,7 @@ FEW = 4  # numbers of lanes beside the most that are worth a thought
 class Sequential(Engine):
     """All stages of a network in turn, each dot product of `lanes` positions at once, a product a lane and cycle.
 
-    stages: of the whole network, in a row: factors, behind windows or not, sums and maxima. products: of multipliers,
+    stages: of the whole network: factors, behind windows or not, sums and maxima. products: of multipliers,
     "dsp", or of tables, "lut". Maps stand in a memory of two banks (see gather), weights in one that gives one a cycle.
     Raises ValueError for several vectors side by side, and maps that are too large for any memory.
 
@@ -41,7 +42,6 @@ class Sequential(Engine):
 
     kind: ClassVar[str] = "sequential"
     options: ClassVar[tuple] = ("lanes", "products")
-    shares: ClassVar[bool] = True
     sees_map: ClassVar[bool] = True
     spans_network: ClassVar[bool] = True
     takes_skip: ClassVar[bool] = False
@@ -60,7 +60,18 @@ class Sequential(Engine):
 
     @classmethod
     def lacks(cls, stage: Stage) -> str | None:
-        return _lacks(stage)
+        work, window = stage.work, stage.window
+        if not isinstance(work, IntFactor):
+            if not isinstance(work.node, Sum | Max):
+                return f"a {type(work.node).__name__}"
+            # zeros stand outside, which are the least where nothing has a sign
+            signed = isinstance(work.node, Max) and any(window.padding) and stage.input.signed
+            return "a maximum of signed numbers over an edge" if signed else None
+        found = {
+            "an index": work.support is not None, "a table": work.table is not None,
+            "numbers outside of a map but zeros": window is not None and bool(window.outside),
+        }
+        return next((what for what, there in found.items() if there), None)
 
     def __post_init__(self):
         super().__post_init__()
@@ -68,7 +79,6 @@ class Sequential(Engine):
             raise ValueError(f"layers in turn take 1 vector at a time, got {self.vectors} side by side")
         if not 1 <= self.lanes <= MOST_LANES:
             raise ValueError(f"lanes must be 1 to {MOST_LANES}, got {self.lanes}")
-
         for stage in self.stages:  # before anything is made of these
             for shape in (stage.shape, stage.after):
                 if rows_of(shape, self.lanes) * shape.channels > MOST:
@@ -157,8 +167,6 @@ class Sequential(Engine):
         return factor_of(stage).pattern, self.lanes, 1
 
     def component(self) -> wiring.Component:
-        from .unit import SequentialUnit
-
         return SequentialUnit(self)
 
 
@@ -176,19 +184,3 @@ def _code(stages, lanes):
     layers, reads = layers_of(stages, lanes)
     places, depth = places_of(layers)
     return Code(layers, places, reads, depth, Timing(layers, places, lanes))
-
-
-def _lacks(stage):
-    work, window = stage.work, stage.window
-    if not isinstance(work, IntFactor):
-        if not isinstance(work.node, Sum | Max):
-            return f"a {type(work.node).__name__}"
-        # zeros stand outside, which are the least where nothing has a sign
-        return "a maximum of signed numbers over an edge" if (
-            isinstance(work.node, Max) and any(window.padding) and stage.input.signed
-        ) else None
-    found = {
-        "an index": work.support is not None, "a table": work.table is not None,
-        "numbers outside of a map but zeros": window is not None and bool(window.outside),
-    }
-    return next((what for what, there in found.items() if there), None)

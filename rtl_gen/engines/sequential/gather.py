@@ -39,11 +39,6 @@ class Read(NamedTuple):
         return max(self.turn.banks) == NOTHING
 
 
-def straight(lanes: int) -> list[Turn]:
-    """The Turns of a group as it stands, in bank 0 and in bank 1."""
-    return [Turn((0, 0), 1, (bank,) * lanes) for bank in range(2)]
-
-
 def reads_of(positions: np.ndarray, lanes: int, steps: tuple[int, ...]) -> list[Read]:
     """The fewest Reads, one at least, by which lanes take the positions (lanes,) of a map, NOTHING for zero.
 

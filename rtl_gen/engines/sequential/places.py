@@ -9,8 +9,6 @@ import numpy as np
 from .program import Layer
 
 MOST = 1 << 14  # words of a bank
-
-
 TOO_MANY = f"take more than the {MOST} words that a bank may have; more lanes, or smaller maps, would take fewer"
 
 
@@ -54,7 +52,7 @@ def _placed(layers, depth):
         targets = _targets(layer, taken, held, last[layer.takes] == n, depth)
         if targets is None:
             return None
-        lowest = min(low for low in (*targets, *(low for low, _ in spans.values())))
+        lowest = min((*targets, *(low for low, _ in spans.values())))
         found.append(Places(taken[0], spans.get(layer.adds, (0,))[0], targets, lowest))
         spans = {number: span for number, span in spans.items() if last[number] > n}
         if targets:
