@@ -1,6 +1,7 @@
 """The stages of a network: what rounds, one after the other, what each takes and where in the map it stands."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ def over_maps(stages: tuple[Stage, ...]) -> bool:
     return any(stage.shape.positions > 1 for stage in stages)
 
 
+@lru_cache(maxsize=4)
 def stages_of(network: IntNetwork) -> tuple[Stage, ...]:
     """The stages of a network, in an order in which each stands behind what it takes."""
     found, last, shapes = [], [INPUT], (network.shape, *network.shapes)  # the last stage of what each source stands for

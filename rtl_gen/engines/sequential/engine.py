@@ -179,7 +179,7 @@ def worth_a_thought(stages: tuple[Stage, ...], most: int) -> list[int]:
     return [most, *sorted(even, reverse=True)[:FEW]] if most > 0 else []
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=FEW + 1)
 def _code(stages, lanes):
     layers, reads = layers_of(stages, lanes)
     places, depth = places_of(layers)
