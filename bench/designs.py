@@ -14,6 +14,7 @@ from amaranth.lib.wiring import In, Out
 import sim
 from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
 from rtl_gen import AxiStream, Plan, write_plan
+from rtl_gen.pipeline import through
 
 from . import flow
 
@@ -122,7 +123,7 @@ class Narrow(wiring.Component):
         self.plan = plan
         super().__init__(
             {"aclk": In(1), "aresetn": In(1), "data": In(8), "last": In(1), "valid": In(1), "ready": In(1)}
-            | {"accepted": Out(1), "folded": Out(1)}
+            | {"accepted": Out(1), "folded": Out(1)} | plan.outside
         )
 
     def elaborate(self, platform):
@@ -138,6 +139,7 @@ class Narrow(wiring.Component):
             core.s_axis_tdata.eq(shifted), core.s_axis_tlast.eq(last), core.s_axis_tvalid.eq(valid),
             core.m_axis_tready.eq(ready), self.accepted.eq(core.s_axis_tready),
         ]
+        through(m, self, core, self.plan.outside)
         bits = Cat(core.m_axis_tdata, core.m_axis_tlast, core.m_axis_tuser, core.m_axis_tvalid)
         while len(bits) > 1:
             level = Signal(-(-len(bits) // 4), name=f"folded{len(bits)}", reset_less=True)

@@ -62,6 +62,9 @@ def to_files(plan: Plan, name: str) -> dict[str, str]:
     text, files = yosys.verilog(AxiStream(plan), name, flat=plan.target != "plain"), {}
     if plan.roms == "readmemh":
         text, files = memories.to_files(text, name)
+    for engine in plan.engines:
+        if engine.outside:
+            files[f"{name}.flash{memories.SUFFIX}"] = engine.code.flash.hex("\n") + "\n"
     return {f"{name}.v": header(plan, name) + text, **files}
 
 

@@ -28,6 +28,8 @@ class Pipeline(wiring.Component):
         `lanes_in * vectors` elements of the input's format a beat; `lanes_out * vectors` of the output's.
     saturated : Out
         values that some stage clipped, some cycles ago.
+
+    And what engines have `outside`.
     """
 
     def __init__(self, plan):
@@ -39,6 +41,7 @@ class Pipeline(wiring.Component):
                 "o": Out(Link(beat(q.output, plan.lanes_out * plan.vectors))),
                 "saturated": Out(range(sum(engine.rounds for engine in plan.engines) + 1)),
             }
+            | plan.outside
         )
 
     def elaborate(self, platform):
@@ -78,6 +81,7 @@ class Pipeline(wiring.Component):
                 wiring.connect(m, self._gear(m, queue.o, skip.wide, engine.lanes_out, f"{own}_gear_{n}"), part.skip)
             links[Join(number, False)] = part.o
             clipped.append(part.saturated)
+            through(m, self, part, engine.outside)
         m.d.comb += self.saturated.eq(count(m, clipped, "saturated", reset=True))
         wiring.connect(m, part.o, wiring.flipped(self.o))
         return m
@@ -111,6 +115,13 @@ class Pipeline(wiring.Component):
         return entry.o
 
 
+def through(m, outer, inner, members):
+    """Connects members that a component has with those of the same names of the one around it."""
+    for name, member in members.items():
+        a, b = getattr(outer, name), getattr(inner, name)
+        m.d.comb += b.eq(a) if member.flow == In else a.eq(b)
+
+
 class Network(wiring.Component):
     """The pipeline between two streams.
 
@@ -138,6 +149,7 @@ class Network(wiring.Component):
         wiring.connect(m, pipeline.o, queue.i)
         wiring.connect(m, queue.o, wiring.flipped(self.o))
         m.d.comb += self.saturated.eq(pipeline.saturated)
+        through(m, self, pipeline, self.plan.outside)
         return m
 
 

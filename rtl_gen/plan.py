@@ -253,6 +253,11 @@ class Plan:
         return Skip(lanes=lanes, flight=flight, wide=max(lanes, engine.lanes_out), bits=bits)
 
     @property
+    def outside(self) -> dict:
+        """Further members of the core, those of its engines."""
+        return {name: member for engine in self.engines for name, member in engine.outside.items()}
+
+    @property
     def exit_depth(self) -> int:
         """Beats that the FIFO behind the last engine holds."""
         return self.engines[-1].output_flight + QUEUE

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from . import pipeline
 from .cost import Tally
 from .fifo import LinkFifo, Pad, Queue
-from .pipeline import Pipeline
+from .pipeline import Pipeline, through
 from .plan import Plan, costed
 from .signals import beat, counter, counter_cost, delay
 from .stream import Skid
@@ -89,7 +89,7 @@ def ports(plan, *, clock=True):
         "frame_error": Out(1),
         "frame_errors": Out(ERRORS_BITS),
         "saturated": Out(range(sum(engine.rounds for engine in plan.engines) + 1)),
-    }
+    } | plan.outside
 
 
 class AxiStream(wiring.Component):
@@ -138,6 +138,7 @@ class AxiStream(wiring.Component):
         entry_shape = data.StructLayout({"beat": shape} | ({} if plan.count_beats else {"last": 1}))
         m.submodules.entry = entry = Pad(entry_shape)
         m.submodules.network = network = Pipeline(plan)
+        through(m, self, network, plan.outside)
         vectors = network.i
         if technology(plan.target).free_registers:
             m.submodules.skid = skid = Skid(shape)

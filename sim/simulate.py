@@ -14,6 +14,7 @@ from bfthw.files import replacing, undisturbed
 from bfthw.golden import short_stage
 from bfthw.reading import StrPath, read_bytes
 from rtl_gen import Design, load_design, tech
+from rtl_gen.engines.tiled.code import FLASH
 from rtl_gen.manifest import FILE
 from rtl_gen.memories import SUFFIX, read_words, without_reads
 from rtl_gen.vectors import answers, interleave, random_vectors, separate, unpack
@@ -184,7 +185,22 @@ class _Bench:
         m = self.manifest
         primitives = () if self.netlist else tech.models(m.target)
         texts = {path.name: path.read_text(encoding="utf-8") for path in primitives}
-        return simulators.build(self.sources, m.name, self.simulator, self.waves, self.netlist, texts, self.begin)
+        if flash := self.memories.get(f"{m.name}.flash{SUFFIX}"):
+            texts["flash.v"] = self._beside_flash(flash.count("\n"))
+        return simulators.build(self.sources, self._top, self.simulator, self.waves, self.netlist, texts, self.begin)
+
+    @property
+    def _top(self):
+        """The core, or what has it beside its flash."""
+        name = self.manifest.name
+        return f"{name}_beside_flash" if f"{name}.flash{SUFFIX}" in self.memories else name
+
+    def _beside_flash(self, count):
+        m = self.manifest
+        sizes = (8 * port.lane_bytes * port.lanes * m.vectors - 1 for port in (m.input, m.output))
+        own = dict(zip(("IN", "OUT"), sizes)) | {"NAME": m.name, "FILE": f"{m.name}.flash{SUFFIX}"}
+        text = Path(__file__).with_name("flash.v").read_text(encoding="utf-8")
+        return re.sub(r"@(\w+)@", lambda found: str((own | {"BYTES": count, "FIRST": FLASH})[found[1]]), text)
 
     def _play(self, build, job, scenarios, watched=()):
         """Run the scenarios in the simulator; the arrays that it recorded."""
@@ -201,7 +217,7 @@ class _Bench:
                 done = max(done, int((job / "progress").read_text() or 0))
                 self.progress(min(1.0, done / total))
 
-        simulators.start(self.manifest.name, build, job, self.simulator, self.waves, tick)
+        simulators.start(self._top, build, job, self.simulator, self.waves, tick)
         return read_results(job, len(scenarios))
 
     def _check(self, scenario, n, result):
@@ -248,6 +264,7 @@ class _Bench:
         bits = [m.vectors * engine.lanes * form.width for engine, form in zip(m.engines, formats)]
         # an engine is an instance, or the beginning of names in flat Verilog
         stems = [f"{e.instance}." if m.target == "plain" else f"{e.instance.replace('.', '_')}_" for e in m.engines]
+        stems = [f"core.{stem}" if self._top != m.name else stem for stem in stems]
         watched = [(stem, (n + 7) // 8) for stem, n in zip(stems, bits)]
         with cache.scratch() as job:
             result = cocotb._play(cocotb._build(), job, [scenario], watched)

@@ -8,9 +8,10 @@ from .product import Turned
 from .reduction import Reduction
 from .sequential import Sequential
 from .spatial import Spatial
+from .tiled import Tiled
 from .windowed import Convolution, Maximum
 
 __all__ = [
     "ENGINES", "Convolution", "Engine", "Folded", "Gating", "Maximum", "Pipelined", "Reduction", "Sequential",
-    "Spatial", "Turned", "engine_class", "fitting_lanes",
+    "Spatial", "Tiled", "Turned", "engine_class", "fitting_lanes",
 ]

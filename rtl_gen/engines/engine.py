@@ -77,6 +77,8 @@ class Engine:
         each block of constants in logic, (blocks,).
     cost(tally)
         adds what it takes to a cost.Tally.
+    outside
+        further members of its component, which become the core's: name → In or Out of bits.
     component()
         the wiring.Component: links `i`, in, and `o`, out; with `takes_skip` a stream `skip`; `saturated`, out: values
         of a beat that were clipped, some cycles later. It never stalls but by `i.ready`, and frames do not mix.
@@ -101,6 +103,7 @@ class Engine:
     spans_network: ClassVar[bool] = False
     burst: ClassVar[int] = 0
     known_flight: ClassVar[bool] = False
+    outside: ClassVar[dict] = {}
     sudden: ClassVar[bool] = False
     digits: ClassVar[np.ndarray] = np.zeros(0, int)
 

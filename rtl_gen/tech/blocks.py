@@ -94,10 +94,10 @@ class Blocks(Technology):
             return Cat(self._rom(m, f"{name}_{side}", part, some, address, late) for side, part, some in parts)
         return self.rom_row(m, name, words, one.width, address, late)
 
-    def ram(self, m, name, *, depth, width, enable, w_address, w_data, r_address):
+    def ram(self, m, name, *, depth, width, enable, w_address, w_data, r_address, late=True):
         enable = [enable[n] for n in range(len(enable))]
         one = self._cut_ram(depth, width, len(enable))
-        return self._ram(m, name, one, enable, w_address, [w_data] * len(enable), r_address, self.late)
+        return self._ram(m, name, one, enable, w_address, [w_data] * len(enable), r_address, self.late * late)
 
     def _ram(self, m, name, one, enable, w_address, w_data, r_address, late):
         w_address, r_address = _address(one, w_address), _address(one, r_address)

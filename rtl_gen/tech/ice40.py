@@ -13,6 +13,7 @@ from .cut import Mode, mode_of, side_by_side
 from .plain import registered
 
 HALF, WHOLE = 8, 16  # bits of an operand, of two products in a SB_MAC16 or of one
+DEEP = 14  # bits of an address of SB_SPRAM256KA
 TABLE = 16  # words: a ROM no deeper goes into tables
 WORDS = 4  # a RAM no deeper goes into registers; there is no distributed RAM
 MASKED = 256  # words of the mode that writes bits by a mask
@@ -105,6 +106,23 @@ class Ice40(Blocks):
             result += [Cat(*parts)[n * width :][:width] for n in range(len(banks))]
         return result
 
+    def store(self, m, name, *, depth, width, init, grain, address, write, mask, data):
+        # no content from configuration on; init is for whoever loads it
+        ports = {"at": address, "write": write, "mask": mask, "data": data}
+        at, put, some, value = (
+            x if isinstance(x, Const) else registered(m, x, f"{name}_{what}") for what, x in ports.items()
+        )
+        parts = []
+        for n in range(width // WHOLE):
+            nibbles = [some[(WHOLE * n + k) // grain] for k in range(0, WHOLE, 4)]
+            parts.append(o := Signal(WHOLE, name=f"{name}_o{n}"))
+            m.submodules[f"{name}_{n}"] = Instance(
+                "SB_SPRAM256KA", i_CLOCK=ClockSignal(), i_CHIPSELECT=1, i_STANDBY=0, i_SLEEP=0, i_POWEROFF=1,
+                i_ADDRESS=Cat(at, Const(0, DEEP))[:DEEP], i_WREN=put, i_MASKWREN=Cat(nibbles),
+                i_DATAIN=value[WHOLE * n :][:WHOLE], o_DATAOUT=o,
+            )
+        return Cat(*parts)
+
     @staticmethod
     def _block(m, name, depth, r_address, width, *, words=(), enable=(), w_address=0, w_data=0):
         """A SB_RAM40_4K; the words of its banks, one for each bit of `enable`, one after the other."""
@@ -144,6 +162,9 @@ class Ice40(Blocks):
     def small_ram_cost(self, depth, width, banks):
         registers = banks * width * (depth + 1) + (depth - 1).bit_length()
         return {"LUT": banks * (depth + width * (depth - 1)), "FF": registers}
+
+    def store_cost(self, depth, width):
+        return {}
 
     def rom_row_cost(self, depth, width, late):
         return {"RAM": -(-width // bits_of(depth)), "FF": width * late}

@@ -109,3 +109,23 @@ module SB_RAM40_4K (
         end
     endgenerate
 endmodule
+
+// 16384 words of 16 bits with one port; a bit of MASKWREN writes four. Lattice FPGA-TN-02022, SPRAM usage guide: what
+// stands in it after configuration is not defined.
+module SB_SPRAM256KA (
+    input [13:0] ADDRESS,
+    input [15:0] DATAIN,
+    input [3:0] MASKWREN,
+    input WREN, CHIPSELECT, CLOCK, STANDBY, SLEEP, POWEROFF,
+    output reg [15:0] DATAOUT
+);
+    reg [15:0] words[0:16383];
+    integer n;
+    always @(posedge CLOCK)
+        if (CHIPSELECT && !STANDBY && !SLEEP && POWEROFF) begin
+            if (WREN) begin
+                for (n = 0; n < 4; n = n + 1)
+                    if (MASKWREN[n]) words[ADDRESS][4 * n +: 4] <= DATAIN[4 * n +: 4];
+            end else DATAOUT <= words[ADDRESS];
+        end
+endmodule

@@ -1,6 +1,6 @@
 """Plain HDL: registers around `*` and memories that any synthesiser can pull into its DSP blocks and block RAMs."""
 
-from amaranth.hdl import Signal, signed, unsigned
+from amaranth.hdl import Mux, Signal, signed, unsigned
 from amaranth.lib import memory
 
 from .technology import Technology
@@ -45,7 +45,7 @@ class Plain(Technology):
         m.d.comb += port.addr.eq(address)
         return registered(m, port.data, f"{name}_data")
 
-    def ram(self, m, name, *, depth, width, enable, w_address, w_data, r_address):
+    def ram(self, m, name, *, depth, width, enable, w_address, w_data, r_address, late=True):
         words = []
         for n, write_enable in enumerate(enable):
             m.submodules[f"{name}_{n}"] = store = memory.Memory(shape=unsigned(width), depth=max(2, depth), init=[])
@@ -54,8 +54,17 @@ class Plain(Technology):
             m.d.comb += [
                 write.addr.eq(w_address), write.data.eq(w_data), write.en.eq(write_enable), read.addr.eq(r_address),
             ]
-            words.append(registered(m, read.data, f"{name}_data{n}"))
+            words.append(registered(m, read.data, f"{name}_data{n}") if late else read.data)
         return words
+
+    def store(self, m, name, *, depth, width, init, grain, address, write, mask, data):
+        kept = memory.Memory(shape=unsigned(width), depth=depth, init=init)
+        m.submodules[name] = kept
+        put, read = kept.write_port(granularity=grain), kept.read_port(domain="sync")
+        at = registered(m, address, f"{name}_at")
+        m.d.comb += [read.addr.eq(at), put.addr.eq(at)]
+        m.d.sync += [put.en.eq(Mux(write, mask, 0)), put.data.eq(data)]
+        return read.data
 
     def products_cost(self, count, x_width, w_width, *, lut=False, signed=True):
         narrow, wide = sorted((x_width + (not signed), w_width))
@@ -68,6 +77,9 @@ class Plain(Technology):
         if depth * width <= TABLES:
             return {"LUT": width * -(-depth // 64), "FF": 2 * width}
         return {"RAM": blocks(depth, width), "FF": width}
+
+    def store_cost(self, depth, width):
+        return {"RAM": blocks(depth, width)}
 
     def ram_cost(self, depth, width, banks):
         cells = -(-depth // 64) * -(-width // 3)

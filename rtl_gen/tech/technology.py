@@ -48,12 +48,26 @@ class Technology:
 
     def ram(
         self, m: Module, name: str, *, depth: int, width: int, enable: Sequence[Value], w_address: Value, w_data: Value,
-        r_address: Value,
+        r_address: Value, late: bool = True,
     ) -> list[Value]:
-        """Banks with common addresses and data to write, one for each bit of `enable`; their words, READ cycles later.
+        """Banks with common addresses and data to write, one for each bit of `enable`; their words, READ cycles later;
+        not `late`, READ - 1.
 
         A word must not be read in the cycle in which it is written.
         """
+        raise NotImplementedError
+
+    def store(
+        self, m: Module, name: str, *, depth: int, width: int, init: Sequence[int], grain: int, address: Value,
+        write: Value, mask: Value, data: Value,
+    ) -> Value:
+        """A large memory with one port: the word at an address, READ cycles later, or unchanged where it is written:
+        its parts of `grain` bits that `mask` has. init: its first words.
+        """
+        raise NotImplementedError
+
+    def store_cost(self, depth: int, width: int) -> dict[str, float]:
+        """Memories that no other part takes are not counted."""
         raise NotImplementedError
 
     def products_cost(

@@ -37,8 +37,34 @@ class Words:
         return words if len(words) > 1 else words * 2  # no memory has a single word
 
 
+class OfReads:
+    """The words of Reads, `reads`."""
+
+    reads: Reads
+
+    @cached_property
+    def words(self) -> Words:
+        """Of the reads."""
+        rows = ({"offset_0": o[0], "offset_1": o[1], "turn": turn, "last": last} for o, turn, last in self.reads.words)
+        return Words(tuple(rows))
+
+    @cached_property
+    def steps(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(turn.step for turn in self.reads.turns))
+
+    @cached_property
+    def turns(self) -> Words:
+        rows = []
+        for turn in self.reads.turns:
+            row = {f"turn_{bank}": amount for bank, amount in enumerate(turn.turns)}
+            row |= {"step": self.steps.index(turn.step)}
+            row |= {f"takes_{lane}": bank != NOTHING for lane, bank in enumerate(turn.banks)}
+            rows.append(row | {f"bank_{lane}": bank == 1 for lane, bank in enumerate(turn.banks)})
+        return Words(tuple(rows))
+
+
 @dataclass(frozen=True, eq=False)
-class Code:
+class Code(OfReads):
     """Of Layers in Places of so many words of a bank, and their Reads."""
 
     layers: tuple[Layer, ...]
@@ -148,26 +174,6 @@ class Code:
                     turns = one.each or fetch.reads
                     row = {"start": fetch.start, "turns": turns - 1, "base": base}
                     rows.append(row | {"needs": self.timing.needs(group) if n == 0 else 0})
-        return Words(tuple(rows))
-
-    @cached_property
-    def words(self) -> Words:
-        """Of the reads."""
-        rows = ({"offset_0": o[0], "offset_1": o[1], "turn": turn, "last": last} for o, turn, last in self.reads.words)
-        return Words(tuple(rows))
-
-    @cached_property
-    def steps(self) -> tuple[int, ...]:
-        return tuple(dict.fromkeys(turn.step for turn in self.reads.turns))
-
-    @cached_property
-    def turns(self) -> Words:
-        rows = []
-        for turn in self.reads.turns:
-            row = {f"turn_{bank}": amount for bank, amount in enumerate(turn.turns)}
-            row |= {"step": self.steps.index(turn.step)}
-            row |= {f"takes_{lane}": bank != NOTHING for lane, bank in enumerate(turn.banks)}
-            rows.append(row | {f"bank_{lane}": bank == 1 for lane, bank in enumerate(turn.banks)})
         return Words(tuple(rows))
 
     @cached_property

@@ -107,7 +107,7 @@ def factor_of(stage: Stage) -> IntFactor:
 
 def _layer(stages, maps, lanes, reads):
     first, passes = stages[0], [_plain(factor_of(stage)) for stage in stages]
-    if first.window is not None and _sees(first.window):
+    if first.window is not None and sees(first.window):
         passes[:1] = _windowed(first, passes[0], lanes, reads)
     positions = first.after.positions
     groups = -(-positions // lanes)
@@ -118,7 +118,7 @@ def _layer(stages, maps, lanes, reads):
     )
 
 
-def _sees(window):
+def sees(window):
     """Whether it sees more, or less, than the position itself."""
     return (window.size, window.stride) != ((1, 1), (1, 1)) or any(window.padding)
 

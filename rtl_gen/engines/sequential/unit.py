@@ -4,7 +4,7 @@ A turn is a cycle in which a pass goes on. What follows from it comes a known nu
 what it reads after READ, its operands after TO_OPERANDS, the write of an output that it ends after TO_WRITE.
 """
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,8 +13,9 @@ from ...stream import Link
 from ...tech import MULTIPLY, READ, technology
 from ..datapath import Datapath
 from ..words import to_bits
-from .control import loops, passes, unpacked
+from .control import loops, passes
 from .entry import Entry
+from .operands import operands
 from .timing import GRANTED, TO_OPERANDS, TO_WRITE
 
 HELD = "weight", "again", "shift", "shifts", "bias", "biased", "dot", "joined", "lift", "end", "gives", "largest"
@@ -55,7 +56,15 @@ class SequentialUnit(wiring.Component):
         m.d.comb += [step.eq(busy & (~self.now.gives | self.o.ready)), self.o.take.eq(step & self.now.gives)]
         read, address, output, self.output_ends = loops(m, self.code, new, self.now, begins, step, ends)
         self.write, self.result = Signal(name="write"), Signal(s.lanes * s.width, name="result")
-        xs, whole = self._operands(m, step, read, address, delay(m, output, TO_WRITE, "written"))
+        bank, written = (delay(m, x, TO_WRITE, "written") for x in (self.now.parity, output))
+        entry, writes = self.entry, []
+        for n in range(2):
+            here = self.write & (bank == n) | entry.enable & (entry.bank == n)
+            writes.append(
+                (here, Mux(self.write, written, entry.address), Mux(self.write, self.result, entry.data))
+            )
+        sizes = {"lanes": s.lanes, "width": s.width, "depth": self.code.depth}
+        xs, whole = operands(m, self.tech, self.code, **sizes, step=step, read=read, address=address, writes=writes)
         # of the pass, READ cycles after its turns
         self.held, started = {}, delay(m, begins, READ, "started", reset=True)
         for name in HELD:
@@ -71,44 +80,6 @@ class SequentialUnit(wiring.Component):
         weight, bias = self._numbers(m, started, whole, ended)
         self._results(m, xs, weight, bias, whole, ended)
         return m
-
-    def _operands(self, m, step, read, address, written):
-        """The numbers of all lanes, TO_OPERANDS cycles after the turn that makes them whole, and whether a turn does,
-        READ cycles after it. written: the address of a result.
-        """
-        s, code, lanes = self.engine, self.code, self.engine.lanes
-        own = unpacked(code.words, self.tech.rom(m, "reads", code.words.words, code.words.width, read))
-        base, step = delay(m, address, READ, "operand"), delay(m, step, READ, "step", reset=True)
-        turns = self.tech.rom(m, "turns", code.turns.words, code.turns.width, own.turn)
-        early = unpacked(code.turns, delay(m, turns, 1, "turn_early"))
-        bank_written, half = delay(m, self.now.parity, TO_WRITE, "written_bank"), (lanes - 1).bit_length() // 2
-        kept = []
-        for bank in range(2):
-            at = Signal(code.address, name=f"address_{bank}", reset_less=True)
-            m.d.sync += at.eq(base + getattr(own, f"offset_{bank}"))
-            entry = self.entry
-            (word,) = self.tech.ram(
-                m, f"bank_{bank}", depth=code.depth, width=len(self.result),
-                enable=[self.write & (bank_written == bank) | entry.enable & (entry.bank == bank)],
-                w_address=Mux(self.write, written, entry.address), w_data=Mux(self.write, self.result, entry.data),
-                r_address=at,
-            )
-            found, amount = [word[n * s.width :][: s.width] for n in range(lanes)], getattr(early, f"turn_{bank}")
-            for name, part, unit in (("far", amount[half:], 1 << half), ("near", amount[:half], 1)):
-                part = part if unit > 1 or not half else delay(m, part, 1, f"amount_{bank}")
-                found = [delay(m, x, 1, f"{name}_{bank}_{n}") for n, x in enumerate(_turned(found, part, unit))]
-            kept.append(found)
-        late, last = unpacked(code.turns, delay(m, turns, 3, "turn_late")), delay(m, own.last, 5, "tap_last")
-        goes_on, xs = Signal(name="goes_on"), []  # a tap whose first reads were before
-        with m.If(delay(m, step, 5, "operand_step", reset=True)):
-            m.d.sync += goes_on.eq(~last)
-        for lane in range(lanes):
-            first, second = (Array(bank[by * lane % lanes] for by in code.steps)[late.step] for bank in kept)
-            chosen = Mux(getattr(late, f"bank_{lane}"), second, first)
-            x = Signal(s.width, name=f"x{lane}", reset_less=True)
-            m.d.sync += x.eq(Mux(getattr(late, f"takes_{lane}"), chosen, 0) | Mux(goes_on, x, 0))
-            xs.append(x)
-        return xs, step & own.last
 
     def _numbers(self, m, started, whole, ended):
         """The weight of a turn's products, shifted, TO_OPERANDS cycles after it, and the bias of its output MULTIPLY
@@ -186,10 +157,3 @@ class SequentialUnit(wiring.Component):
             self.entry.busy.eq(soon), self.write.eq(delay(m, soon, GRANTED, "write", reset=True)),
             self.result.eq(Cat(outputs)), self.saturated.eq(count(m, clips, "saturated", reset=True)),
         ]
-
-
-def _turned(lanes, amount, unit):
-    """Lanes, lane l being what lane l + amount * unit was, around the end."""
-    for n, bit in enumerate(amount):
-        lanes = [Mux(bit, lanes[(lane + (unit << n)) % len(lanes)], x) for lane, x in enumerate(lanes)]
-    return lanes
