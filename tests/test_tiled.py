@@ -124,20 +124,24 @@ def test_clipped_numbers_are_counted():
     assert sum(counts) == wanted > 20
 
 
+def one(shape, patterns, window=None, **rest):
+    return Row(shape).layer(patterns, window, **rest).network
+
+
 @pytest.mark.parametrize(
     "network, target, message",
     [
-        (Row((4, 4, 2)).layer([(1, 2, 2, 1)], residual=True).network, "plain", "stage l0:0: .* something that is added"),
+        (one((4, 4, 2), [(1, 2, 2, 1)], residual=True), "plain", "stage l0:0: .* something that is added"),
         (Row((4, 4, 2)).pool(Max, Window(2)).network, "plain", "stage n0: .* a Max"),
         (Row((4, 4, 2), x=QFormat(9, 4)).layer([(1, 2, 2, 1)]).network, "plain", "numbers of more than 8 bits"),
-        (Row((4, 4, 2)).layer([(1, 2, 2, 1)], w=QFormat(9, 6)).network, "plain", "weights of more than 8 bits"),
-        (Row((4, 4, 2)).layer([(1, 2, 2, 1)]).network, "ecp5", "for the target ice40, or plain, got ecp5"),
-        (Row((3, 3, 2)).layer([(1, 300, 2, 1), (1, 2, 300, 1)]).network, "plain", "layer l0: a vector of 300 has no room"),
-        (Row((9, 70, 40)).layer([(1, 2, 360, 1)], Window(3)).network, "plain", "layer l0: what a window sees of 9x70x40"),
-        (Row((4, 4, 4)).layer([(2, 2, 18, 1)], Window(3, block=2)).network, "plain", "groups of channels behind a window"),
-        (Row((4, 4, 2)).layer([(1, 4, 8, 1), (1, 2, 4, 1)], Window(2)).network, "plain", "several factors behind a window"),
-        (Row((40, 40, 2)).layer([(1, 250, 2, 1)]).layer([(1, 2, 250, 1)]).network, "plain", f"of {STORE} words of 6"),
-        (Row((1, 1, 200)).layer([(1, 200, 200, 1)]).network, "plain", f"weights take 40000 of {2 * STORE}"),
+        (one((4, 4, 2), [(1, 2, 2, 1)], w=QFormat(9, 6)), "plain", "weights of more than 8 bits"),
+        (one((4, 4, 2), [(1, 2, 2, 1)]), "ecp5", "for the target ice40, or plain, got ecp5"),
+        (one((3, 3, 2), [(1, 300, 2, 1), (1, 2, 300, 1)]), "plain", "layer l0: a vector of 300 has no room"),
+        (one((9, 70, 40), [(1, 2, 360, 1)], Window(3)), "plain", "layer l0: what a window sees of 9x70x40"),
+        (one((4, 4, 4), [(2, 2, 18, 1)], Window(3, block=2)), "plain", "groups of channels behind a window"),
+        (one((4, 4, 2), [(1, 4, 8, 1), (1, 2, 4, 1)], Window(2)), "plain", "several factors behind a window"),
+        (one((40, 40, 2), [(1, 250, 2, 1)]), "plain", f"of {STORE} words of 6"),
+        (one((1, 1, 200), [(1, 200, 200, 1)]), "plain", f"weights take 40000 of {2 * STORE}"),
     ],
 )
 def test_what_it_is_not_for(network, target, message):
