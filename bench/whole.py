@@ -27,7 +27,7 @@ from boards.table import UP5K
 from rtl_gen import AxiStream, Plan, choose, estimate, write_plan
 
 from . import flow
-from .designs import in_plain
+from .designs import Narrow, in_plain
 from .flow import CACHE, PARTS, TOP
 
 FIGURES = Path(__file__).with_name("whole.json")
@@ -46,7 +46,7 @@ class Whole:
     roms: as in Plan. part: of flow.PARTS; room: what it may take of it, where that is not all. minimum, aim: images a
     second that are required and hoped for. beside: what stands beside it in others' tables. seeds: of place and route,
     0 for none. netlist: images through the mapped netlist. floorplan: whether it is built with one. signed: inputs from
-    -1 to 1, not from 0.
+    -1 to 1, not from 0. bits: of numbers between layers. engine: that spans the network, None where plans are chosen.
     """
 
     key: str
@@ -63,11 +63,18 @@ class Whole:
     floorplan: bool = False
     signed: bool = False
     part: str = PART
+    bits: int = SETTINGS.activation_bits
+    engine: str | None = None
 
     @property
     def available(self):
         """Resource → number, of the part."""
         return PARTS[self.part].device.available
+
+    @property
+    def target(self):
+        """Of the Verilog that is for its part."""
+        return PARTS[self.part].device.family
 
 
 def _person(**fusion):
@@ -76,6 +83,8 @@ def _person(**fusion):
 
 ANY = dict.fromkeys(ROOM, inf)  # room of a device that is not there
 BFT = {"fusion": "bft", "residual": "square"}
+TILED = {"interval": None, "part": "up5k", "bits": 8, "engine": "tiled"}
+CFU = "CFU-Playground on the same part, trained: 25.2 million cycles"
 NETWORKS = (
     Whole(
         key="mobilenet-bft", title="MobileNetV1-1.0 + BFT, 96×96, 10 classes", interval=73728, roms="tables",
@@ -96,6 +105,10 @@ NETWORKS = (
     Whole(
         key="person-bft-25f", title="MobileNetV1-0.25 + BFT, layers in turn on an LFE5U-25F", interval=None,
         roms="tables", make=_person(**BFT), minimum=700, aim=900, seeds=3, part="ecp5-25f",
+    ),
+    Whole(
+        key="person-bft-up5k", title="MobileNetV1-0.25 + BFT without residuals, tile by tile on an iCE40UP5K",
+        make=_person(fusion="bft", residual=None), minimum=100, aim=130, seeds=3, **TILED,
     ),
     Whole(
         key="resnet8", title="ResNet8, 32×32, 10 classes (image classification)", interval=36864, roms="tables",
@@ -126,6 +139,14 @@ NETWORKS = (
         make=lambda: models.dscnn(fusion=lambda inputs, outputs, _: chain.bft(inputs, 2), residual=None),
     ),
     Whole(
+        key="keywords-dense-up5k", title="DS-CNN, 49×10, 12 classes, tile by tile on an iCE40UP5K",
+        make=lambda: models.dscnn(fusion="dense"), beside=CFU, **TILED,
+    ),
+    Whole(
+        key="keywords-bft-up5k", title="DS-CNN + BFT without residuals, tile by tile on an iCE40UP5K",
+        make=lambda: models.dscnn(fusion="bft", residual=None), **TILED,
+    ),
+    Whole(
         key="keywords-dense", title="DS-CNN, 49×10, 12 classes (keyword spotting)", interval=8000,
         make=lambda: models.dscnn(fusion="dense"), minimum=5000, aim=9000, beside="MLPerf Tiny: ZedBoard 3,088",
     ),
@@ -144,7 +165,8 @@ def integers(entry):
         x = np.random.default_rng(0).integers(0, 256, (CALIBRATION, *network.shape)) / 256
         x = 2 * x - 1 if entry.signed else x
         kept.parent.mkdir(parents=True, exist_ok=True)
-        save_integers(quantise(network, choose_formats(network, SETTINGS, x)), kept)
+        settings = SETTINGS.model_copy(update={"activation_bits": entry.bits})
+        save_integers(quantise(network, choose_formats(network, settings, x)), kept)
     return load_integers(kept)
 
 
@@ -166,12 +188,15 @@ def _measured(function, *arguments):
 def planned(key):
     """The choices of an entry's plan."""
     entry = find(key)
+    if entry.engine:
+        return {layer.name: {"engine": entry.engine} for layer in integers(entry).layers}
     room = entry.available | entry.room
-    return choose(integers(entry), interval=entry.interval, target="ecp5", roms=entry.roms, room=room).plan.choices
+    return choose(integers(entry), interval=entry.interval, target=entry.target, roms=entry.roms, room=room).plan.choices
 
 
-def plan_of(entry, choices, target="ecp5"):
+def plan_of(entry, choices, target=None):
     """The Plan of choices; for plain HDL without what it leaves to synthesis."""
+    target = target or entry.target
     if target != "plain":
         return Plan(network=integers(entry), choices=choices, target=target, roms=entry.roms)
     return Plan(network=integers(entry), choices=in_plain(choices), target=target)
@@ -209,7 +234,7 @@ class Bench:
 
     def run(self):
         self.planned()
-        for target in ("plain", "ecp5"):
+        for target in ("plain", self.entry.target):
             self.simulate(target)
         if self.seeds:
             self.build()
@@ -248,7 +273,8 @@ class Bench:
 
     def build(self):
         """Synthesis of the core alone, the netlist in simulation, and place and route for each seed."""
-        text = rtlil.convert(AxiStream(self.plan), name=TOP, emit_src=False)
+        top = Narrow if self.entry.part == "up5k" else AxiStream
+        text = rtlil.convert(top(self.plan), name=TOP, emit_src=False)
         part, how = PARTS[self.entry.part], {"progress": self.say, "minutes": self.minutes}
         how["floorplan"] = self.plan if self.entry.floorplan else None
         directory = CACHE / flow.key(text, part, "rtlil")
@@ -288,9 +314,9 @@ def critical(report):
 
 
 def small():
-    """Keep what the last network would take of an iCE40UP5K, if that had multipliers and block RAMs enough."""
+    """Keep what keyword spotting would take of an iCE40UP5K, streamed, if that had multipliers and block RAMs enough."""
     room = UP5K.available | dict.fromkeys(("DSP", "RAM"), inf)
-    found = choose(integers(NETWORKS[-1]), interval=SMALL_CYCLES, target="ice40", room=room)
+    found = choose(integers(find("keywords-bft")), interval=SMALL_CYCLES, target="ice40", room=room)
     keep("up5k", {"interval": int(found.interval), "needs": found.needs})
 
 

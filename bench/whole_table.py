@@ -14,7 +14,7 @@ from .whole import NETWORKS, PART, ROOM
 
 DOCUMENT = Path("docs/benchmark.md")
 HEADING = "## Whole networks"
-STEPS = {"plain": "plain Verilog", "ecp5": "Verilog for ECP5", "netlist": "its mapped netlist"}
+STEPS = {"plain": "plain Verilog", "ecp5": "Verilog for ECP5", "ice40": "Verilog for iCE40", "netlist": "its mapped netlist"}
 
 
 def rates(found):
@@ -114,8 +114,9 @@ _TEXT = """\
 Written by `python -m bench.whole`, which `make bench` runs too; figures are kept in
 [bench/whole.json](../bench/whole.json) as they come. Each network is whole on one {part},
 where its name does not say another, [layers in turn](turns.md) where it says so:
-pixels (or points) in, numbers of the classes out, weights and line buffers on the chip, 8-bit weights, 9 bits between layers,
-biases and (with BFT) residuals in. What is larger than that part, by estimate, was simulated alone. **Weights are
+pixels (or points) in, numbers of the classes out, weights and line buffers on the chip, 8-bit weights, 9 bits between layers
+(8 on the iCE40UP5K, whose weights come from a SPI flash once after configuration), biases and (with BFT, unless it says so)
+residuals in. What is larger than that part, by estimate, was simulated alone. **Weights are
 random**: a core's size and speed hardly depend on them, and no accuracy is claimed.
 Place and route is of the core alone, no board, no shell, pins anywhere, without a floorplan unless one is named
 below; {target} MHz were asked for, and the median of the seeds that routed counts. *Beside it* are whole systems
@@ -138,7 +139,7 @@ within a quarter of what Yosys makes:
 
 {notes}
 
-The same DS-CNN + BFT on an iCE40UP5K: {small}
+Streamed on an iCE40UP5K, the DS-CNN + BFT would take {small}
 """
 
 
@@ -157,9 +158,9 @@ def small(found):
     needs, has = found["up5k"]["needs"], UP5K.available
     needed = ", ".join(f"{n:,} {name}" for name, n in needs.items())
     return (
-        f"{found['up5k']['interval']:,} cycles an image with {needed}, "
+        f"{found['up5k']['interval']:,} cycles an image and {needed}, "
         f"by estimate. It does not fit: there are {', '.join(f'{has[n]:,} {n}' for n in needs if needs[n] > has[n])}. "
-        "CFU-Playground takes 25.2 million cycles on the same device, for the dense one with trained weights, and fits."
+        "[Tile by tile](turns.md#tile-by-tile) it fits: the row above."
     )
 
 

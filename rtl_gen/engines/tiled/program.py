@@ -98,15 +98,13 @@ def groups_of(shape: Shape) -> int:
 
 def layers_of(stages: tuple[Stage, ...]) -> tuple[tuple[Layer, ...], Reads]:
     """The Layers of a network's stages, and the Reads of all, of which the first two are those of a word of either bank
-    as it stands. ValueError for what is not in a row, and for a layer without room.
+    as it stands. Where nothing is added, each stage takes what the one before it gives. ValueError for a layer without
+    room.
     """
     reads = Reads()
     for bank in range(2):
         reads.add(reads_of(np.arange(LANES) + bank * LANES, LANES, (1,)), 1)
     layers = []
-    for number, stage in enumerate(stages):
-        if stage.takes != (number - 1,):
-            raise ValueError(f"stage {stage.name} does not take what the one before it gives; tiled layers do")
     for owner, own in groupby(stages, key=lambda stage: stage.owner):
         own = [*own]
         windowed = own[0].window is not None and sees(own[0].window)
