@@ -191,7 +191,8 @@ def planned(key):
     if entry.engine:
         return {layer.name: {"engine": entry.engine} for layer in integers(entry).layers}
     room = entry.available | entry.room
-    return choose(integers(entry), interval=entry.interval, target=entry.target, roms=entry.roms, room=room).plan.choices
+    wish = {"interval": entry.interval, "target": entry.target, "roms": entry.roms, "room": room}
+    return choose(integers(entry), **wish).plan.choices
 
 
 def plan_of(entry, choices, target=None):
@@ -314,7 +315,7 @@ def critical(report):
 
 
 def small():
-    """Keep what keyword spotting would take of an iCE40UP5K, streamed, if that had multipliers and block RAMs enough."""
+    """Keep what keyword spotting would take of an iCE40UP5K if that had multipliers and block RAMs enough."""
     room = UP5K.available | dict.fromkeys(("DSP", "RAM"), inf)
     found = choose(integers(find("keywords-bft")), interval=SMALL_CYCLES, target="ice40", room=room)
     keep("up5k", {"interval": int(found.interval), "needs": found.needs})

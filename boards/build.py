@@ -80,7 +80,10 @@ def _endings():
 
 
 def check_design(design, board):
-    """ValueError for a core that was made for another family, or that the link cannot feed."""
+    """ValueError for a core that was made for another family, has pins of its own, or that the link cannot feed."""
+    from .shell import check_pins
+
+    check_pins(design)
     manifest, device = design.manifest, board.device
     if manifest.target not in ("plain", device.target):
         cure = "without a target" if device.target == "plain" else f"with --target {device.target}, or without"

@@ -14,6 +14,15 @@ from .uart import UartRx, UartTx, cycles_a_bit
 EVENTS = 16  # bits of the counters of events on the line
 
 
+def check_pins(design):
+    """ValueError for a core with pins of its own."""
+    if pins := design.plan.outside:
+        raise ValueError(
+            f"{design.manifest.name} has pins of its own, {', '.join(pins)}, which no board's shell connects; its "
+            "Verilog is for a design of yours, or take another engine"
+        )
+
+
 class Shell(wiring.Component):
     """A core behind a serial line, in docs/link.md's words.
 
@@ -31,6 +40,7 @@ class Shell(wiring.Component):
     """
 
     def __init__(self, design, *, clock_hz, baud):
+        check_pins(design)
         self.design = design
         self.cycles = cycles_a_bit(clock_hz, baud)
         self.info = frames.Info.of(design, clock_hz=clock_hz, baud=baud).to_bytes()

@@ -186,7 +186,8 @@ class _Bench:
         primitives = () if self.netlist else tech.models(m.target)
         texts = {path.name: path.read_text(encoding="utf-8") for path in primitives}
         if flash := self.memories.get(f"{m.name}.flash{SUFFIX}"):
-            texts["flash.v"] = self._beside_flash(flash.count("\n"))
+            texts |= {tech.FLASH.name: tech.FLASH.read_text(encoding="utf-8")}
+            texts["beside.v"] = self._beside_flash(flash.count("\n"))
         return simulators.build(self.sources, self._top, self.simulator, self.waves, self.netlist, texts, self.begin)
 
     @property

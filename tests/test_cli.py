@@ -147,7 +147,7 @@ BAD = [
     (["generate", "net.safetensors", "-o", "out", "--name", "core", "--weight-bits", "99"], ["weight_bits", "99"]),
     (
         ["generate", "net.safetensors", "-o", "out", "--name", "core", "--engine", "fold"],
-        ["engine must be one of folded, gate, pipelined, product, reduction, spatial, convolution, maximum, sequential, got 'fold'"],
+        ["engine must be one of folded, gate, pipelined, product, reduction, spatial, convolution, maximum, sequential, tiled, got 'fold'"],
     ),
     (
         ["generate", "net.safetensors", "-o", "out", "--name", "core", "--products", "lut"],

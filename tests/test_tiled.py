@@ -2,15 +2,17 @@
 
 import numpy as np
 import pytest
-from rtl_bench import beats_of, extremes, play
+from rtl_bench import beats_of, extremes, play, play_network
 from test_maps import Row, check
 
 from bfthw import QFormat, chain
 from bfthw.nodes import Max, Sum
 from bfthw.window import Window
+from boards.build import build
 from rtl_gen import Network, Plan, write_plan
 from rtl_gen.engines.tiled.code import STORE
 from rtl_gen.engines.tiled.program import ROWS
+from rtl_gen.vectors import answers
 from sim import simulate
 from sim.simulate import play as play_files
 
@@ -102,6 +104,24 @@ def test_loaded_from_a_flash(tmp_path):
     core = {"core.v": text, "core.flash.mem": "\n".join(found)}
     result = play_files(design.path, design.manifest, design.plan.network, vectors=5, simulator="compiled", core=core)
     assert not result.ok and "should be" in result.problems[0]
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_a_reset_at_any_time(part):
+    """Nothing of what was begun is left: instructions, sums, results on their way."""
+    network = small(3)
+    core = Network(plan := tiled(network))
+    x = extremes(np.random.default_rng(part), network.input, (3, network.inputs))
+    for after in range(plan.beats_in + 20 + part, plan.interval, 97):
+        played = play_network(core, x, reset_after=after, limit=20 * plan.interval)
+        assert np.array_equal(played.outputs, answers(network, x)), after
+
+
+def test_boards_have_no_such_pins(tmp_path):
+    design = write_plan(tiled(small(), "ice40"), tmp_path, name="core")
+    with pytest.raises(ValueError, match="core has pins of its own, flash_select, .* which no board's shell connects"):
+        build(design, board="icebreaker", directory=tmp_path / "board")
+    assert not (tmp_path / "board").exists()
 
 
 def test_flash_holds_weights_and_what_stands_behind_the_maps():

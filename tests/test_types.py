@@ -13,14 +13,16 @@ from amaranth.lib import wiring
 from engine_cases import ENGINES, spec_of
 from rtl_bench import factor_of
 
-from bfthw import QFormat
+from bfthw import IntLayer, IntNetwork, QFormat
 from bfthw.chain import Indexed
 from bfthw.window import Shape, Window
 from boards import cobs, feed, receiver, shell, uart
 from rtl_gen import AxiStream, Design, Network, emit, fifo, manifest, stream, top
-from rtl_gen.engines import Gating, Maximum, Pipelined, Reduction, Sequential, Turned
+from rtl_gen.engines import Gating, Maximum, Pipelined, Reduction, Sequential, Tiled, Turned
 from rtl_gen.engines.readers.reader import Buffered
 from rtl_gen.engines.sequential.entry import Entry
+from rtl_gen.engines.tiled.boot import Boot
+from rtl_gen.stages import stages_of
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = "bfthw", "rtl_gen", "sim", "boards"
@@ -98,6 +100,8 @@ def components():
     maximum = Maximum(**maps, window=Window(2))
     yield from (maximum.component(), maximum.reader.buffer(), Reduction(**maps, output=QFormat(4, 0)).component())
     yield Gating(**maps, gate=QFormat(4, 0), output=QFormat(4, 0)).component()
+    layer = IntLayer(factors=(factor_of((1, 2, 2, 1), 0, out=8),), name="layer")
+    yield from (Tiled(stages=stages_of(IntNetwork([layer], (2, 2, 2))), target="ice40").component(), Boot(4, 0))
     layers = Sequential(stages=plans[0].stages)
     yield from (layers.component(), Entry(layers))
     yield Turned(**maps, matrix=QFormat(4, 0), outputs=1, output=QFormat(4, 0)).component()

@@ -63,6 +63,7 @@ def write(plan: Plan, folder: Path, name: str, mhz: float = MHZ) -> None:
     if plan.network.beyond_row is None:
         texts[".h"] = header(plan.network, name)
     if primitives:
+        models += [tech.FLASH.read_text(encoding="utf-8")] * bool(plan.outside)
         texts["_models.v"] = f"// For the simulation of {name}, not for its synthesis.\n{''.join(models)}"
     for ending, text in texts.items():
         (folder / f"{name}{ending}").write_text(text, encoding="utf-8")

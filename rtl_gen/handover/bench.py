@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..engines.tiled.code import FLASH
+from ..memories import SUFFIX
 from ..top import lane_bytes
 from ..vectors import answers, interleave, pack, random_vectors
 from .fill import fill
@@ -41,7 +43,7 @@ def bench(plan, name, primitives):
         "EXACT": (int(not plan.over_maps), "whether that is the latency, or the least"),
         "INTERVAL": (plan.interval, "cycles from frame to frame"),
     }
-    signals = declarations(found, lambda port: "reg " if port.is_input else "wire")
+    signals = declarations(found, lambda port: "reg " if port.is_input and port.name not in plan.outside else "wire")
     return fill(
         TEMPLATE,
         NAME=name,
@@ -52,13 +54,25 @@ def bench(plan, name, primitives):
             for key, (value, said) in parameters.items()
         ),
         SIGNALS="\n".join(f"    {line}{' = 0' if line.startswith('reg') else ''};" for line in signals),
-        CORE="\n".join(f"    {line}" for line in instance(name, found, "core")),
+        CORE="\n".join(f"    {line}" for line in [*instance(name, found, "core"), *flash(plan, name)]),
         VECTORS="\n".join(
             f"        {memory}[{n}] = {row};"
             for memory, lines in (("x", x_rows), ("y", y_rows))
             for n, row in enumerate(lines)
         ),
     )
+
+
+def flash(plan, name):
+    """Lines of an instance of a flash, where the core has pins for one."""
+    if not plan.outside:
+        return []
+    size = len(plan.engines[0].code.flash)
+    return [
+        f'spi_flash #(.FIRST({FLASH}), .BYTES({size}), .FILE("{name}.flash{SUFFIX}")) flash (',
+        "    .select(flash_select), .clock(flash_clock), .in(flash_out), .out(flash_in)",
+        ");",
+    ]
 
 
 def rows(values, size, lanes):

@@ -19,6 +19,10 @@ def template(plan, name):
         "frame_error": "there was such a frame since the reset",
         "frame_errors": "how many, 65535 at most",
         "saturated": "values that were clipped, counted in each cycle; may stay open",
+        "flash_select": "of a SPI flash: CS, low while it is asked",
+        "flash_clock": "CLK, half of aclk",
+        "flash_out": "DI",
+        "flash_in": "DO",
     }
     return "\n".join(
         [

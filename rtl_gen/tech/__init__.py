@@ -36,10 +36,13 @@ def technology(target: str) -> Technology:
     return own.variant(kind)
 
 
+FLASH = Path(__file__).with_name("flash.v")  # a model of what cores with pins for it are loaded from
+
+
 def models(target: str) -> tuple[Path, ...]:
     """Paths of the Verilog models of the primitives that a target's Verilog instances."""
     path = Path(__file__).with_name(f"{target}.v")
     return () if target == "plain" else (path,)
 
 
-__all__ = ["MULTIPLY", "READ", "TARGETS", "VARIANTS", "Technology", "check_target", "models", "number", "technology"]
+__all__ = ["FLASH", "MULTIPLY", "READ", "TARGETS", "VARIANTS", "Technology", "check_target", "models", "number", "technology"]

@@ -20,11 +20,11 @@ class Boot(wiring.Component):
 
     Members
     -------
-    flash_select, flash_clock, flash_out : Out, flash_in : In
+    flash_select : Out(1), flash_clock : Out(1), flash_out : Out(1), flash_in : In(1)
         the flash's CS (low: selected), CLK, which runs on while it is not, DI, and DO.
-    write : Out, word : Out(16)
+    write : Out(1), word : Out(16)
         the next word, its first byte in the low bits.
-    done : Out
+    done : Out(1)
         all have come.
     """
 

@@ -33,8 +33,8 @@ class TiledUnit(wiring.Component):
         a number a beat, position by position, channels fastest.
     saturated : Out
         values that were clipped, some cycles later.
-
-    And the pins of a `boot.Boot` where memories have no content of their own.
+    flash_select : Out(1), flash_clock : Out(1), flash_out : Out(1), flash_in : In(1), where memories have to be filled
+        those of a Boot.
     """
 
     def __init__(self, engine):
