@@ -14,6 +14,7 @@ from bfthw.reading import StrPath, owned
 from . import handover, memories, yosys
 from . import manifest as mf
 from .engines import ENGINES
+from .engines.engine import SPANNING
 from .header import header
 from .names import check_name
 from .plan import Plan
@@ -30,7 +31,8 @@ def make_plan(network: IntNetwork, settings: Settings | None = None) -> Plan:
     plan = Plan(network=network, **hardware(network, settings))
     for key in sorted(settings.given & OPTIONS - {"engine"}):
         if not any(key in engine.options for engine in plan.drafts):
-            kinds = " and ".join(kind for kind, cls in ENGINES.items() if key in cls.options)
+            known = ENGINES | SPANNING
+            kinds = " and ".join(kind for kind, cls in known.items() if key in cls.options)
             raise ValueError(f"settings: {key}: of {kinds} engines alone, and here is none")
     check_products(plan, "settings: ")
     return plan
