@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 import sim
 from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
 from rtl_gen import AxiStream, Plan, write_plan
-from rtl_gen.pipeline import through
+from rtl_gen.signals import through
 
 from . import flow
 

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from .fifo import QUEUE, LinkFifo, Queue
 from .plan import Plan, costed
-from .signals import beat, count
+from .signals import beat, count, through
 from .stages import INPUT
 from .stream import Fork, FromStream, Gearbox, Link, Skid
 from .tech import technology
@@ -113,13 +113,6 @@ class Pipeline(wiring.Component):
         m.submodules[name] = entry = FromStream(shape)
         wiring.connect(m, source, entry.i)
         return entry.o
-
-
-def through(m, outer, inner, members):
-    """Connects members that a component has with those of the same names of the one around it."""
-    for name, member in members.items():
-        a, b = getattr(outer, name), getattr(inner, name)
-        m.d.comb += b.eq(a) if member.flow == In else a.eq(b)
 
 
 class Network(wiring.Component):

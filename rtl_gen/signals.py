@@ -5,6 +5,7 @@ from operator import add
 
 from amaranth.hdl import Cat, Const, Mux, Signal, signed, unsigned
 from amaranth.lib import data
+from amaranth.lib.wiring import In
 
 from .tech.plain import registered
 
@@ -190,3 +191,10 @@ def digits_cost(tally, *sizes):
         counter_cost(tally, together)
         together = 1
         counter_cost(tally, size)
+
+
+def through(m, outer, inner, members):
+    """Connects members that a component has with those of the same names of the one around it."""
+    for name, member in members.items():
+        a, b = getattr(outer, name), getattr(inner, name)
+        m.d.comb += b.eq(a) if member.flow == In else a.eq(b)

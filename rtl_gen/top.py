@@ -7,9 +7,9 @@ from amaranth.lib.wiring import In, Out
 from . import pipeline
 from .cost import Tally
 from .fifo import LinkFifo, Pad, Queue
-from .pipeline import Pipeline, through
+from .pipeline import Pipeline
 from .plan import Plan, costed
-from .signals import beat, counter, counter_cost, delay
+from .signals import beat, counter, counter_cost, delay, through
 from .stream import Skid
 from .tech import technology
 

@@ -206,6 +206,43 @@ class ByChannels(Engine):
             raise ValueError(f"lanes must divide {self.shape.channels} channels, got {self.lanes}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class InTurn(Engine):
+    """Base of engines whose work is all stages of a network, one after the other; a number a beat.
+
+    stages: of the whole network.
+    """
+
+    factors: tuple = ()
+    stages: tuple[Stage, ...]
+
+    sees_map: ClassVar[bool] = True
+    spans_network: ClassVar[bool] = True
+    takes_skip: ClassVar[bool] = False
+    sudden: ClassVar[bool] = True
+    holds: ClassVar[float] = 2.0
+    lanes_in: ClassVar[int] = 1
+    lanes_out: ClassVar[int] = 1
+    takes = figure(QFormat, lambda self: self.stages[0].input)
+    gives = figure(QFormat, lambda self: self.stages[-1].output)
+    relu = figure(bool, lambda self: getattr(self.stages[-1].work, "relu", False))
+    beats_in = figure(int, lambda self: self.stages[0].shape.size)
+    beats_out = figure(int, lambda self: self.stages[-1].after.size)
+
+    @classmethod
+    def serves(cls, stages: tuple[Stage, ...]) -> dict | None:
+        return None if any(map(cls.lacks, stages)) else {"stages": stages}
+
+    @classmethod
+    def lacks(cls, stage: Stage) -> str | None:
+        work, window = stage.work, stage.window
+        found = {
+            "an index": work.support is not None, "a table": work.table is not None,
+            "numbers outside of a map but zeros": window is not None and bool(window.outside),
+        }
+        return next((what for what, there in found.items() if there), None)
+
+
 def serving(stage: Stage) -> list[type[Engine]]:
     """The classes that serve a Stage alone; ValueError where there are none."""
     found = [cls for cls in ENGINES.values() if cls.serves((stage,)) is not None]

@@ -45,4 +45,7 @@ def models(target: str) -> tuple[Path, ...]:
     return () if target == "plain" else (path,)
 
 
-__all__ = ["FLASH", "MULTIPLY", "READ", "TARGETS", "VARIANTS", "Technology", "check_target", "models", "number", "technology"]
+__all__ = [
+    "FLASH", "MULTIPLY", "READ", "TARGETS", "VARIANTS", "Technology",
+    "check_target", "models", "number", "technology",
+]

@@ -8,7 +8,7 @@ import numpy as np
 from ..arithmetic import Arithmetic, End
 from .gather import NOTHING, Reads
 from .places import Places
-from .program import Layer
+from .program import Layer, onward
 from .timing import Timing
 
 
@@ -119,14 +119,11 @@ class Code(OfReads):
 
     def _pass(self, layer, places, number, one):
         a, b, d, c = one.sizes
-        along_a, _, along_d, along_c = one.steps
-        back = along_d * (d - 1) + along_c * (turns := one.turns(0) - 1)
-        last = number == len(layer.passes) - 1
-        steps = {"step_c": along_c, "step_d": along_d - along_c * turns, "step_b": -back, "step_a": along_a - back}
+        turns, last = one.turns(0), number == len(layer.passes) - 1
         return {
-            "a": a - 1, "b": b - 1, "d": d - 1, "c": 0 if one.fetches is not None else turns,
+            "a": a - 1, "b": b - 1, "d": d - 1, "c": 0 if one.fetches is not None else turns - 1,
             "fetches": one.fetches is not None, "each": one.each > 0, "gives": one.factor is None,
-            **{name: step % (1 << self.address) for name, step in steps.items()},
+            **{name: step % (1 << self.address) for name, step in onward(one, turns).items()},
             "source": places.targets[number - 1] if number else places.source, "moves_in": number == 0,
             "added": places.added,
             "target": places.targets[number] if one.factor is not None else 0, "moves_out": last,

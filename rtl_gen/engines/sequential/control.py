@@ -84,20 +84,27 @@ def passes(m, tech, code, lanes, entry, ends):
     return then, runs, begins, busy
 
 
+def down(m, begins, step, first, again, name):
+    """Of a counter of `first` + 1 steps, later of `again` + 1, whether it is at its last one, and whether at that
+    before it: counted down, with a register that says whether nothing is left.
+    """
+    left, end = Signal.like(again, name=f"{name}_left"), Signal(name=f"{name}_end")
+    with m.If(begins):
+        m.d.sync += [left.eq(first), end.eq(first == 0)]
+    with m.Elif(step):
+        m.d.sync += [left.eq(Mux(end, again, left - 1)), end.eq(Mux(end, again == 0, left == 1))]
+    return end, left == 1
+
+
 def loops(m, code, new, now, begins, step, ends):
     """(the number of a read, the address of an operand, that of an output, whether the turn is the last of an output).
 
     step: a turn. ends: is set where it is a pass's last.
     """
-    # counted down, with a register that says whether nothing is left
     enable, at_end = step, {}
     for name, size in (("turns", "turns"), ("d", "d"), ("b", "b"), ("a", "a")):
         first, again = getattr(new, size), getattr(now, size)
-        left, end = Signal.like(again, name=f"{name}_left"), Signal(name=f"{name}_end")
-        with m.If(begins):
-            m.d.sync += [left.eq(first), end.eq(first == 0)]
-        with m.Elif(enable):
-            m.d.sync += [left.eq(Mux(end, again, left - 1)), end.eq(Mux(end, again == 0, left == 1))]
+        end, _ = down(m, begins, enable, first, again, name)
         at_end[name], enable = end, enable & end
     m.d.comb += ends.eq(enable)
     turn_end, d_end, b_end = (at_end[name] for name in ("turns", "d", "b"))

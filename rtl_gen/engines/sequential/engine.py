@@ -7,13 +7,13 @@ from typing import ClassVar
 import numpy as np
 from amaranth.lib import wiring
 
-from bfthw import IntFactor, Pattern, QFormat
+from bfthw import IntFactor, Pattern
 from bfthw.nodes import Max, Sum
 
 from ...cost import Tally
 from ...signals import SMALL, count_cost, counter_cost
 from ...stages import Stage
-from ..engine import Engine, figure
+from ..engine import InTurn, figure
 from .code import Code
 from .places import MOST, TOO_MANY, places_of
 from .program import factor_of, layers_of, rows_of
@@ -25,7 +25,7 @@ FEW = 4  # numbers of lanes beside the most that are worth a thought
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sequential(Engine):
+class Sequential(InTurn):
     """All stages of a network in turn, each dot product of `lanes` positions at once, a product a lane and cycle.
 
     stages: of the whole network: factors, behind windows or not, sums and maxima. products: of multipliers,
@@ -35,43 +35,22 @@ class Sequential(Engine):
     More members: code, what its memories hold; timing; width, bits of a number as it is kept.
     """
 
-    factors: tuple = ()
-    stages: tuple[Stage, ...]
     lanes: int = 16
     products: str = "dsp"
 
     kind: ClassVar[str] = "sequential"
     options: ClassVar[tuple] = ("lanes", "products")
-    sees_map: ClassVar[bool] = True
-    spans_network: ClassVar[bool] = True
-    takes_skip: ClassVar[bool] = False
-    sudden: ClassVar[bool] = True
-    holds: ClassVar[float] = 2.0
-    lanes_in: ClassVar[int] = 1
-    lanes_out: ClassVar[int] = 1
     rounds = figure(int, lambda self: self.lanes)
-    takes = figure(QFormat, lambda self: self.stages[0].input)
-    gives = figure(QFormat, lambda self: self.stages[-1].output)
-    relu = figure(bool, lambda self: getattr(self.stages[-1].work, "relu", False))
-
-    @classmethod
-    def serves(cls, stages: tuple[Stage, ...]) -> dict | None:
-        return None if any(map(cls.lacks, stages)) else {"stages": stages}
 
     @classmethod
     def lacks(cls, stage: Stage) -> str | None:
-        work, window = stage.work, stage.window
-        if not isinstance(work, IntFactor):
-            if not isinstance(work.node, Sum | Max):
-                return f"a {type(work.node).__name__}"
-            # zeros stand outside, which are the least where nothing has a sign
-            signed = isinstance(work.node, Max) and any(window.padding) and stage.input.signed
-            return "a maximum of signed numbers over an edge" if signed else None
-        found = {
-            "an index": work.support is not None, "a table": work.table is not None,
-            "numbers outside of a map but zeros": window is not None and bool(window.outside),
-        }
-        return next((what for what, there in found.items() if there), None)
+        if isinstance(work := stage.work, IntFactor):
+            return super().lacks(stage)
+        if not isinstance(work.node, Sum | Max):
+            return f"a {type(work.node).__name__}"
+        # zeros stand outside, which are the least where nothing has a sign
+        signed = isinstance(work.node, Max) and any(stage.window.padding) and stage.input.signed
+        return "a maximum of signed numbers over an edge" if signed else None
 
     def __post_init__(self):
         super().__post_init__()
@@ -96,8 +75,6 @@ class Sequential(Engine):
         return max(self.takes.width, *(f.output.width for f in self.code.factors))
 
     timing = figure(Timing, lambda self: self.code.timing)
-    beats_in = figure(int, lambda self: self.stages[0].shape.size)
-    beats_out = figure(int, lambda self: self.stages[-1].after.size)
     interval = figure(int, lambda self: self.timing.interval)
     depth: ClassVar[int] = TO_OPERANDS
     output_flight: ClassVar[int] = TO_OPERANDS

@@ -34,6 +34,11 @@ class Read(NamedTuple):
     last: bool = True
 
     @property
+    def nothing(self) -> "Read":
+        """One of the same rows that no lane takes anything of, and with which no tap is whole."""
+        return self._replace(turn=self.turn._replace(banks=(NOTHING,) * len(self.turn.banks)), last=False)
+
+    @property
     def empty(self) -> bool:
         """Whether no lane takes anything."""
         return max(self.turn.banks) == NOTHING

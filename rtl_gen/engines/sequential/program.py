@@ -10,7 +10,7 @@ from itertools import groupby
 
 import numpy as np
 
-from bfthw import IntFactor, QFormat
+from bfthw import IntFactor, Pattern, QFormat
 from bfthw.nodes import Max
 from bfthw.window import Shape
 
@@ -123,9 +123,31 @@ def sees(window):
     return (window.size, window.stride) != ((1, 1), (1, 1)) or any(window.padding)
 
 
+def weights_of(factor: IntFactor) -> np.ndarray:
+    """(outputs, c), in the order in which outputs are computed."""
+    return factor.values.transpose(0, 1, 3, 2).reshape(-1, factor.pattern.c)
+
+
+def terms(pattern: Pattern, block: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tap and channel, each (a, d, c), of each term of a vector that a window of so many taps makes of blocks."""
+    a, _, c, d = pattern
+    index = np.arange(a * c * d).reshape(a, c, d).transpose(0, 2, 1)
+    return index // block % count, index // (block * count) * block + index % block
+
+
+def onward(one, turns: int) -> dict[str, int]:
+    """What is added to the place of an operand behind each turn of a pass, of so many turns an output."""
+    a, _, d, _ = one.sizes
+    along_a, _, along_d, along_c = one.steps
+    back = along_d * (d - 1) + along_c * (turns - 1)
+    return {
+        "step_c": along_c, "step_d": along_d - along_c * (turns - 1), "step_b": -back, "step_a": along_a - back,
+    }
+
+
 def _plain(factor):
     a, b, c, d = factor.pattern
-    weights, joined = factor.values.transpose(0, 1, 3, 2).reshape(-1, c), factor.skip_input is not None
+    weights, joined = weights_of(factor), factor.skip_input is not None
     if joined:
         skip = np.ones(len(weights), int) if factor.skip is None else factor.skip
         weights = np.concatenate([weights, skip[:, None]], 1)
@@ -142,9 +164,7 @@ def _windowed(stage, plain, lanes, reads):
     own = [[reads_of(tap, lanes, steps) for tap in group] for group in seen]
     block = window.block or channels
     if b == 1 and c == window.taps and not plain.joined:
-        # of the vector's elements, in the order (a, d, c): tap and channel
-        index = np.arange(a * c * d).reshape(a, c, d).transpose(0, 2, 1)
-        tap, channel = index // block % window.taps, index // (block * window.taps) * block + index % block
+        tap, channel = terms(plain.factor.pattern, block, window.taps)
         alone = channel[:, :, 0]
         by_a, by_d = (int(np.diff(alone, axis=axis).ravel()[0]) if alone.shape[axis] > 1 else 0 for axis in (0, 1))
         affine = by_a * np.arange(a)[:, None] + by_d * np.arange(d)
@@ -169,10 +189,7 @@ def _windowed(stage, plain, lanes, reads):
 
 def _padded(own, each):
     """So many reads, those that are missing before the last one."""
-    first = own[0]._replace(last=False)
-    return [first._replace(turn=first.turn._replace(banks=(NOTHING,) * len(first.turn.banks)))] * (
-        each - len(own)
-    ) + own
+    return [own[0].nothing] * (each - len(own)) + own
 
 
 def _output(shape, takes, lanes, reads):

@@ -10,6 +10,7 @@ from bfthw.window import Shape
 from ..arithmetic import Arithmetic, End
 from ..sequential.code import OfReads, Words
 from ..sequential.gather import Reads
+from ..sequential.program import onward
 from .program import BEAT, HALVES, LANES, ROWS, Layer, Pass, groups_of
 
 WIDTH = 8  # bits of a number, and of a weight
@@ -202,13 +203,8 @@ def _tail(shape):
 
 def _steps(one):
     """The turns of an output, of which some may be idle, and what is added to an operand's row behind each."""
-    a, _, d, c = one.sizes
-    along_a, _, along_d, along_c = one.steps
-    turns = one.turns
-    back = along_d * (d - 1) + along_c * (c - 1)
-    steps = {
-        "step_c": along_c, "step_d": along_d - along_c * (c - 1), "step_b": -back, "step_a": along_a - back,
-        "step_g": one.row - along_a * (a - 1) - back,
-    }
-    own = {"turns": 0, "idle": 0} if one.fetches is not None else {"turns": turns - 1, "idle": turns - c}
+    a, _, _, c = one.sizes
+    steps = onward(one, c)
+    steps["step_g"] = one.row - one.steps[0] * (a - 1) + steps["step_b"]
+    own = {"turns": 0, "idle": 0} if one.fetches is not None else {"turns": one.turns - 1, "idle": one.turns - c}
     return own | {name: step % ROWS for name, step in steps.items()}

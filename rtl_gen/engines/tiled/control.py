@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from amaranth.hdl import Array, Mux, Signal
 
 from ...signals import delay
-from ..sequential.control import unpacked
+from ..sequential.control import down, unpacked
 from .code import BEAT_BITS, STORE, STORE_BITS
 from .program import ROWS
 from .timing import DRAIN, SETUP, STORED
@@ -70,18 +70,6 @@ def control(m, code, booted, stored):
     return s
 
 
-def down(m, begins, step, size, name):
-    """Of a counter of size + 1 steps, whether it is at its last one, and whether at that before it: counted down, with
-    a register that says whether nothing is left.
-    """
-    left, end = Signal.like(size, name=f"{name}_left"), Signal(name=f"{name}_end")
-    with m.If(begins):
-        m.d.sync += [left.eq(size), end.eq(size == 0)]
-    with m.Elif(step):
-        m.d.sync += [left.eq(Mux(end, size, left - 1)), end.eq(Mux(end, size == 0, left == 1))]
-    return end, left == 1
-
-
 def loops(m, tech, code, run, walk):
     """The turns of a pass: `step`; `read`, `address` and `active`, whether it has a term; `output_ends`, `group_ends`
     and `last_group`. run: of `control`. walk: of `walks`, whose two loops are a pass's too.
@@ -98,8 +86,8 @@ def loops(m, tech, code, run, walk):
     start, s.read = (Signal(range(max(2, len(code.words.rows))), name=name) for name in ("read_start", "read"))
     s.address, last_turn = Signal(range(ROWS), name="operand"), Signal(name="turns_end")
     s.active = (now.idle == 0) | (left[:2] <= 3 - now.idle)  # idle turns come first
-    b_end, _ = down(m, begins, b_step, now.b, "b")
-    a_end, _ = down(m, begins, a_step, now.a, "a")
+    b_end, _ = down(m, begins, b_step, now.b, now.b, "b")
+    a_end, _ = down(m, begins, a_step, now.a, now.a, "a")
     fresh = begins | s.group_ends
     m.d.comb += [
         s.output_ends.eq(s.step & last_turn), b_step.eq(s.output_ends & walk.last_word), a_step.eq(b_step & b_end),

@@ -7,13 +7,13 @@ from typing import ClassVar
 import numpy as np
 from amaranth.lib import wiring
 
-from bfthw import IntFactor, Pattern, QFormat
+from bfthw import IntFactor, Pattern
 from bfthw.nodes import Sum
 
 from ...cost import Tally
 from ...signals import count_cost
 from ...stages import Stage
-from ..engine import Engine, figure
+from ..engine import InTurn, figure
 from ..sequential.program import factor_of
 from .boot import PINS
 from .code import BEAT_BITS, STORE, STORE_BITS, WIDTH, Code
@@ -24,7 +24,7 @@ from .unit import TiledUnit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tiled(Engine):
+class Tiled(InTurn):
     """All stages of a network in turn, LANES positions at once, maps and weights in memories with a single port.
 
     stages: of the whole network, each of the one before: factors, behind windows or not, and sums. A tile of a layer's
@@ -36,40 +36,20 @@ class Tiled(Engine):
     More members: code, what its memories hold; timing.
     """
 
-    factors: tuple = ()
-    stages: tuple[Stage, ...]
 
     kind: ClassVar[str] = "tiled"
-    sees_map: ClassVar[bool] = True
-    spans_network: ClassVar[bool] = True
-    takes_skip: ClassVar[bool] = False
-    sudden: ClassVar[bool] = True
-    holds: ClassVar[float] = 2.0
-    lanes_in: ClassVar[int] = 1
-    lanes_out: ClassVar[int] = 1
     rounds: ClassVar[int] = UNITS
-    takes = figure(QFormat, lambda self: self.stages[0].input)
-    gives = figure(QFormat, lambda self: self.stages[-1].output)
-    relu = figure(bool, lambda self: getattr(self.stages[-1].work, "relu", False))
-
-    @classmethod
-    def serves(cls, stages: tuple[Stage, ...]) -> dict | None:
-        return None if any(map(cls.lacks, stages)) else {"stages": stages}
 
     @classmethod
     def lacks(cls, stage: Stage) -> str | None:
-        work, window = stage.work, stage.window
+        work = stage.work
         if max(stage.input.width, stage.output.width) > WIDTH:
             return f"numbers of more than {WIDTH} bits"
         if not isinstance(work, IntFactor):
             return None if isinstance(work.node, Sum) else f"a {type(work.node).__name__}"
-        found = {
-            "an index": work.support is not None, "a table": work.table is not None,
-            "something that is added": work.skip_input is not None,
-            "numbers outside of a map but zeros": window is not None and bool(window.outside),
-            f"weights of more than {WIDTH} bits": work.weights.operand > WIDTH,
-        }
-        return next((what for what, there in found.items() if there), None)
+        if work.skip_input is not None:
+            return "something that is added"
+        return f"weights of more than {WIDTH} bits" if work.weights.operand > WIDTH else super().lacks(stage)
 
     def __post_init__(self):
         super().__post_init__()
@@ -90,8 +70,6 @@ class Tiled(Engine):
         return self.code.passes[-1].factor.pattern
 
     outside = figure(dict, lambda self: PINS if self.target == "ice40" else {})
-    beats_in = figure(int, lambda self: self.stages[0].shape.size)
-    beats_out = figure(int, lambda self: self.stages[-1].after.size)
     interval = figure(int, lambda self: self.timing.interval)
     depth: ClassVar[int] = GIVEN
     output_flight: ClassVar[int] = GIVEN

@@ -16,8 +16,8 @@ from bfthw.chain import divisors
 from bfthw.window import Shape
 
 from ...stages import Stage
-from ..sequential.gather import NOTHING, Fetch, Read, Reads, grouped, reads_of, taps
-from ..sequential.program import factor_of, sees
+from ..sequential.gather import NOTHING, Fetch, Reads, grouped, reads_of, taps
+from ..sequential.program import factor_of, sees, terms, weights_of
 
 LANES, BEAT = 12, 6
 HALVES = LANES // BEAT  # beats of a word
@@ -132,7 +132,7 @@ def _chain(stages):
         passes.append(
             Pass(
                 factor=factor, groups=together, sizes=(a, b, d, c), steps=(c * d, 0, 1, d), row=inputs, bank=n % 2,
-                weights=_weights(factor),
+                weights=weights_of(factor),
             )
         )
     load = Load(first=0, groups=together, words=sizes[0], further=together, alone=True)
@@ -142,18 +142,14 @@ def _chain(stages):
     )
 
 
-def _weights(factor):
-    """(outputs, c), in the order in which outputs are computed."""
-    return factor.values.transpose(0, 1, 3, 2).reshape(-1, factor.pattern.c)
-
-
 def _windowed(stage, reads):
     """By the tiles that bring the fewest words: some channels of the whole map, where each output has a channel of its
     own, or all channels of some groups.
     """
     factor, shape, window, channels = factor_of(stage), stage.shape, stage.window, stage.shape.channels
     a, b, c, d = factor.pattern
-    tap, channel = _terms(factor.pattern, window.block or channels, window.taps)
+    both = terms(factor.pattern, window.block or channels, window.taps)
+    tap, channel = (of.reshape(-1, c) for of in both)
     single = b == 1 and a * d == channels and (channel == np.arange(channels)[:, None]).all()
     if not single and a * d > 1:
         raise ValueError(f"layer {stage.owner} has groups of channels behind a window; tiled layers see one, or all")
@@ -176,30 +172,18 @@ def _windowed(stage, reads):
             run = [read for tap in group for read in tap]
         else:
             run = [_of_channel(r, load.words, ch) for t, ch in zip(tap[0], channel[0]) for r in group[t]]
-        fetch = reads.add([*(_nothing(run[0]) for _ in range(ROUND - len(run))), *run], load.words if single else 1)
+        fetch = reads.add([run[0].nothing] * (ROUND - len(run)) + run, load.words if single else 1)
         fetches.append(fetch._replace(row=(fetch.row - first // 2 * (1 if single else load.words))))
     ones = not isinstance(stage.work, IntFactor)
     one = Pass(
         factor=factor, groups=together, sizes=(1, b, load.words if single else 1, c), steps=(0, 0, 1, 0), again=ones,
-        weights=_weights(factor)[: 1 if ones else None], fetches=tuple(fetches), channels=load.words if single else 1,
+        weights=weights_of(factor)[: 1 if ones else None], fetches=tuple(fetches), channels=load.words if single else 1,
     )
     return Layer(load=load, passes=(one,), blocks=blocks, shape=shape, after=stage.after, chunk=chunk)
 
 
-def _terms(pattern, block, count):
-    """(tap, channel) of each term (a * d, c) of the vectors that a window of so many taps makes."""
-    a, _, c, d = pattern
-    index = np.arange(a * c * d).reshape(a, c, d).transpose(0, 2, 1).reshape(-1, c)
-    return index // block % count, index // (block * count) * block + index % block
-
-
 def _of_channel(read, channels, channel):
     return read._replace(rows=tuple(row * channels + channel for row in read.rows))
-
-
-def _nothing(read):
-    """A read that no lane takes anything of, and that is no term's last."""
-    return Read(read.rows, read.turn._replace(banks=(NOTHING,) * LANES), last=False)
 
 
 def _load(seen, together, words, chunk):

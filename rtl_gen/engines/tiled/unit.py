@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ...signals import beat, delay
+from ...signals import beat, delay, through
 from ...stream import Link
 from ...tech import READ, technology
 from ..sequential.operands import operands
@@ -98,9 +98,7 @@ class TiledUnit(wiring.Component):
             nothing = dict.fromkeys(("stores", "weighs", "address", "mask"), Const(0, 1))
             return SimpleNamespace(done=Const(1, 1), word=Const(0, 2 * WIDTH), **nothing)
         m.submodules.boot = boot = Boot(len(self.code.flash) // 2, FLASH)
-        for name, member in self.engine.outside.items():
-            inner, outer = getattr(boot, name), getattr(self, name)
-            m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
+        through(m, self, boot, self.engine.outside)
         at = Signal(STORE_BITS, name="boot_address", reset_less=True)
         part = Signal(BEAT // 2, name="boot_part", init=1, reset_less=True)
         stores = Signal(name="boot_stores", reset_less=True)

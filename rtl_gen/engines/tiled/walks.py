@@ -5,8 +5,8 @@ from types import SimpleNamespace
 from amaranth.hdl import Array, Cat, Mux, Signal
 
 from ...signals import delay
+from ..sequential.control import down
 from .code import BEAT_BITS, STORE_BITS, WIDTH
-from .control import down
 from .program import BEAT, LANES, ROWS
 from .timing import GIVEN, STORED
 
@@ -23,9 +23,9 @@ def walks(m, run, i, o, total, stored):
     s = SimpleNamespace(at=Signal(STORE_BITS, name="walk_address"))
     for name in ("word_step", "group_step", "word_moves", "group_moves"):
         setattr(s, name, Signal(name=name))
-    s.last_word, _ = down(m, begins, s.word_step, now.d, "d")
-    s.last_group, next_last = down(m, begins, s.group_step, now.groups, "groups")
-    walks_, step, half = run.runs & ~now.computes, Signal(name="walk_step"), Signal(name="walk_half")
+    s.last_word, _ = down(m, begins, s.word_step, now.d, now.d, "d")
+    s.last_group, next_last = down(m, begins, s.group_step, now.groups, now.groups, "groups")
+    walking, step, half = run.runs & ~now.computes, Signal(name="walk_step"), Signal(name="walk_half")
     base, along = Signal.like(s.at, name="walk_base"), Signal.like(s.at, name="walk_next")
     lane, lane_ends = Signal(range(LANES), name="walk_lane"), Signal(name="walk_lane_ends")
     # all lanes of a word, but those behind the tail of the last group
@@ -50,13 +50,13 @@ def walks(m, run, i, o, total, stored):
             m.d.sync += [base.eq(along), s.at.eq(along)]
     # all of a frame is asked for, and written as it comes
     asked, left = Signal(name="asked"), Signal(range(max(2, total)), name="asked_left", init=total - 1)
-    m.d.comb += i.ready.eq(walks_ & now.takes & ~asked)
+    m.d.comb += i.ready.eq(walking & now.takes & ~asked)
     with m.If(begins):
         m.d.sync += asked.eq(0)
     with m.If(i.take):
         m.d.sync += [left.eq(Mux(left == 0, total - 1, left - 1)), asked.eq(left == 0)]
     byte, number = Signal(range(BEAT), name="walk_byte"), Signal(WIDTH, name="number")
-    loads, gives = walks_ & now.loads, walks_ & now.gives & o.ready
+    loads, gives = walking & now.loads, walking & now.gives & o.ready
     m.d.comb += [
         byte.eq(Mux(lane >= BEAT, lane - BEAT, lane)), number.eq(i.payload[0]), o.take.eq(gives),
         step.eq(i.valid | loads | gives),
