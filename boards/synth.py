@@ -11,7 +11,7 @@ from .families import FAMILIES
 # and one that Yosys made may then be equal to one of the design, with other bits. APART keeps them apart.
 ABC9 = "Executing ABC_OPS_REINTEGRATE pass"
 APART = "flatten", "rename -enumerate w:$*"
-CONFLICT = "Driver-driver conflict"  # a warning in the log alone, behind which a net has become a constant
+CONFLICTS = "Driver-driver conflict", "multiple conflicting drivers"  # warnings in the log alone
 
 
 def mapping(device, top, first=()):
@@ -57,12 +57,12 @@ def _run(device, top, directory, kind, first=()):
 
 def check_log(path):
     """RuntimeError where a Yosys log tells of two drivers of a net."""
-    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if CONFLICT in line]
+    told = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = [line for line in told if any(sign in line for sign in CONFLICTS)]
     if lines:
         raise RuntimeError(
-            f"Yosys reports two drivers of a net, {len(lines)} times, and has resolved them with a constant; the "
-            "result would be wrong (known of synth_ice40 -dsp and a product followed by two registers). The first: "
-            f"{lines[0].strip()}"
+            f"Yosys reports two drivers of a net, {len(lines)} times, and the result would be wrong (known of synth_ice40 "
+            f"-dsp and a product followed by two registers). The first: {lines[0].strip()}"
         )
 
 

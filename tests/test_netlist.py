@@ -17,7 +17,7 @@ from bfthw import IntFactor, IntLayer, IntNetwork, QFormat
 from bfthw.chain import bft
 from boards import gatelevel, netlist, synth, tools
 from boards.families.ice40 import Ice40
-from boards.table import ECP5_85F, UP5K
+from boards.table import ECP5_85F, GW1NR9, UP5K
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -58,6 +58,59 @@ def test_names_that_abc9_takes_for_one_are_kept_apart(tmp_path, monkeypatch):
     usual = synth.synthesise(ECP5_85F, "product", tmp_path)
     monkeypatch.setattr(tools, "run", faulty)
     assert synth.synthesise(ECP5_85F, "product", tmp_path) == usual
+
+
+class Alike(wiring.Component):
+    """A register p of eight bits, and one with the name that an array p would give to its value 6, of so many bits."""
+
+    def __init__(self, bits):
+        self.bits = bits
+        super().__init__({"a": In(8), "y": Out(8)})
+
+    def elaborate(self, platform):
+        m = Module()
+        p, other = Signal(8, name="p"), Signal(self.bits, name="p[6]")
+        m.d.sync += [p.eq(self.a + other), other.eq(self.a & ~p)]
+        m.d.comb += self.y.eq(p ^ other.replicate(8 // self.bits))
+        return m
+
+
+@pytest.mark.parametrize("bits", [1, 8])
+@pytest.mark.parametrize("device", [ECP5_85F, GW1NR9], ids=lambda device: device.family)
+def test_a_value_of_an_array_is_no_bit_of_another_signal(device, bits, tmp_path):
+    """With one bit ABC9 takes both for one register and says nothing, with 8 Yosys stops."""
+    (tmp_path / "alike.il").write_text(rtlil.convert(Alike(bits), name="alike", emit_src=False))
+    assert synth.synthesise(device, "alike", tmp_path)["FF"] == 8 + bits
+
+
+BOTH = """
+module \\both
+  wire input 1 \\clk
+  wire input 2 \\a
+  wire input 3 \\b
+  wire output 4 \\y
+  cell $dff \\first
+    parameter \\WIDTH 1
+    parameter \\CLK_POLARITY 1
+    connect \\CLK \\clk
+    connect \\D \\a
+    connect \\Q \\y
+  end
+  cell $dff \\second
+    parameter \\WIDTH 1
+    parameter \\CLK_POLARITY 1
+    connect \\CLK \\clk
+    connect \\D \\b
+    connect \\Q \\y
+  end
+end
+"""
+
+
+def test_two_registers_of_a_net_stop_a_build(tmp_path):
+    (tmp_path / "both.il").write_text(BOTH)
+    with pytest.raises(RuntimeError, match="two drivers of a net, 3 times, .* both"):
+        synth.synthesise(ECP5_85F, "both", tmp_path)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 from amaranth.hdl import Instance
 
-from .family import Family, Ram, Range
+from .family import NAMES_APART, Family, Ram, Range
 
 _CONFIG = re.compile(r"^(\.bram_init \d+\n)((?:(?:[0-9a-f]{3} ?)+\n)+)", re.MULTILINE)
 
@@ -80,7 +80,7 @@ class Ecp5(Family):
     pll = Range(input=(8, 400), pfd=(10, 400), vco=(400, 800), output=(3.125, 400))
 
     def synthesis(self, device, top):
-        return [f"synth_ecp5 -top {top}"]
+        return [NAMES_APART, f"synth_ecp5 -top {top}"]
 
     def mapped(self, path):
         netlist = json.loads(path.read_text(encoding="utf-8"))

@@ -4,7 +4,7 @@ from itertools import product
 
 from amaranth.hdl import Const, Instance
 
-from .family import Family, Ram, Range, within
+from .family import NAMES_APART, Family, Ram, Range, within
 
 
 class Gowin(Family):
@@ -36,7 +36,8 @@ class Gowin(Family):
 
     def synthesis(self, device, top):
         # -json leaves out what nextpnr does not know
-        return [f"synth_gowin -family {device.name[:4].lower()}{self.without} -top {top} -json {top}.json"]
+        family = device.name[:4].lower()
+        return [NAMES_APART, f"synth_gowin -family {family}{self.without} -top {top} -json {top}.json"]
 
     def place(self, platform, name, seed, options):
         arguments = ["--device", platform.part, "--vopt", f"family={platform._chipdb_device}"]
