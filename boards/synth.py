@@ -7,7 +7,7 @@ from pathlib import Path
 from . import tools
 from .families import FAMILIES
 
-# Where the log of Yosys 0.70 ends if it cannot bring back a design from ABC9: on that way names lose their first letter,
+# Where the log of Yosys 0.70 ends if it cannot bring back a design from ABC9: on that way names lose a first letter,
 # and one that Yosys made may then be equal to one of the design, with other bits. APART keeps them apart.
 ABC9 = "Executing ABC_OPS_REINTEGRATE pass"
 APART = "flatten", "rename -enumerate w:$*"
@@ -61,8 +61,8 @@ def check_log(path):
     lines = [line for line in told if any(sign in line for sign in CONFLICTS)]
     if lines:
         raise RuntimeError(
-            f"Yosys reports two drivers of a net, {len(lines)} times, and the result would be wrong (known of synth_ice40 "
-            f"-dsp and a product followed by two registers). The first: {lines[0].strip()}"
+            f"Yosys reports two drivers of a net, {len(lines)} times, and the result would be wrong (known of "
+            f"synth_ice40 -dsp and a product followed by two registers). The first: {lines[0].strip()}"
         )
 
 

@@ -6,8 +6,8 @@ import numpy as np
 
 ROWS = 16  # of a block RAM's content in one of its parameters, in every family
 
-# Amaranth names the values of an array p[0], p[1], ...; Yosys 0.70, in the names that it gives to ABC9, the bits of a wire
-# p. Where both are at its border it stops, joins the two, or takes one for the other without a word.
+# Amaranth names the values of an array p[0], p[1], ...; Yosys 0.70, in the names that it gives to ABC9, the bits of a
+# wire p. Where both are at its border it stops, joins the two, or takes one for the other without a word.
 NAMES_APART = r"rename -hide */w:*\[*"
 
 
