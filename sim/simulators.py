@@ -38,7 +38,11 @@ COMPILING = {
     "make": "compiling the simulation (C++, kept for the next time)",
     "iverilog": "compiling (Icarus)",
 }
-RUNTIME = re.compile(r"^.* -o (verilated\w*\.o) \S+/verilated\w*\.cpp$", re.MULTILINE)  # what make says of compiling it
+# What every file of a simulation includes, compiled once; whatever came first would be no precompiled header.
+EARLY, EARLY_TEXT = "early.h", '#include <fstream>\n#include <string>\n#include <vector>\n#include "verilated.h"\n'
+PRECOMPILED = f"{EARLY}.fast.gch"  # by a rule of Verilator's; a compiler without it takes EARLY.fast, the text
+# what make says of compiling Verilator's own part
+RUNTIME = re.compile(rf"^.* -o (?:(verilated\w*\.o) \S+/verilated\w*\.cpp|({PRECOMPILED}))$", re.MULTILINE)
 
 
 def verilator_home():
@@ -132,9 +136,9 @@ def compiled(files, prefix, program, arguments, begin=None):
                 with log.open("w", encoding="utf-8") as out:
                     _begin(begin, "verilator")
                     _run([_verilator(env), *words], place, out, env)
-                    _bring_runtime(build, place, place, env, begin)
+                    more = _bring_runtime(build, place, place, env, begin)
                     _begin(begin, "make")
-                    _run(build, place, out, env)
+                    _run(build, place, out, env | more)
             except RuntimeError as error:
                 raise RuntimeError(f"{error}\n{child.log_end(log)}") from None
             shutil.move(place / "obj" / program, folder)
@@ -150,22 +154,30 @@ def _begin(begin, program):
 def _bring_runtime(build, directory, place, env, begin=None):
     """Put Verilator's own part of a simulation into its object folder: compiled once for all that are made alike.
 
-    build: the make command, with -C, to be run in `directory`; place: the scratch folder where that is.
+    build: the make command, with -C, to be run in `directory`; place: the scratch folder where that is. Returns what
+    goes into the command's environment.
     """
-    plan = child.run([*build, "--dry-run"], cwd=directory, env=env, stdout=subprocess.PIPE, text=True).stdout
-    lines = {found[1]: found[0].replace(str(place), "") for found in RUNTIME.finditer(plan)}
     objects = Path(directory, build[build.index("-C") + 1])
+    plan = [*build, "--dry-run", "default", PRECOMPILED]
+    for name in (EARLY, f"{EARLY}.fast"):
+        (objects / name).write_text(EARLY_TEXT)
+    shown = child.run(plan, cwd=directory, env=env, stdout=subprocess.PIPE, text=True).stdout
+    lines = {found[1] or found[2]: found[0].replace(str(place), "") for found in RUNTIME.finditer(shown)}
+    early = lines.pop(PRECOMPILED, None)
+    whole = "__ALL.cpp" in shown  # several files each begin with a precompiled header of the model
 
-    def make(folder):
+    def make(folder, names):
         _begin(begin, "runtime")
-        _run([*build, *lines], directory, subprocess.DEVNULL, env)
-        for name in lines:
+        _run([*build, *names], directory, subprocess.DEVNULL, env)
+        for name in names:
             shutil.copy(objects / name, folder)
 
-    if lines:
-        entry = cache.made(("runtime", sorted(lines.items()), made_with("compiled")), make)
-        for name in lines:
-            shutil.copy(entry / name, objects)  # newer than its sources: make leaves it alone
+    for key, names in ((sorted(lines.items()), [*lines]), ((early, EARLY_TEXT), [PRECOMPILED] * whole)):
+        if names:
+            entry = cache.made(("runtime", key, made_with("compiled")), partial(make, names=names))
+            for name in names:
+                shutil.copy(entry / name, objects)  # newer than its sources: make leaves it alone
+    return {"CPPFLAGS": f"-include {EARLY}.fast"} if whole else {}
 
 
 def _write(files, place):
@@ -223,10 +235,11 @@ def _runner(simulator, place=None, tick=None, begin=None, levels=0):
             for command in cmds:
                 if place:
                     command = [_without_spaces(word, libraries.parent, place) for word in command]
+                env = self.env
                 if command[0] == "make":
-                    _bring_runtime(command, cwd, place, self.env, begin)
+                    env = env | _bring_runtime(command, cwd, place, env, begin)
                 _begin(begin, Path(command[0]).name)
-                _run(command, cwd, stdout, self.env, tick)
+                _run(command, cwd, stdout, env, tick)
 
     runner = Runner()
     runner.log.setLevel(logging.ERROR)

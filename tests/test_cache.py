@@ -234,18 +234,31 @@ def test_two_at_once(tmp_path):
     assert files_of(design.path.parent) == {"core.json", "core.npz", "core.v", "core.fst"}
 
 
-
-
 def test_verilators_own_part_is_compiled_once(tmp_path, monkeypatch, children):
     """Of two cores; with another flag, or another compiler, it is another one."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(make(tmp_path / "cache")))
     sources = {"main.cpp": '#include "verilated.h"\nint main() { return 0; }\n'}
     makes = []
-    for value, flags in ((1, ()), (2, ()), (2, ("-CFLAGS", "-DANOTHER=1"))):
+    for value, flags in ((1, "-O0"), (2, "-O0"), (2, "-O0 -DANOTHER=1")):
         files = {"top.v": f"module top(output [3:0] y); assign y = {value}; endmodule\n", **sources}
-        arguments = ["--top-module", "top", "-Wno-fatal", *simulators.SPLIT, *flags]
+        arguments = ["--top-module", "top", "-Wno-fatal", *simulators.SPLIT, "-CFLAGS", flags]
         program = simulators.compiled(files, "Vtop", "program", arguments)
         assert simulators.child.run([program]).returncode == 0
         makes.append(children.count("make"))
         children.clear()
-    assert makes == [3, 2, 3], "the third make is that of Verilator's own part"
+    assert makes == [4, 2, 4], "two more, of Verilator's own part and of what all files include"
+
+
+def test_what_all_files_include_is_compiled_once(monkeypatch):
+    """Its text is not looked at again."""
+    bring = simulators._bring_runtime
+
+    def broken(build, directory, *rest):
+        more = bring(build, directory, *rest)
+        (directory / "obj" / f"{simulators.EARLY}.fast").write_text("#error not compiled before")
+        return more
+
+    monkeypatch.setattr(simulators, "_bring_runtime", broken)
+    files = {"top.v": "module top(output [3:0] y); assign y = 4; endmodule\n"}
+    files["main.cpp"] = '#include "verilated.h"\nint main() { return 0; }\n'
+    simulators.compiled(files, "Vtop", "program", ["--top-module", "top", "-Wno-fatal", *simulators.SPLIT])
