@@ -15,7 +15,7 @@ demo: needs-demo .venv/demo
 	$(BIN)/bfthw demo mnist
 
 test: needs-test .venv/test
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" --durations=40 --durations-min=5
 
 test-all: needs-test .venv/test
 	$(BIN)/python -m pytest -n auto --dist worksteal

@@ -243,7 +243,7 @@ def test_trees(name):
 
 
 @pytest.mark.parametrize("name", TREES)
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_trees_with_any_engines(name, seed):
     check(random_plan(TREES[name].network, seed), seed)
 

@@ -133,7 +133,7 @@ def judged(name, network, data, tests):
 
 
 def costs(network, integers):
-    """Of an image, and of the cheapest core on a LFE5U-85F that takes at most INTERVAL cycles for it."""
+    """Of an image, and of the cheapest core of ECP5 that takes at most INTERVAL cycles for it."""
     plan = rtl_gen.choose_for(integers, SETTINGS, interval=INTERVAL).plan
     counted, need = total(network), rtl_gen.estimate(plan)
     own = {"multiplications": counted.operations, "weights": counted.weights, "ROM bits": plan.rom_bits}
@@ -209,17 +209,17 @@ python examples/fashion/study.py --write    # this page
 Each run takes some minutes of one core. Runs are kept in `examples/fashion/study.json`, and those that are there are
 not made again: `--results FILE` for a file of your own. Accuracy is of the 10,000 test images, mean and standard
 error of the seeds; integers have 8-bit weights and 10 bits between layers, formats from calibration, no training with
-rounding. LUT, DSP and RAM are those of the cheapest core on a LFE5U-85F that takes an image in 12,544 cycles, by
-estimate.
+rounding. LUT, DSP and RAM are those of the cheapest core of ECP5 that takes an image in 12,544 cycles, by estimate; a
+LFE5U-85F has 83,640, 156 and 208.
 
-![Accuracy in integers against multiplications, bits in ROM, LUT and DSP.](structure.svg)
+![Accuracy in integers against multiplications, bits in ROM, LUT, DSP and block RAM.](structure.svg)
 
 What makes a multiplication of every weight at every position, as alkaid does at one image a cycle, has no room for
 any of these: its 16 values through 128 weights take 5,714 LUT ([benchmark.md](benchmark.md)), 45 a multiplication, so
 the 583,110 of the dense network some 26 million, by that rule, where the part has 83,640.
 
-The differences below the table are of floats, seed by seed, mean and standard error; "not to be told apart" is less
-than two standard errors.
+A row of one seed has no error. Differences, below the table where there are two seeds of both ends, are of floats, seed
+by seed, mean and standard error; "not to be told apart" is less than two standard errors.
 
 {table}
 """
@@ -232,24 +232,27 @@ def document(found, there):
     lines = ["| " + " | ".join(head) + " |", "| --- |" + " --: |" * (len(head) - 1)]
     for variant in there:
         runs = runs_of(found, variant.name)
-        cells = [variant.name, len(runs), spread(runs, "float"), spread(runs, "integers"), *(runs[0][k] for k in keys)]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    lines += ["", "| the paper | here, in points of accuracy, floats |", "| --- | --- |"]
+        cells = [variant.name, len(runs), spread(runs, "float"), spread(runs, "integers")]
+        lines.append("| " + " | ".join(map(str, [*cells, *(f"{runs[0][key]:,}" for key in keys)])) + " |")
     told = [(text, first, second, claim(found, first, second)) for text, first, second in CLAIMS]
-    lines += [f"| {text} | {first} less {second}: {own} |" for text, first, second, own in told if own]
+    if claims := [f"| {text} | {first} less {second}: {own} |" for text, first, second, own in told if own]:
+        lines += ["", "| the paper | here, in points of accuracy, floats |", "| --- | --- |", *claims]
     return PAGE.format(table="\n".join(lines))
 
 
 def plot(found, there, path):
     """Accuracy in integers against what it costs, a dot for each variant, its error upright."""
-    axes = {"multiplications an image": "multiplications", "bits in ROM": "ROM bits", "LUT": "LUT", "DSP": "DSP"}
-    figure, (*panels, beside) = plots.pyplot().subplots(1, len(axes) + 1, figsize=(14, 3.8), sharey=True)
-    for panel, (label, key) in zip(panels, axes.items()):
+    axes = {
+        "thousand multiplications": ("multiplications", 1000), "kbit in ROM": ("ROM bits", 1000), "LUT": ("LUT", 1),
+        "DSP": ("DSP", 1), "block RAM": ("RAM", 1),
+    }
+    figure, (*panels, beside) = plots.pyplot().subplots(1, len(axes) + 1, figsize=(15, 3.8), sharey=True)
+    for panel, (label, (key, unit)) in zip(panels, axes.items()):
         for n, variant in enumerate(there):
             runs = runs_of(found, variant.name)
             values, colour = np.array([one["integers"] for one in runs]), plots.COLOURS[n % len(plots.COLOURS)]
             how = {"yerr": error(values) if len(values) > 1 else None, "color": colour, "label": variant.name}
-            panel.errorbar(runs[0][key], values.mean(), fmt="os^Dv"[n // len(plots.COLOURS)], ms=5, **how)
+            panel.errorbar(runs[0][key] / unit, values.mean(), fmt="os^Dv"[n // len(plots.COLOURS)], ms=5, **how)
         panel.set(xlabel=label)
         panel.set_xlim(left=0)
     panels[0].set_ylabel("right of 10,000, integers, %")
