@@ -8,6 +8,7 @@ from test_maps import Row, check
 from bfthw import QFormat, chain
 from bfthw.nodes import Max, Sum
 from bfthw.window import Window
+from boards import netlist
 from boards.build import build
 from rtl_gen import Network, Plan, write_plan
 from rtl_gen.engines.tiled.code import STORE
@@ -104,6 +105,14 @@ def test_loaded_from_a_flash(tmp_path):
     core = {"core.v": text, "core.flash.mem": "\n".join(found)}
     result = play_files(design.path, design.manifest, design.plan.network, vectors=5, simulator="compiled", core=core)
     assert not result.ok and "should be" in result.problems[0]
+
+
+@pytest.mark.slow
+def test_mapped_netlist_beside_a_flash(tmp_path):
+    """Single-port memories, products and tables as Yosys maps them on an UP5K, by its own models of the cells."""
+    design = write_plan(tiled(small(), "ice40"), tmp_path, name="core")
+    result = netlist.simulate(design, vectors=8, simulator="compiled")
+    assert result.ok and result.interval == design.plan.interval, result.problems
 
 
 @pytest.mark.parametrize("part", range(2))
