@@ -93,6 +93,4 @@ def simulate(design, *, device=UP5K, inputs=None, tools="yowasp", netlist=None, 
         # Icarus knows no default values of ports; a port left open then shows as x
         define = "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n" if simulator == "icarus" else ""
         (work / "cells.v").write_text(define + models, encoding="utf-8")
-        beside = (design.path.parent / file.name for file in design.manifest.files.memories)  # what a flash holds
-        files = mapped, work / "cells.v", *beside
-        return sim.simulate(design, inputs=inputs, simulator=simulator, netlist=files, **rest)
+        return sim.simulate(design, inputs=inputs, simulator=simulator, netlist=(mapped, work / "cells.v"), **rest)

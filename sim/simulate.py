@@ -107,18 +107,18 @@ def play(
     "icarus", played by cocotb, or "compiled", Verilator with a driver in C++: the same cycles, many times faster, no
     waves. waves: True for the core's ports and the links between its stages, "all" for all of it, ten times as much.
     progress(fraction) is called now and then, begin(title) when something begins that may take seconds. netlist:
-    Verilog files that take the place of the core's own, such as a mapped netlist and the models of its cells; the
-    caller answers for what is in them. core: the core's own, as `read_core` gives them, from beside the manifest where
-    they are not given.
+    Verilog files that take the place of the core's own, such as a mapped netlist and the models of its cells, beside
+    what its memories are loaded from; the caller answers for what is in them. core: the core's own, as `read_core`
+    gives them, from beside the manifest where they are not given.
     """
     if vectors < 1:
         raise ValueError(f"vectors must be 1 or more, got {vectors}")
     if not 0 <= stall < 1:
         raise ValueError(f"stall is a probability, 0 or more and less than 1, got {stall}")
     # read once: what is compiled is what was checked
-    sources = {file.name: file.read_text(encoding="utf-8", errors="replace") for file in map(Path, netlist)}
-    sources = sources or core or read_core(Path(path).parent, manifest)
-    memories = {name: sources.pop(name) for name in list(sources) if name.endswith(SUFFIX)}
+    own = dict(core or read_core(Path(path).parent, manifest))
+    memories = {name: own.pop(name) for name in list(own) if name.endswith(SUFFIX)}
+    sources = {file.name: file.read_text(encoding="utf-8", errors="replace") for file in map(Path, netlist)} or own
     simulators.check_simulator(simulator, waves)
     noise = random_vectors(network, vectors, seed)
     steady = noise if inputs is None else to_integers(inputs, network.inputs, network.input)

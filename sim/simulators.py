@@ -38,7 +38,7 @@ COMPILING = {
     "make": "compiling the simulation (C++, kept for the next time)",
     "iverilog": "compiling (Icarus)",
 }
-# What every file of a simulation includes, compiled once; whatever came first would be no precompiled header.
+# What every file of a simulation includes first, compiled once: compilers take a precompiled header in no other place.
 EARLY, EARLY_TEXT = "early.h", '#include <fstream>\n#include <string>\n#include <vector>\n#include "verilated.h"\n'
 PRECOMPILED = f"{EARLY}.fast.gch"  # by a rule of Verilator's; a compiler without it takes EARLY.fast, the text
 # what make says of compiling Verilator's own part
