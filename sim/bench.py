@@ -1,20 +1,20 @@
 """The cocotb side: plays recorded scenarios to the core and records what comes out. Runs inside the simulator.
 
-The plusarg +job names the folder of the job, see job.py. All checking is done by the caller, on arrays.
+The plusarg +job names the folder of the job, see job.py. All checking is done by the caller, on arrays. A module by
+itself, of cocotb and the standard library alone: what it imports would be loaded again in every run.
 
 Everything happens at the falling edge: the core's outputs depend on its registers alone (and on aresetn), so what is
 seen there together with what is driven there is what the next rising edge will act upon.
 """
 
 import json
+import struct
+from itertools import chain
 from pathlib import Path
 
 import cocotb
-import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
-
-from .job import KINDS, ROW
 
 PERIOD_NS = 10
 
@@ -115,30 +115,30 @@ async def run(dut):
     job = Path(cocotb.plusargs["job"])
     cocotb.start_soon(Clock(dut.aclk, PERIOD_NS, unit="ns").start())
     core = Core(dut, job)
-    bytes_in, bytes_out = np.fromfile(job / "ports", "<u8").tolist()
+    bytes_in, bytes_out = struct.unpack("<2Q", (job / "ports").read_bytes())
     widths = len(dut.s_axis_tdata), len(dut.m_axis_tdata)
     assert widths == (8 * bytes_in, 8 * bytes_out), f"TDATA of the core has {widths} bits, not as the job says"
     watch = json.loads((job / "watch.json").read_text())
-    for n, row in enumerate(np.fromfile(job / "scenarios", "<u8").reshape(-1, len(ROW)).tolist()):
-        scenario = dict(zip(ROW, row))
-        if scenario["reset"]:
+    scenarios = struct.iter_unpack("<6Q", (job / "scenarios").read_bytes())
+    for n, (_, frames, stall, seed, reset, cycles) in enumerate(scenarios):
+        if reset:
             await core.reset()
         raw = (job / f"data_{n}").read_bytes()
         received, accepted, seen, passed = await core.play(
             [int.from_bytes(raw[at : at + bytes_in], "little") for at in range(0, len(raw), bytes_in)],
             list((job / f"last_{n}").read_bytes()),
-            *(scenario[key] for key in ("frames", "stall", "seed", "cycles")),
-            [find(dut, stem) for stem, _ in watch],
+            frames, stall, seed, cycles, [find(dut, stem) for stem, _ in watch],
         )
-        results = {
-            "bytes": np.frombuffer(b"".join(value.to_bytes(bytes_out, "little") for value, *_ in received), np.uint8),
-            "flags": [flags for _, *flags in received],
-            "accepted": accepted,
-            "seen": seen,
-            "errors": [int(dut.frame_error.value), int(dut.frame_errors.value)],
-        }
-        for kind, dtype in KINDS.items():
-            np.array(results[kind], dtype).tofile(job / f"{kind}_{n}")
-        for w, ((_, width), values) in enumerate(zip(watch, passed)):
-            (job / f"watch_{n}_{w}").write_bytes(b"".join(value.to_bytes(width, "little") for value in values))
-    np.array([core.cycle], "<i8").tofile(job / "cycles")
+        words = [value for value, *_ in received]
+        results = {f"bytes_{n}": joined(words, bytes_out), f"accepted_{n}": joined(accepted), f"seen_{n}": joined(seen)}
+        results[f"flags_{n}"] = bytes(chain.from_iterable(flags for _, *flags in received))
+        results[f"errors_{n}"] = joined([int(dut.frame_error.value), int(dut.frame_errors.value)])
+        results |= {f"watch_{n}_{w}": joined(own, width) for w, ((_, width), own) in enumerate(zip(watch, passed))}
+        for name, content in results.items():
+            (job / name).write_bytes(content)
+    (job / "cycles").write_bytes(joined([core.cycle]))
+
+
+def joined(values, width=8):
+    """Numbers of `width` bytes each, in two's complement, little-endian; those of 8 bytes may be negative."""
+    return b"".join((value % 2 ** (8 * width)).to_bytes(width, "little") for value in values)

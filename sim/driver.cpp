@@ -39,7 +39,7 @@ struct Ports {
     uint64_t in, out;  // bytes of TDATA
 };
 
-struct Scenario {  // ROW of job.py
+struct Scenario {  // a row, see job.py
     uint64_t beats, frames, stall, seed, reset, cycles;
 };
 

@@ -1,8 +1,8 @@
 """What a simulator is given and gives back: a folder of plain little-endian arrays, for bench.py and driver.cpp alike.
 
-In: `ports`, bytes of TDATA on either side; `scenarios`, a row of ROW each; for scenario n `data_n`, TDATA of its beats,
-and `last_n`, their TLAST; `watch.json`, the links that only cocotb can watch, with the bytes of their payloads; beside
-these lie the .mem files that the core reads.
+In: `ports`, bytes of TDATA on either side; `scenarios`, a row of uint64 each: beats, frames, stall (in 1/2^32), seed,
+reset, cycles; for scenario n `data_n`, TDATA of its beats, and `last_n`, their TLAST; `watch.json`, the links that only
+cocotb can watch, with the bytes of their payloads; beside these lie the .mem files that the core reads.
 Out: for scenario n what KINDS lists, `watch_n_m` for link m; `cycles`, at last. `progress` has the cycle, in digits.
 """
 
@@ -12,7 +12,6 @@ import numpy as np
 
 from rtl_gen.vectors import pack
 
-ROW = "beats", "frames", "stall", "seed", "reset", "cycles"  # uint64; stall in 1/2^32
 # TDATA received; (TLAST, TUSER) of each beat; cycles of beats accepted and first seen; (frame_error, frame_errors)
 KINDS = {"bytes": "u1", "flags": "u1", "accepted": "<i8", "seen": "<i8", "errors": "<i8"}
 

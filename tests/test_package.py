@@ -126,7 +126,7 @@ def test_others_called_sim_and_boards(installed, tmp_path):
     assert f"ImportError: `import sim` finds {tmp_path / 'one' / 'sim.py'}, not bfthw's own package" in said
     assert "iCEBreaker" in installed(["python", "-m", "bfthw", "boards"], **there)
     installed(["bfthw", "generate", DIGITS, "-o", "own", "--name", "own"], **there)
-    for name in ("sim/__init__.py", "sim/bench.py"):
+    for name in ("sim/__init__.py", "bench.py"):
         (tmp_path / name).write_text("raise ImportError('not this one')")
     # in the simulator's own Python as well
     simulate = ["python", "-m", "bfthw", "simulate", "own/own.json", "--vectors", "2", "--simulator", "icarus"]
