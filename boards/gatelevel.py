@@ -63,8 +63,7 @@ def simulation(design, board, netlist, *, clock_hz, tools="yowasp"):
     files = {"cells.v": models, "netlist.v": text, "pins.v": wrapper(text, name, board, module)}
     # the compiler's time counts more than the model's: a few hundred thousand cycles; and its memory, in one C++ file
     several = simulators.SEVERAL if len(text) > LARGE else ()
-    arguments = ("--top-module", module, "-Wno-fatal", "-CFLAGS", "-O0", *several)
-    program = compile_board(name, files, arguments)
+    program = compile_board(name, files, ("--top-module", module, "-Wno-fatal", *several), level="-O0")
     cycles = cycles_a_bit(clock_hz, board.baud)
     with running(program, design, cycles, 2 * int(RESET_SECONDS * clock_hz)) as simulated:
         yield simulated

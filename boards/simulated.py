@@ -89,15 +89,15 @@ def build(shell, begin=None):
     manifest = shell.design.manifest
     models = {model.name: model.read_text(encoding="utf-8") for model in tech.models(manifest.target)}
     files = {"board.v": verilog(shell, "board")} | models
-    # -O2 for the model, which runs millions of cycles
-    return compile_board(manifest.name, files, ("--top-module", "board", "-CFLAGS", "-O2"), begin)
+    return compile_board(manifest.name, files, ("--top-module", "board"), begin)
 
 
-def compile_board(name, files, arguments, begin=None):
+def compile_board(name, files, arguments, begin=None, level="-O2"):
     """Path of the program that simulates a board with clk, rst, rx and tx, in the user's cache; built unless there.
 
     name: of the core, for messages. files: name → Verilog text. arguments: for Verilator, the top module among them.
+    level: as `simulators.compiled` takes it.
     """
     files = files | {MAIN.name: MAIN.read_text(encoding="utf-8")}
     with owned(f"verilator could not build the board of {name}", RuntimeError, RuntimeError):
-        return simulators.compiled(files, "Vboard", "board", [*ARGUMENTS, *arguments], begin)
+        return simulators.compiled(files, "Vboard", "board", [*ARGUMENTS, *arguments], begin, level)

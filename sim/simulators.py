@@ -112,27 +112,26 @@ def build(verilog, top, simulator="verilator", waves=False, netlist=False, model
         if simulator == "compiled":
             arguments = ["--top-module", top, *arguments]
             files |= {DRIVER.name: DRIVER.read_text(encoding="utf-8")}
-            return compiled(files, "Vcore", "driver", arguments, begin).parent
+            return compiled(files, "Vcore", "driver", arguments, begin, "-O1" if large else "-O2").parent
         make = partial(_build_for_cocotb, files, top, simulator, waves, arguments, begin)
         return cache.made((files, top, simulator, waves, arguments, made_with(simulator)), make)
     except (SystemExit, Exception) as error:  # the runner raises whatever it met
         raise RuntimeError(f"{simulator} could not build {next(iter(verilog))}: {told(error)}") from None
 
 
-def compiled(files, prefix, program, arguments, begin=None):
+def compiled(files, prefix, program, arguments, begin=None, level="-O2"):
     """Path of a program in the cache that Verilator and g++ made of files (name → text), made unless it is there.
 
     prefix: of the model's class. arguments: Verilator's. begin(title) is told what begins. RuntimeError with the end
-    of the log where they fail. Arguments with -O1 have it optimised less in C++ too.
+    of the log where they fail. level: of g++'s optimisation; Verilator's own part has its own, so that it is shared.
     """
-    fast = "OPT_FAST=-O1" if "-O1" in arguments else "OPT_FAST=-O2"
     words = ["--cc", "--exe", "--Mdir", "obj", "--prefix", prefix, "-o", program, *arguments, *files]
 
     def make(folder):
         with cache.scratch(plain=True) as place:
             _write(files, place)
             env, log = environment("compiled", place), place / "log"
-            build = ["make", "-C", "obj", "-f", f"{prefix}.mk", f"-j{os.cpu_count()}", fast, HEADERS]
+            build = ["make", "-C", "obj", "-f", f"{prefix}.mk", f"-j{os.cpu_count()}", f"OPT_FAST={level}", HEADERS]
             try:
                 with log.open("w", encoding="utf-8") as out:
                     _begin(begin, "verilator")
@@ -144,7 +143,7 @@ def compiled(files, prefix, program, arguments, begin=None):
                 raise RuntimeError(f"{error}\n{child.log_end(log)}") from None
             shutil.move(place / "obj" / program, folder)
 
-    return cache.made((files, words, made_with("compiled")), make) / program
+    return cache.made((files, words, level, made_with("compiled")), make) / program
 
 
 def _begin(begin, program):

