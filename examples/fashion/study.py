@@ -223,7 +223,8 @@ any of these: its 16 values through 128 weights take 5,714 LUT ([benchmark.md](b
 the 583,110 of the dense network some 26 million, by that rule, where the part has 83,640.
 
 A row of one seed has no error. Differences, below the table where there are two seeds of both ends, are of floats, seed
-by seed, mean and standard error; "not to be told apart" is less than two standard errors.
+by seed, mean and standard error; "not to be told apart" is less than two standard errors. With two seeds an error is
+itself a guess: were there no difference, chance alone would pass two of it three times in ten, with three seeds twice.
 
 {table}
 """
