@@ -15,18 +15,20 @@ from .table import UP5K
 OURS = Path(__file__).with_name("families")
 EMPTY = re.compile(r"\(\* blackbox\b[^*]*\*\)\s*module\b.*?\bendmodule\b", re.DOTALL)
 INCLUDE = re.compile(r'^`include "(\w+\.vh?)"', re.MULTILINE)
+NO_DEFAULTS = "`define NO_ICE40_DEFAULT_ASSIGNMENTS"  # Yosys' models: ports without default values
 MODULE = re.compile(r"^module (\w+).*?^endmodule\n", re.DOTALL | re.MULTILINE)
 
 
 def cell_models(family, kind="yowasp", pll=None):
     """Verilog of the models of a family's cells: Yosys' own, and ours of those that it leaves empty or has none of.
 
+    Ports have no default values: Icarus knows none, and Verilator begins with them on whatever drives such a port.
     pll: Hz that the PLL gets and is to make, which its model checks; without them there is no model of one.
     """
     yosys = yosys_models(FAMILIES[family].library, kind)
     there = modules(yosys)
     ours = MODULE.sub(lambda found: "" if found[1] in there else found[0], our_models(family, bool(pll)))
-    return "\n".join([yosys, clocks(FAMILIES[family].pll, *pll) if pll else "", ours])
+    return "\n".join([NO_DEFAULTS, yosys, clocks(FAMILIES[family].pll, *pll) if pll else "", ours])
 
 
 def with_our_models(family, netlist, kind="yowasp"):
@@ -90,7 +92,5 @@ def simulate(design, *, device=UP5K, inputs=None, tools="yowasp", netlist=None, 
             (work / f"{name}.il").write_text(rtl_gen.to_rtlil(design.plan, name), encoding="utf-8")
             synth.synthesise(device, name, work, kind=tools)
         mapped = work / f"{name}.netlist.v" if netlist is None else Path(netlist)
-        # Icarus knows no default values of ports; a port left open then shows as x
-        define = "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n" if simulator == "icarus" else ""
-        (work / "cells.v").write_text(define + models, encoding="utf-8")
+        (work / "cells.v").write_text(models, encoding="utf-8")
         return sim.simulate(design, inputs=inputs, simulator=simulator, netlist=(mapped, work / "cells.v"), **rest)

@@ -1,6 +1,7 @@
 """What mnist/, fashion/, watch/ and shapes/ share: a network of pixels or the like, trained, then with its rounding.
 
-A run keeps its state after every epoch and goes on from there. One thread.
+A run keeps its state after every epoch and goes on from there. One thread; what is random is drawn on the CPU for any
+device.
 """
 
 import io
@@ -33,7 +34,7 @@ def moved(x, chance, *, turn=0.0, zoom=0.0, shift=0.0, flip=False):
     """
 
     def uniform(most):
-        return (torch.rand(len(x), generator=chance) * 2 - 1) * most
+        return ((torch.rand(len(x), generator=chance) * 2 - 1) * most).to(x.device)
 
     n, height, width, _ = x.shape
     angle, right, down = uniform(np.deg2rad(turn)), 1 + uniform(zoom), 1 + uniform(zoom)
@@ -45,12 +46,13 @@ def moved(x, chance, *, turn=0.0, zoom=0.0, shift=0.0, flip=False):
     return grid_sample(x.reshape(n, 1, height, width), grid, align_corners=False).reshape(x.shape)
 
 
-def fit(module, images, labels, *, epochs, batch, rate, jitter, plain, seed, path, decay=0.0):
+def fit(module, images, labels, *, epochs, batch, rate, jitter, plain, seed, path, decay=0.0, device="cpu"):
     """Train to the end of the last epoch, with one cycle of the learning rate; each epoch's state is kept in `path`.
 
-    jitter: as `moved` takes it, for all but the last `plain` epochs. decay: of butterflies' factors. Returns the module
-    in eval mode.
+    jitter: as `moved` takes it, for all but the last `plain` epochs. decay: of butterflies' factors. device: of
+    torch's. Returns the module, there, in eval mode.
     """
+    module, images, labels = (part.to(device) for part in (module, images, labels))
     groups = parameter_groups(module, DECAY)
     if decay:
         factors = [p for p in groups[1]["params"] if p.ndim > 1]
@@ -59,7 +61,7 @@ def fit(module, images, labels, *, epochs, batch, rate, jitter, plain, seed, pat
     optimiser, per_epoch = torch.optim.AdamW(groups, lr=rate), len(images) // batch
     parts, done = {"module": module, "optimiser": optimiser}, 0
     if path.exists():
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True)
         done = state["epoch"]
         for key, part in parts.items():
             part.load_state_dict(state[key])
@@ -75,11 +77,11 @@ def fit(module, images, labels, *, epochs, batch, rate, jitter, plain, seed, pat
             loss.backward()
             optimiser.step()
             schedule.step()
-            losses.append(loss.item())
+            losses.append(loss.detach())  # to read it would wait for the device
         buffer = io.BytesIO()
         torch.save({"epoch": number} | {key: part.state_dict() for key, part in parts.items()}, buffer)
         files.write(path, buffer.getvalue())
-        console.print(f"{path.stem}: epoch {number}/{epochs}  loss {np.mean(losses):.4f}")
+        console.print(f"{path.stem}: epoch {number}/{epochs}  loss {torch.stack(losses).mean():.4f}")
     return module.eval()
 
 

@@ -10,6 +10,7 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from sim_bench import small_core
+from tech_bench import play
 
 import bfthw
 import rtl_gen
@@ -181,6 +182,16 @@ def test_a_bit_of_a_table_is_found(scale, tmp_path):
     there.write_text(wrong)
     result = netlist.simulate(scale, device=ECP5_85F, netlist=there, vectors=20, simulator="compiled")
     assert "should be" in result.problems[0]
+
+
+@pytest.mark.parametrize("simulator", ["verilator", "icarus"])
+def test_ports_begin_as_they_are_driven(simulator, tmp_path):
+    """Not with a default value of the cell's: of an enable that is 1, and Verilator has it on the way to the port."""
+    (tmp_path / "cells.v").write_text(netlist.cell_models("ice40"), encoding="utf-8")
+    cell = "SB_DFFE once(.C(clk), .E(i), .D(1'b1), .Q(o));"
+    (tmp_path / "top.v").write_text(f"module top(input clk, input i, output o); {cell} endmodule\n", encoding="utf-8")
+    given = [0, 0, 1, 0, 0]
+    assert play(tmp_path, "top", ["top.v", "cells.v"], given, (1, 1), simulator=simulator)[1:] == [0, 0, 1, 1]
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@
 
 28x28 -> 3x3 of stride 2 to 32 channels -> four times depthwise 3x3 and what is compared -> mean, 10 classes. One choice
 at a time from base 4, residual first to last, no ReLU inside, no decay of factors; and other structures of as many
-multiplications and weights. A run takes some minutes of one core; with `--seeds 1` first, rows can be read early.
+multiplications and weights. A run takes some minutes of one core; with `--seeds 1` first, rows can be read early, and
+`--seeds 5` adds to what is there.
 """
 
 import json
@@ -102,15 +103,15 @@ VARIANTS = (
 def circulant(values):
     """(1, n, m, 1): each number of a matrix becomes the mean of its diagonal, which goes on around the edge."""
     n, m = values.shape[1:3]
-    diagonal = (torch.arange(m) - torch.arange(n)[:, None]) % max(n, m)
+    diagonal = ((torch.arange(m) - torch.arange(n)[:, None]) % max(n, m)).to(values.device)
     sums, counts = (
-        torch.zeros(max(n, m), dtype=values.dtype).index_add(0, diagonal.ravel(), part.ravel())
+        values.new_zeros(max(n, m)).index_add(0, diagonal.ravel(), part.ravel())
         for part in (values, torch.ones_like(values))
     )
     return (sums / counts)[diagonal].reshape(values.shape)
 
 
-def trained(variant, data, seed, epochs, folder):
+def trained(variant, data, seed, epochs, folder, device="cpu"):
     """The float `Network` after so many epochs."""
     torch.manual_seed(seed)
     module = GraphModule(variant.network(seed), norm=True).reset_parameters().float()
@@ -121,7 +122,8 @@ def trained(variant, data, seed, epochs, folder):
             own.register_hook(circulant)
     given = [torch.tensor(part) for part in data]
     how = {"batch": BATCH, "rate": RATE, "jitter": {"flip": True}, "plain": max(1, epochs // 5), "decay": variant.decay}
-    return images.fit(module, *given, epochs=epochs, seed=seed, path=folder / "run.pt", **how).to_network()
+    how |= {"device": device, "path": folder / "run.pt"}
+    return images.fit(module, *given, epochs=epochs, seed=seed, **how).to_network()
 
 
 def judged(name, network, data, tests):
@@ -141,11 +143,11 @@ def costs(network, integers):
     return own | {key: int(need[key]) for key in ("LUT", "DSP", "RAM")}
 
 
-def run(variant, seed, epochs, data, tests, folder):
+def run(variant, seed, epochs, data, tests, folder, device):
     """What is kept of a run."""
-    network = trained(variant, data, seed, epochs, folder)
+    network = trained(variant, data, seed, epochs, folder, device)
     result, integers = judged(variant.name, network, data, tests)
-    return result | {"epochs": epochs} | (costs(network, integers) if seed == 0 else {})
+    return result | {"epochs": epochs, "device": device} | (costs(network, integers) if seed == 0 else {})
 
 
 # the paper's (Alizadeh et al., CVPR 2020: MobileNetV1 on CIFAR-10 and ImageNet), and the two that it is about
@@ -210,11 +212,12 @@ python examples/fashion/study.py            # goes on where it was stopped
 python examples/fashion/study.py --write    # this page
 ```
 
-Each run takes some minutes of one core. Runs are kept in `examples/fashion/study.json`, and those that are there are
-not made again: `--results FILE` for a file of your own. Accuracy is of the 10,000 test images, mean and standard
-error of the seeds; integers have 8-bit weights and 10 bits between layers, formats from calibration, no training with
-rounding. LUT, DSP and RAM are those of the cheapest core of ECP5 that takes an image in 12,544 cycles, by estimate; a
-LFE5U-85F has 83,640, 156 and 208.
+Each run takes some minutes of one core, or with `--device cuda` of a GPU that fifteen share; what is random is drawn
+alike on both. Runs are kept in `examples/fashion/study.json` with the device that trained them, and those that are
+there are not made again: `--results FILE` for a file of your own. Accuracy is of the 10,000 test images, mean and
+standard error of the seeds; integers have 8-bit weights and 10 bits between layers, formats from calibration, no
+training with rounding. LUT, DSP and RAM are those of the cheapest core of ECP5 that takes an image in 12,544 cycles, by
+estimate; a LFE5U-85F has 83,640, 156 and 208.
 
 ![Accuracy in integers against multiplications, bits in ROM, LUT, DSP and block RAM.](structure.svg)
 
@@ -223,8 +226,9 @@ any of these: its 16 values through 128 weights take 5,714 LUT ([benchmark.md](b
 the 583,110 of the dense network some 26 million, by that rule, where the part has 83,640.
 
 A row of one seed has no error. Differences, below the table where there are two seeds of both ends, are of floats, seed
-by seed, mean and standard error; "not to be told apart" is less than two standard errors. With two seeds an error is
-itself a guess: were there no difference, chance alone would pass two of it three times in ten, with three seeds twice.
+by seed, mean and standard error; "not to be told apart" is less than two standard errors. Of so few seeds an error is
+itself a guess: were there no difference, chance alone would pass two of it three times in ten with two seeds, and still
+once in seven with four.
 
 {table}
 """
@@ -285,6 +289,7 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="Names of variants; all, without")] = None,
     results: Annotated[Path, typer.Option(help="JSON of the runs; those that are in it are not made again")] = FOUND,
     out: Annotated[Path, typer.Option(help="Folder for the state of a run")] = Path("build/study"),
+    device: Annotated[str, typer.Option(help="torch's, to train on: cpu, cuda")] = "cpu",
     tell: Annotated[bool, typer.Option("--write", help="Write docs/structure.md of what there is")] = False,
 ):
     names = [variant.name for variant in VARIANTS]
@@ -292,7 +297,12 @@ def main(
         raise typer.BadParameter(f"no variant {', '.join(sorted(unknown))}; there are {'; '.join(names)}")
     if tell:
         return write(kept(results))
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as reason:
+        raise typer.BadParameter(f"torch has no device {device} here: {str(reason).splitlines()[0]}") from None
     torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False  # all structures in float32, on any device
     data, tests = load("train", data), load("test", data)
     for seed in range(seeds):
         for variant in VARIANTS:
@@ -302,7 +312,7 @@ def main(
             images.console.print(key)
             folder = out / key.replace(", ", "-").replace(" ", "-").replace("/", "-")
             folder.mkdir(parents=True, exist_ok=True)
-            own = run(variant, seed, epochs, data, tests, folder)
+            own = run(variant, seed, epochs, data, tests, folder, device)
             files.write(results, json.dumps(kept(results) | {key: own}, indent=1) + "\n")
 
 
