@@ -98,6 +98,8 @@ def test_runs_are_made_once(study, tmp_path, monkeypatch):
     assert refused.exit_code == 2 and "there are no runs yet" in refused.output
     refused = CliRunner().invoke(app, [*base, "--only", "8 grups"])
     assert refused.exit_code == 2 and "no variant 8 grups" in refused.output
+    refused = CliRunner().invoke(app, [*base, "--device", "gpu"])
+    assert refused.exit_code == 2 and "torch has no device gpu here" in refused.output
 
 
 def test_differences_are_those_of_the_same_seeds(study):
