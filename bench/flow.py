@@ -131,7 +131,7 @@ def build(
     made = synthesise(name, text, part, language, directory, progress)
     fmax, reports, failed, used, placer = {}, {}, [], None, ()
     if floorplan:
-        directory, placer = floorplanned(part, floorplan, directory), PLACER
+        directory, placer = floorplanned(part, floorplan, directory), ("--placer", PLACER)
     for seed in seeds:
         report = place(name, part, directory, seed, progress, minutes, placer)
         if "failed" in report:
@@ -174,7 +174,7 @@ def floorplanned(part, plan, directory):
     """The folder in `directory` of the netlist in TOP.json with its floorplan."""
     place_engines(part.device, plan, TOP, directory, part.options)
     netlist = directory / f"{TOP}.placed.json"
-    where = directory / hashlib.sha256(netlist.read_bytes() + " ".join(PLACER).encode()).hexdigest()[:8]
+    where = directory / hashlib.sha256(netlist.read_bytes() + f"--placer {PLACER}".encode()).hexdigest()[:8]
     where.mkdir(exist_ok=True)
     netlist.replace(where / f"{TOP}.json")
     return where

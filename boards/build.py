@@ -144,23 +144,23 @@ class _Flow:
         synthesise = partial(synth.synthesise, self.device, name, self.work, kind=self.kind)
         made = self.step("synthesis (Yosys)", synthesise)
         check_fit(board, made, self.design.plan)
+        placers = self.family.placers
         if self.floorplan:
+            placers = (PLACER,)
             place = partial(place_engines, self.device, self.design.plan, name, self.work, kind=self.kind)
             self.step("floorplan", place, self.family.part(board.make_platform()))
-        runs, failure = {}, None
-        for seed in seeds:
+        for placer in placers:
             try:
-                title = f"place and route, seed {seed} (nextpnr)"
-                runs[seed] = self.step(title, self.place_and_route, seed, top.clock_hz / 1e6)
-            except RuntimeError as error:
-                if len(seeds) == 1:
+                runs = self.try_seeds(seeds, top.clock_hz / 1e6, placer)
+            except RuntimeError:
+                if placer == placers[-1]:
                     raise
-                failure = error  # another seed may route
-        if not runs:
-            raise failure
-        found = {seed: self.clocks(report, made, top.clock_hz / 1e6) for seed, report in runs.items()}
-        # the slowest clock against what it has to run at
-        best = max(found, key=lambda seed: min(c.maximum / c.used for c in found[seed].values()))
+                continue
+            found = {seed: self.clocks(report, made, top.clock_hz / 1e6) for seed, report in runs.items()}
+            # the slowest clock against what it has to run at
+            best = max(found, key=lambda seed: min(c.maximum / c.used for c in found[seed].values()))
+            if not too_slow(found[best]):
+                break
         self.check_timing(found[best], found)
         text = self.family.placed
         os.replace(self.work / f"{best}.{text}", self.work / f"{name}.marked.{text}")
@@ -204,13 +204,28 @@ class _Flow:
         (self.work / f"{self.name}.{self.family.constraints}").write_text(constraints, encoding="utf-8")
         return top
 
-    def place_and_route(self, seed, mhz):
+    def try_seeds(self, seeds, mhz, placer):
+        """Seed → nextpnr's report, of those that routed; RuntimeError where none did."""
+        runs, failure = {}, None
+        by = f", placer {placer}" if placer else ""
+        for seed in seeds:
+            try:
+                title = f"place and route, seed {seed}{by} (nextpnr)"
+                runs[seed] = self.step(title, self.place_and_route, seed, mhz, placer)
+            except RuntimeError as error:
+                failure = error  # another seed may route
+        if not runs:
+            raise failure
+        return runs
+
+    def place_and_route(self, seed, mhz, placer):
         """nextpnr's report of a seed. Timing is judged here and not by nextpnr, so that the report gets written."""
         name, platform = self.name, self.board.make_platform()
         netlist = f"{name}.placed.json" if self.floorplan else f"{name}.json"
         arguments = ["-q", "-l", f"{seed}.log", "--json", netlist, "--report", f"{seed}.report.json"]
         arguments += ["--seed", str(seed), "--freq", f"{mhz:.6f}", "--timing-allow-fail"]
-        arguments += [*self.family.place(platform, name, seed, self.board.pack), *(PLACER if self.floorplan else ())]
+        arguments += self.family.place(platform, name, seed, self.board.pack)
+        arguments += ["--placer", placer] if placer else []
         tools.run(self.family.pnr, arguments, directory=self.work, log=f"{seed}.log", kind=self.kind)
         return json.loads((self.work / f"{seed}.report.json").read_text(encoding="utf-8"))
 
@@ -269,8 +284,7 @@ class _Flow:
         return clocks
 
     def check_timing(self, clocks, found):
-        slow = {net: clock for net, clock in clocks.items() if clock.maximum < clock.used}
-        if slow:
+        if slow := too_slow(clocks):
             name, clock = min(slow.items(), key=lambda item: item[1].maximum / item[1].used)
             tried = f"the best of {len(found)} seeds" if len(found) > 1 else "another seed may differ by some percent"
             safe = int(clock.maximum * 0.95 * 10) / 10
@@ -302,6 +316,11 @@ class _Flow:
             tools={tool: tools.version(tool, self.kind) for tool in self.needed} | {"from": self.kind},
             netlist=netlist, steps=tuple(self.steps),
         )
+
+
+def too_slow(clocks):
+    """Of a table name → Clock those that do not reach what they are to run at."""
+    return {name: clock for name, clock in clocks.items() if clock.maximum < clock.used}
 
 
 def gateware(board, shell, name, clock_mhz=None):

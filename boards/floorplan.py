@@ -15,7 +15,7 @@ from .families import FAMILIES
 PART = re.compile(r"(?:^|\.)network\.(stage|convert|skip|join)[a-z_]*_(\d+)")  # of rtl_gen.pipeline
 BANDS = 3  # of the snake
 # of nextpnr: around fixed places its usual placer packs logic so tightly that the last arcs are not routed for hours
-PLACER = "--placer", "static"
+PLACER = "static"
 
 
 def check_floorplan(device):

@@ -19,7 +19,7 @@ from sim.simulate import Played, check_plain
 from .flash import bitstream
 from .frames import Info
 from .host import BITS, Board, BoardError
-from .netlist import cell_models
+from .netlist import cell_models, two_state
 from .report import MARKED, read_report
 from .simulated import compile_board, running
 from .table import find_board
@@ -53,7 +53,7 @@ def simulation(design, board, netlist, *, clock_hz, tools="yowasp"):
     clock.
     """
     board, name = find_board(board), design.manifest.name
-    models = cell_models(board.device.family, tools, pll=(board.clock_hz, clock_hz))
+    models = two_state(cell_models(board.device.family, tools, pll=(board.clock_hz, clock_hz)))
     simulators.check_simulator("compiled")
     # pads of the ECP5 are inout whatever they do, and Verilator wants their pins to be so too
     text = PIN.sub(r"  inout \1", check_plain(Path(netlist), MARKED))

@@ -4,9 +4,15 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from bfthw import cache, child, packages
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 KINDS = ("yowasp", "system")
 
@@ -23,6 +29,8 @@ _TOOLS = {
     ),
     "gowin_pack": ("apycula", "gowin_pack", ("gowin_pack",)),
 }
+
+SLOW = "yosys", "nextpnr-ice40", "nextpnr-ecp5", "nextpnr-gowin"  # to compile
 
 
 def find(tool, kind="yowasp"):
@@ -55,6 +63,19 @@ def version(tool, kind="yowasp"):
     return number[0].rstrip(")") if number else "unknown"
 
 
+def prepare(path, folder):
+    """Let a tool of PyPI compile its WebAssembly for this machine; for cache.made, in whose `folder` nothing is left.
+
+    One at a time: two programs would both take minutes for the same, and the later one writes over the file that the
+    earlier one's next run has mapped into memory.
+    """
+    with open(cache.folder() / f"{Path(path).name}.lock", "wb") as lock:
+        if fcntl:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        child.run([path, "--version"], **silent)
+
+
 def run(tool, arguments, *, directory, log, kind="yowasp"):
     """Run a tool in `directory`, all names relative to it (YoWASP sees nothing else).
 
@@ -63,10 +84,13 @@ def run(tool, arguments, *, directory, log, kind="yowasp"):
     """
     directory = Path(directory)
     output = directory / f"{log}.out"
+    path = find(tool, kind)
+    if kind == "yowasp" and tool in SLOW:
+        cache.made(("prepared", tool, version(tool)), partial(prepare, path))
     with open(output, "w", encoding="utf-8") as out, cache.scratch() as place:
         # YoWASP's own temporary files, which it leaves where it is killed
         env = child.environment(TMPDIR=str(place))
-        done = child.run([find(tool, kind), *arguments], cwd=directory, env=env, stdout=out, stderr=subprocess.STDOUT)
+        done = child.run([path, *arguments], cwd=directory, env=env, stdout=out, stderr=subprocess.STDOUT)
     if done.returncode:
         how = f"exit status {done.returncode}" if done.returncode > 0 else f"killed by signal {-done.returncode}"
         # the tool's own log says where it was, its output what killed it

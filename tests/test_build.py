@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,43 @@ def test_icebreaker_from_core_to_bitstream(tiny, tmp_path):
     assert (there / "tiny.bin").read_bytes().find(b"\x7e\xaa\x99\x7e") >= 0
     ((clock,),) = [report.clocks.values()]
     assert clock.used == 12 and clock.limit == (50 if report.resources["DSP"].synthesised else 150)
+
+
+def test_a_missed_clock_is_tried_with_the_next_placer(tiny, tmp_path, monkeypatch):
+    """On an ECP5 the quick placer first; a build until the other one begins."""
+    run, placers, told = tools.run, [], []
+
+    def until_routed(tool, arguments, *, directory, **rest):
+        if "--placer" not in arguments:
+            return run(tool, arguments, directory=directory, **rest)
+        placers.append(arguments[arguments.index("--placer") + 1])
+        if placers[1:]:
+            raise RuntimeError("as far as here")
+        missed = {"fmax": {"clk": {"achieved": 24.9, "constraint": 25}}, "utilization": {}}
+        return (directory / arguments[arguments.index("--report") + 1]).write_text(json.dumps(missed))
+
+    monkeypatch.setattr(tools, "run", until_routed)
+    with pytest.raises(RuntimeError, match="as far as here"):
+        build(tiny, "ulx3s-12f", tmp_path, seed=7, progress=lambda step, seconds: told.append(step))
+    assert placers == ["static", "heap"]
+    assert told[-1] == "place and route, seed 7, placer heap (nextpnr)"
+
+
+def test_a_tool_is_compiled_by_one_program_alone(tmp_path, monkeypatch):
+    """The first runs of it, at the same time, in an empty cache: one after the other, then never again."""
+    script, log = tmp_path / "tool", tmp_path / "log"
+    script.write_text(f'#!/bin/sh\n[ "$1" ] || exit 0\necho begin >> {log}; sleep 0.3; echo end >> {log}\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(tools, "find", lambda tool, kind: str(script))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with ThreadPoolExecutor(2) as pool:
+        for n in range(2):
+            (tmp_path / str(n)).mkdir()
+        both = [pool.submit(tools.run, "yosys", [], directory=tmp_path / str(n), log="log") for n in range(2)]
+        for done in both:
+            done.result()
+    tools.run("yosys", [], directory=tmp_path / "0", log="log")
+    assert log.read_text().split() == ["begin", "end"] * 2
 
 
 def test_a_core_that_another_process_has_changed(tiny, tmp_path):
@@ -208,7 +246,7 @@ def test_cells_are_counted():
     assert synth.count("ice40", cells) == {"LUT": 5, "FF": 5, "DSP": 4, "RAM": 1}
     assert synth.count("ecp5", {"LUT4": 5, "CCU2C": 2, "TRELLIS_DPR16X4": 1})["LUT"] == 15
     assert synth.count("gowin", {"MULT9X9": 3, "DFFRE": 2, "SDPX9B": 1}) == {"LUT": 0, "FF": 2, "DSP": 2, "RAM": 1}
-    assert FAMILIES["ice40"].synthesis(HX8K, "t") == ["synth_ice40 -top t"]
+    assert FAMILIES["ice40"].synthesis(HX8K, "t") == ["synth_ice40 -dffe_min_ce_use 8 -top t"]
 
 
 @pytest.mark.parametrize("change, board, message", [

@@ -194,6 +194,23 @@ def test_ports_begin_as_they_are_driven(simulator, tmp_path):
     assert play(tmp_path, "top", ["top.v", "cells.v"], given, (1, 1), simulator=simulator)[1:] == [0, 0, 1, 1]
 
 
+@pytest.mark.parametrize("family", ["ice40", "ecp5", "gowin"])
+def test_tables_that_are_looked_up_say_what_yosys_models_say(family, tmp_path):
+    """All inputs of the 16 tables with one bit set, of which every other table is made."""
+    models = netlist.cell_models(family)
+    (module,) = (found for found in netlist.MODULE.finditer(models) if netlist.TABLE.search(found[0]))
+    high, table, *middle, out, low = netlist.TABLE.search(module[0]).groups()
+    text, cells = "", ""
+    for kind, model in (("theirs", module[0]), ("ours", netlist.two_state(module[0]))):
+        text += model.replace(module[1], kind, 1)
+        pins = ", ".join(f".{pin}(i[{bit}])" for bit, pin in zip((3, 2, 1, 0), (high, *middle, low)))
+        for n in range(16):
+            cells += f"{kind} #(.{table}(16'd{1 << n})) {kind}{n}({pins}, .{out}(o[{n + 16 * (kind == 'ours')}]));\n"
+    (tmp_path / "top.v").write_text(f"{text}module top(input clk, input [3:0] i, output [31:0] o);\n{cells}endmodule\n")
+    answers = play(tmp_path, "top", ["top.v"], list(range(16)), (4, 32), simulator="icarus")
+    assert [hex(answer) for answer in answers] == [hex((1 << n) * 0x10001) for n in range(16)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("simulator", ["verilator", "icarus"])
 def test_digits_are_classified_by_the_netlist(simulator, tmp_path, monkeypatch):

@@ -75,6 +75,8 @@ class Ecp5(Family):
         cells=("DP16KD", "PDPW16KD"), parameters=tuple(f"INITVAL_{n:02X}" for n in range(64)),
         bits=18, pitch=20, layouts=((1, 1), (1, 2), (2, 1), (1, 4), (1, 8), (1, 16)),
     )
+    # static: half the time of heap, two thirds of its wire; for clocks near the device's limits heap is some 5 % faster
+    placers = ("static", "heap")
     spread = {"DP16KD": "RAM", "MULT18X18D": "DSP"}
     # FPGA-DS-02012, table "sysCLOCK PLL Timing"
     pll = Range(input=(8, 400), pfd=(10, 400), vco=(400, 800), output=(3.125, 400))

@@ -25,8 +25,11 @@ setattr -unset mul2dsp
 opt_expr -fine
 wreduce
 select -clear
-chtype -set $mul t:$__soft_mul
-synth_ice40 -top {top} -run coarse:"""
+chtype -set $mul t:$__soft_mul"""
+
+# The eight cells of a tile share an enable: one that fewer flip-flops have goes into their tables. Else nextpnr looks
+# for minutes for places where all of a nearly full device lie: the 28x28 digits took 280 seconds, and take 70.
+MAP = "synth_ice40 -dffe_min_ce_use 8 -top {top}"
 
 # In a placed bitstream's text block RAMs have no names: a block is known by its whole content.
 _ASC = re.compile(r"^(\.ram_data \d+ \d+\n)((?:[0-9a-f]{64}\n){16})", re.MULTILINE)
@@ -61,7 +64,8 @@ class Ice40(Family):
     pll = Range(input=(10, 133), pfd=(10, 133), vco=(533, 1066), output=(16, 275))
 
     def synthesis(self, device, top):
-        return WITH_DSP.format(top=top).splitlines() if device.dsp else [f"synth_ice40 -top {top}"]
+        script = f"{WITH_DSP}\n{MAP} -run coarse:" if device.dsp else MAP
+        return script.format(top=top).splitlines()
 
     def place(self, platform, name, seed, options):
         device = platform._nextpnr_device_options[platform.device]

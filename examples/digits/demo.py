@@ -2,8 +2,13 @@
 clocks.
 """
 
+import queue
+import re
 import shutil
+import subprocess
 import sys
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +16,14 @@ import numpy as np
 import bfthw
 import rtl_gen
 import sim
+from bfthw import child
 
 HERE = Path(__file__).resolve().parent
-
-
 BOARDS = "icebreaker", "ulx3s-85f", "tang-nano-9k"
+STEP = re.compile(r" *[0-9.]+ s  ")  # of a build, its time first
 
 
-def run(directory, *, simulator, console, progress, steps, bitstreams=True):
+def run(directory, *, simulator, console, progress, bitstreams=True):
     """Write the core into `directory`, simulate it on all held-out images, build; returns whether everything agreed."""
     sys.path.insert(0, str(HERE))
     try:
@@ -71,29 +76,52 @@ def run(directory, *, simulator, console, progress, steps, bitstreams=True):
         f"  bit-exact  {'[green]ok[/]' if exact else '[red]NO[/]'}: every output of every image, simulated = golden"
     )
     if exact and bitstreams:
-        build({board: (design, None) for board in BOARDS}, directory, console=console, steps=steps)
+        build({board: (design, None) for board in BOARDS}, Path(directory), console=console, progress=progress)
     return exact
 
 
-def build(designs, directory, *, console, steps):
-    """A bitstream for each board, with what it takes and how fast it may run; board → (design, clock in MHz)."""
-    from boards.build import build
+def build(designs, directory, *, console, progress):
+    """A bitstream for each board, all at once, each by `bfthw build`; prints what they take and how fast they may run.
+
+    designs: board → (design, clock in MHz or None for the board's own). Raises ValueError where one is not built.
+    """
+    from boards.report import read_report
 
     console.print("\n[bold]5[/] bitstreams (a tool's first run here takes longer: its WebAssembly is compiled)")
-    lines = []
-    for board, (design, mhz) in designs.items():
-        console.print(f"[bold]{board}[/]")
-        with steps() as step:
-            report = build(design, board, directory / board, clock_mhz=mhz, progress=step)
-        taken = ", ".join(
-            f"{r.synthesised if r.routed is None else r.routed} of {r.available} {name}"
-            for name, r in report.resources.items()
-        )
-        slowest = min(report.clocks.values(), key=lambda clock: clock.maximum / clock.used)
-        lines.append(
-            f"  {directory / board / report.bitstream}\n    {taken}\n    {slowest.maximum:.1f} MHz possible, "
-            f"{slowest.used:.4g} used; {report.netlist}"
-        )
+    width, lines, said = max(map(len, designs)), queue.SimpleQueue(), {board: [] for board in designs}
+
+    def listen(board, output):
+        for line in output:
+            lines.put((board, line.rstrip()))
+        lines.put((board, None))
+
+    with progress(f"building for {', '.join(designs)}"), ExitStack() as stack:
+        running = {}
+        for board, (design, mhz) in designs.items():
+            command = [sys.executable, "-m", "bfthw", "build", design.path, "--board", board, "-o", directory / board]
+            command += ["--clock", str(mhz)] if mhz else []
+            pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            running[board] = stack.enter_context(child.start(command, **pipe))
+            threading.Thread(target=listen, args=(board, running[board].stdout), daemon=True).start()
+        while running:
+            board, line = lines.get()
+            if line is None:
+                if running.pop(board).wait():
+                    raise ValueError("\n".join([f"there is no bitstream for {board}:", *said[board]]))
+            elif STEP.match(line):
+                console.print(f"  {board:{width}} {line}", markup=False)
+            else:
+                said[board].append(line)
     console.print("\nresources and clocks after place and route (FF of iCE40: after synthesis)")
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+    for board in designs:
+        report = read_report(directory / board / "report.json")
+        taken = ", ".join(
+            f"{r['synthesised'] if r['routed'] is None else r['routed']} of {r['available']} {name}"
+            for name, r in report["resources"].items()
+        )
+        slowest = min(report["clocks"].values(), key=lambda clock: clock["maximum"] / clock["used"])
+        console.print(
+            f"  {directory / board / report['bitstream']}\n    {taken}\n    {slowest['maximum']:.1f} MHz possible, "
+            f"{slowest['used']:.4g} used; {report['netlist']}",
+            markup=False, soft_wrap=True,
+        )

@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 BOARDS = {"icebreaker": (12_400, 18, 1000), "ulx3s-85f": (2_500, 25, 1000)}
 
 
-def run(directory, *, simulator, console, progress, steps, bitstreams=True):
+def run(directory, *, simulator, console, progress, bitstreams=True):
     """Write the cores into `directory`, simulate them on unseen digits, build; returns whether everything agreed."""
     sys.path.insert(0, str(HERE))
     from data import load
@@ -70,5 +70,5 @@ def run(directory, *, simulator, console, progress, steps, bitstreams=True):
     console.print(f"  bit-exact  {'[green]ok[/]' if exact else '[red]NO[/]'}: every output, simulated = golden")
     if exact and bitstreams:
         build = runpy.run_path(str(HERE.parent / "digits" / "demo.py"))["build"]
-        build(designs, directory, console=console, steps=steps)
+        build(designs, directory, console=console, progress=progress)
     return exact

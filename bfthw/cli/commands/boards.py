@@ -263,7 +263,5 @@ def demo(
     scripts = [Path(__file__).resolve().parents[3] / place / "demo.py" for place in places]
     script = next(filter(Path.exists, scripts), scripts[0])
     run_demo = runpy.run_path(str(script))["run"]
-    if not run_demo(
-        output, simulator=simulator, console=console, progress=progress, steps=steps, bitstreams=bitstreams
-    ):
+    if not run_demo(output, simulator=simulator, console=console, progress=progress, bitstreams=bitstreams):
         raise ValueError("the demo did not agree; see above")
