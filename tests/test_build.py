@@ -1,14 +1,18 @@
 """From a design to a bitstream, and what a build says where it cannot."""
 
+import io
 import json
 import re
+import runpy
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from test_boards import Echo
 
 import bfthw
@@ -232,6 +236,15 @@ def test_missing_tools_are_named_before_anything_runs(tiny, tmp_path, monkeypatc
         build(tiny, "icebreaker", tmp_path, tools="system")
     with pytest.raises(ValueError, match="tools must be one of yowasp, system, got 'vivado'"):
         build(tiny, "icebreaker", tmp_path, tools="vivado")
+
+
+def test_a_demo_says_which_board_has_no_bitstream(tiny, tmp_path):
+    """Boards are built side by side, and none goes on when another has failed."""
+    build_all = runpy.run_path(str(ROOT / "examples/digits/demo.py"))["build"]
+    console = Console(file=io.StringIO(), width=400)
+    with pytest.raises(ValueError, match="there is no bitstream for icebreaker:\n(.*\n)*error: .*3000 MHz"):
+        build_all({"ulx3s-85f": (tiny, None), "icebreaker": (tiny, 3000)}, tmp_path, console=console, progress=nullcontext)
+    assert not (tmp_path / "ulx3s-85f" / "report.json").exists()
 
 
 def test_arguments(tiny, tmp_path):

@@ -37,7 +37,7 @@ def build(
     seed: Annotated[int, typer.Option(help="First seed of place and route")] = 1,
     seeds: Annotated[int, typer.Option(help="Seeds to try, the fastest is taken")] = 1,
     tools: Annotated[str, typer.Option(help="yowasp (from PyPI) or system (what is installed)")] = "yowasp",
-    check: Annotated[bool, typer.Option(help="Simulate the mapped netlist, half a minute")] = True,
+    check: Annotated[bool, typer.Option(help="Simulate the mapped netlist, a minute or more")] = True,
     floorplan: Annotated[
         bool, typer.Option("--floorplan", help="Block RAMs and multipliers engine by engine: a large core on an ECP5")
     ] = False,
