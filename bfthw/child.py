@@ -5,6 +5,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +18,7 @@ LOG_LINES = 25  # that an error shows
 FULL = 1 << 16  # bytes: a disk with fewer left has no room for anything
 # sh ends its process group, itself too, as soon as nobody holds the other end of its input any more
 KEEPER = ["/bin/sh", "-c", "trap '' HUP INT TERM; read line; kill -9 0"]
+_own = threading.local()  # stops: _Stops of the children of a thread of `beside`
 
 
 def scripts():
@@ -56,21 +59,65 @@ def start(command, *, env=None, **options):
     """
     options = {"env": environment() if env is None else env, "stdin": subprocess.DEVNULL} | options
     if not hasattr(os, "setpgid"):
-        with subprocess.Popen(command, **options) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
+        with subprocess.Popen(command, **options) as process, _stopped_by(process.kill):
+            yield process
         return
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with (
         subprocess.Popen(KEEPER, stdin=subprocess.PIPE, process_group=0, **silent) as keeper,
         subprocess.Popen(command, process_group=keeper.pid, **options) as process,
+        _stopped_by(keeper.stdin.close),
     ):
+        yield process
+
+
+@contextmanager
+def _stopped_by(stop):
+    """stop() ends a child at the end of the context, or of that of `beside` in whose thread it was started."""
+    ours = getattr(_own, "stops", None)
+    try:
+        if ours is not None:
+            ours.add(stop)
+        yield
+    finally:
+        if ours is not None:
+            ours.discard(stop)
+        stop()
+
+
+class _Stops(set):
+    """Of the children of a thread; `all` ends them, and those that are still started."""
+
+    over = False
+
+    def add(self, stop):
+        super().add(stop)
+        if self.over:
+            stop()
+
+    def all(self):
+        self.over = True
+        for stop in self.copy():
+            stop()
+
+
+@contextmanager
+def beside(action):
+    """A concurrent.futures.Future of action(), which runs meanwhile in a thread of its own.
+
+    Where the context ends before it, so do its children, and those that it still starts.
+    """
+    stops = _Stops()
+
+    def work():
+        _own.stops = stops
+        return action()
+
+    with ThreadPoolExecutor(1) as pool:
         try:
-            yield process
+            yield pool.submit(work)
         finally:
-            keeper.stdin.close()
+            stops.all()
 
 
 def run(command, *, input=None, timeout=None, tick=None, **options):

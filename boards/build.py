@@ -3,11 +3,13 @@
 import json
 import os
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
 from pathlib import Path
 
+from bfthw import child
 from bfthw.files import replacing, undisturbed
 from bfthw.reading import read_json, read_text, sha256
 from rtl_gen import handover, load_design, memories, read_manifest
@@ -139,6 +141,8 @@ class _Flow:
         return result
 
     def run(self, shell, clock_mhz, seeds):
+        from . import gatelevel
+
         board, name = self.board, self.name
         top = self.step("gateware", self.generate, shell, clock_mhz)
         synthesise = partial(synth.synthesise, self.device, name, self.work, kind=self.kind)
@@ -149,27 +153,24 @@ class _Flow:
             placers = (PLACER,)
             place = partial(place_engines, self.device, self.design.plan, name, self.work, kind=self.kind)
             self.step("floorplan", place, self.family.part(board.make_platform()))
-        for placer in placers:
-            try:
-                runs = self.try_seeds(seeds, top.clock_hz / 1e6, placer)
-            except RuntimeError:
-                if placer == placers[-1]:
-                    raise
-                continue
-            found = {seed: self.clocks(report, made, top.clock_hz / 1e6) for seed, report in runs.items()}
-            # the slowest clock against what it has to run at
-            best = max(found, key=lambda seed: min(c.maximum / c.used for c in found[seed].values()))
-            if not too_slow(found[best]):
-                break
-        self.check_timing(found[best], found)
-        text = self.family.placed
-        os.replace(self.work / f"{best}.{text}", self.work / f"{name}.marked.{text}")
         os.replace(self.work / f"{name}.json", self.work / f"{name}.marked.json")
-        fill = partial(fill_products, self.work, self.work, name, self.device.family, self.contents, self.kind)
-        self.step("contents of ROMs", fill)
-        self.keep(f"{name}.marked.{text}", f"{name}.marked.json", f"{name}.{text}")
-        self.step(f"bitstream ({self.family.packer})", pack, board, name, self.work, self.kind)
-        netlist = self.simulate(top)
+        rom = self.work, self.work, name, self.device.family
+        filled = self.step("netlist with contents of ROMs (Yosys)", fill_netlist, *rom, self.contents, self.kind)
+        # the netlist is simulated while nextpnr runs; a large one afterwards, for their memory
+        simulation = partial(child.beside, partial(self.simulate, top))
+        small = (self.work / f"{name}.netlist.v").stat().st_size <= gatelevel.LARGE
+        with ExitStack() as stack:
+            simulated = stack.enter_context(simulation()) if self.check and small else None
+            runs, found, best = self.route(placers, seeds, made, top.clock_hz / 1e6)
+            text = self.family.placed
+            os.replace(self.work / f"{best}.{text}", self.work / f"{name}.marked.{text}")
+            self.step("contents of ROMs", fill_placed, *rom, *filled)
+            self.keep(f"{name}.marked.{text}", f"{name}.marked.json", f"{name}.{text}")
+            self.step(f"bitstream ({self.family.packer})", pack, board, name, self.work, self.kind)
+            netlist = "netlist not simulated: not asked for"
+            if self.check:
+                simulated = simulated or stack.enter_context(simulation())
+                netlist = self.step("netlist against golden model (Verilator)", simulated.result)
         self.keep(f"{name}.{board.suffix}", f"{name}.netlist.v")
         self.products |= {"yosys.log": f"{name}.yosys.log", f"{best}.log": f"{name}.nextpnr.log"}
         report = self.report(top, made, runs[best], found, best, seeds, netlist)
@@ -204,6 +205,25 @@ class _Flow:
         (self.work / f"{self.name}.{self.family.constraints}").write_text(constraints, encoding="utf-8")
         return top
 
+    def route(self, placers, seeds, made, mhz):
+        """(seed → nextpnr's report, seed → its clocks, the best seed), by the first placer that makes the clock;
+        ValueError where none does.
+        """
+        for placer in placers:
+            try:
+                runs = self.try_seeds(seeds, mhz, placer)
+            except RuntimeError:
+                if placer == placers[-1]:
+                    raise
+                continue
+            found = {seed: self.clocks(report, made, mhz) for seed, report in runs.items()}
+            # the slowest clock against what it has to run at
+            best = max(found, key=lambda seed: min(c.maximum / c.used for c in found[seed].values()))
+            if not too_slow(found[best]):
+                break
+        self.check_timing(found[best], found)
+        return runs, found, best
+
     def try_seeds(self, seeds, mhz, placer):
         """Seed → nextpnr's report, of those that routed; RuntimeError where none did."""
         runs, failure = {}, None
@@ -221,7 +241,7 @@ class _Flow:
     def place_and_route(self, seed, mhz, placer):
         """nextpnr's report of a seed. Timing is judged here and not by nextpnr, so that the report gets written."""
         name, platform = self.name, self.board.make_platform()
-        netlist = f"{name}.placed.json" if self.floorplan else f"{name}.json"
+        netlist = f"{name}.placed.json" if self.floorplan else f"{name}.marked.json"
         arguments = ["-q", "-l", f"{seed}.log", "--json", netlist, "--report", f"{seed}.report.json"]
         arguments += ["--seed", str(seed), "--freq", f"{mhz:.6f}", "--timing-allow-fail"]
         arguments += self.family.place(platform, name, seed, self.board.pack)
@@ -234,23 +254,18 @@ class _Flow:
         from . import gatelevel, netlist
         from .shell import Shell
 
-        if not self.check:
-            return "netlist not simulated: not asked for"
         placed = self.work / f"{self.name}.netlist.v"
         # the host only knows how to talk to one shell, and vectors come one by one through its line
         whole = isinstance(top.shell, Shell)
         count = gatelevel.vectors(self.design, top.clock_hz, self.board.baud, placed) if whole else 0
-
-        def check():
-            if count:
-                clocks = {"clock_hz": top.clock_hz, "count": count}
-                return gatelevel.compare(self.design, self.board, placed, **clocks, tools=self.kind)
+        if count:
+            clocks = {"clock_hz": top.clock_hz, "count": count}
+            result = gatelevel.compare(self.design, self.board, placed, **clocks, tools=self.kind)
+        else:
             few = max(1, min(64, gatelevel.CYCLES // self.design.manifest.interval // 4))
-            return netlist.simulate(
+            result = netlist.simulate(
                 self.design, device=self.device, vectors=few, tools=self.kind, simulator="compiled",
             )
-
-        result = self.step("netlist against golden model (Verilator)", check)
         pll = " and the PLL's dividers" if top.pll else ""
         what = f"whole netlist, shell, reset{pll} included," if count else "core's netlist, mapped alike,"
         if not result.ok:
@@ -345,18 +360,29 @@ def fill_products(source, target, name, family, contents, kind="yowasp"):
     """Contents of ROMs into the marked text and netlist in `source`: NAME.asc, .config or .pnr.json and NAME.netlist.v
     in `target`.
     """
-    ram, text = FAMILIES[family].ram, FAMILIES[family].placed
+    fill_placed(source, target, name, family, *fill_netlist(source, target, name, family, contents, kind))
+
+
+def fill_netlist(source, target, name, family, contents, kind="yowasp"):
+    """NAME.netlist.v alone; returns its block RAMs and what they hold, for fill_placed."""
+    ram = FAMILIES[family].ram
     netlist = read_json(source / f"{name}.marked.json", MARKED, values=MARKED)
     rams = roms.read_rams(netlist, ram)
     marks = roms.marks([roms.Rom(name=rom, bits=bits) for rom, bits in contents.items()])
     filled = roms.fill(rams, roms.locate(rams, marks, ram, name), contents)
-    placed = read_text(source / f"{name}.marked.{text}", MARKED)
-    (target / f"{name}.{text}").write_text(roms.fill_text(placed, family, rams, filled), encoding="utf-8")
     roms.fill_netlist(netlist, filled, ram)
     open_outputs(netlist)
     (target / f"{name}.filled.json").write_text(json.dumps(netlist), encoding="utf-8")
     script = f"read_json {name}.filled.json; write_verilog -noattr {name}.netlist.v"
     tools.run("yosys", ["-q", "-l", "netlist.log", "-p", script], directory=target, log="netlist.log", kind=kind)
+    return rams, filled
+
+
+def fill_placed(source, target, name, family, rams, filled):
+    """The other one alone."""
+    text = FAMILIES[family].placed
+    placed = read_text(source / f"{name}.marked.{text}", MARKED)
+    (target / f"{name}.{text}").write_text(roms.fill_text(placed, family, rams, filled), encoding="utf-8")
 
 
 def open_outputs(netlist):

@@ -119,15 +119,14 @@ def differing(one, other):
 
 
 def marks(roms):
-    """Name → random bits of the shape of each ROM, the same every time, no two columns of a ROM alike and none empty.
-
-    Nor are the pieces into which a narrow block RAM cuts them.
+    """Name → random bits of the shape of each ROM, the same every time, no two columns of a ROM alike and none constant,
+    which would be in no block RAM. So are the pieces into which a narrow one cuts them.
     """
     contents = {}
     for rom in roms:
         rng = np.random.default_rng(list(hashlib.sha256(rom.name.encode()).digest()))
         stride, columns = _stride(rom.bits.shape[1]), []
-        seen = {bytes(len(range(n, len(rom.bits), stride))) for n in range(stride)}
+        seen = {bytes([bit]) * len(range(n, len(rom.bits), stride)) for n in range(stride) for bit in (0, 1)}
         while len(columns) < rom.bits.shape[1]:
             if len(seen) >= 1 << min(len(rom.bits) // stride, 62):
                 raise ValueError(f"{rom.name}: {len(rom.bits)} words are too few to mark {rom.bits.shape[1]} columns")

@@ -63,12 +63,17 @@ def version(tool, kind="yowasp"):
     return number[0].rstrip(")") if number else "unknown"
 
 
-def prepare(path, folder):
-    """Let a tool of PyPI compile its WebAssembly for this machine; for cache.made, in whose `folder` nothing is left.
+def prepare(tool):
+    """Let a tool of PyPI compile its WebAssembly for this machine, unless it has; minutes, for some.
 
-    One at a time: two programs would both take minutes for the same, and the later one writes over the file that the
+    One program at a time: two would both take as long for the same, and the later one writes over the file that the
     earlier one's next run has mapped into memory.
     """
+    if tool in SLOW:
+        cache.made(("prepared", tool, version(tool)), partial(_first_run, find(tool)))
+
+
+def _first_run(path, _folder):
     with open(cache.folder() / f"{Path(path).name}.lock", "wb") as lock:
         if fcntl:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -85,8 +90,8 @@ def run(tool, arguments, *, directory, log, kind="yowasp"):
     directory = Path(directory)
     output = directory / f"{log}.out"
     path = find(tool, kind)
-    if kind == "yowasp" and tool in SLOW:
-        cache.made(("prepared", tool, version(tool)), partial(prepare, path))
+    if kind == "yowasp":
+        prepare(tool)
     with open(output, "w", encoding="utf-8") as out, cache.scratch() as place:
         # YoWASP's own temporary files, which it leaves where it is killed
         env = child.environment(TMPDIR=str(place))

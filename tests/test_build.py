@@ -100,7 +100,7 @@ def test_a_tool_is_compiled_by_one_program_alone(tmp_path, monkeypatch):
     script, log = tmp_path / "tool", tmp_path / "log"
     script.write_text(f'#!/bin/sh\n[ "$1" ] || exit 0\necho begin >> {log}; sleep 0.3; echo end >> {log}\n')
     script.chmod(0o755)
-    monkeypatch.setattr(tools, "find", lambda tool, kind: str(script))
+    monkeypatch.setattr(tools, "find", lambda *_: str(script))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with ThreadPoolExecutor(2) as pool:
         for n in range(2):
@@ -243,7 +243,8 @@ def test_a_demo_says_which_board_has_no_bitstream(tiny, tmp_path):
     build_all = runpy.run_path(str(ROOT / "examples/digits/demo.py"))["build"]
     console = Console(file=io.StringIO(), width=400)
     with pytest.raises(ValueError, match="there is no bitstream for icebreaker:\n(.*\n)*error: .*3000 MHz"):
-        build_all({"ulx3s-85f": (tiny, None), "icebreaker": (tiny, 3000)}, tmp_path, console=console, progress=nullcontext)
+        boards = {"ulx3s-85f": (tiny, None), "icebreaker": (tiny, 3000)}
+        build_all(boards, tmp_path, console=console, progress=nullcontext)
     assert not (tmp_path / "ulx3s-85f" / "report.json").exists()
 
 

@@ -186,3 +186,25 @@ def test_what_runs_is_told_now_and_then():
     command = ["sh", "-c", "sleep 0.5; cat; exit 3"]
     done = child.run(command, input=b"x", stdout=subprocess.PIPE, tick=lambda: ticks.append(1))
     assert (done.returncode, done.stdout) == (3, b"x") and 1 <= len(ticks) <= 3
+
+
+def test_beside_something_else():
+    with child.beside(lambda: output("sh", "-c", "sleep 0.2; echo ok")) as found:
+        assert not found.done()
+        assert found.result() == "ok"
+
+
+def test_children_of_what_is_beside_end_with_the_context(tmp_path):
+    """Those that run, and those that are started afterwards."""
+    begun, ends = tmp_path / "begun", []
+
+    def work():
+        for _ in range(2):
+            ends.append(child.run(["sh", "-c", f"touch '{begun}'; sleep 20"]).returncode)
+
+    begin = time.monotonic()
+    with pytest.raises(ValueError, match="no more"), child.beside(work):
+        while not begun.exists():
+            time.sleep(0.01)
+        raise ValueError("no more")
+    assert len(ends) == 2 and all(ends) and time.monotonic() - begin < 15

@@ -135,6 +135,13 @@ def test_marks_differ_in_every_column_and_stay_the_same(words, width):
     assert np.array_equal(marks, roms.marks([rom])[rom.name])
 
 
+def test_no_mark_is_a_constant():
+    """Yosys would take the column out of its block RAM; of short ROMs one mark of 256 would be full."""
+    for n in range(100):
+        (bits,) = roms.marks([roms.Rom(name=f"weights{n}", bits=np.zeros((8, 40), bool))]).values()
+        assert bits.any(axis=0).all() and not bits.all(axis=0).any()
+
+
 def test_more_columns_than_marks():
     rom = roms.Rom(name="\\top.r\\store", bits=np.zeros((8, 256), bool))
     with pytest.raises(ValueError, match="8 words are too few to mark 256 columns"):

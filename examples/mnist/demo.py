@@ -5,6 +5,8 @@ digit, pixel by pixel, through the cores that are built.
 import runpy
 import shutil
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,20 @@ import numpy as np
 import bfthw
 import rtl_gen
 import sim
+from boards import tools
+from boards.families import FAMILIES
 from boards.fit import on_board
+from boards.table import find_board
 
 HERE = Path(__file__).resolve().parent
 # board → cycles an image, at most, its clock in MHz, and how many of the digits are simulated
 BOARDS = {"icebreaker": (12_400, 18, 1000), "ulx3s-85f": (2_500, 25, 1000)}
+
+
+def prepare_all(needed):
+    with suppress(ValueError, OSError):  # whoever needs them will say so
+        for tool in needed:
+            tools.prepare(tool)
 
 
 def run(directory, *, simulator, console, progress, bitstreams=True):
@@ -28,6 +39,9 @@ def run(directory, *, simulator, console, progress, bitstreams=True):
         images, labels = load("test")
     except FileNotFoundError as error:
         raise ValueError(f"the demo's images: {error}") from None
+    if bitstreams:  # tools that were never used compile themselves while the cores are simulated
+        needed = "yosys", *(FAMILIES[find_board(board).device.family].pnr for board in BOARDS)
+        threading.Thread(target=prepare_all, args=(needed,), daemon=True).start()
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint = Path(shutil.copy(HERE / "mnist.safetensors", directory))
