@@ -119,8 +119,8 @@ def differing(one, other):
 
 
 def marks(roms):
-    """Name → random bits of the shape of each ROM, the same every time, no two columns of a ROM alike and none constant,
-    which would be in no block RAM. So are the pieces into which a narrow one cuts them.
+    """Name → random bits of the shape of each ROM, the same every time, no two columns of a ROM alike and none a
+    constant, which would be in no block RAM. So are the pieces into which a narrow one cuts them.
     """
     contents = {}
     for rom in roms:

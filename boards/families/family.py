@@ -78,8 +78,8 @@ class Family:
     and writes, and of the end. cells: resource → what each of Yosys' cells takes of it; used: the same of cells in
     nextpnr's report. ram: its Ram. pll: its Range. blocks: (pattern, read, write) of a block RAM's content in the
     placed text; None: that is JSON with Yosys' cells. spread: cells of which boards.floorplan knows, type → resource;
-    part(platform): arguments that tell nextpnr the device, where there are any. placers: of nextpnr, by name, a later one
-    for a clock that the earlier ones miss; "" is its own choice.
+    part(platform): arguments that tell nextpnr the device, where there are any. placers: names of nextpnr's, each for a
+    clock that the one before misses; "" is its own choice.
     synthesis(device, top): the lines of Yosys' script that map a design. place(platform, name, seed, options), of the
     packer's options, and pack(platform, options, source, target): arguments of nextpnr and of the packer.
     pll_candidates(f): (Hz of the phase comparison, of the oscillator, of the output, parameters) of all that the PLL
