@@ -13,7 +13,8 @@ from bfthw.reading import TEXT, sha256
 from rtl_gen import handover, memories
 
 from . import roms
-from .build import fill_products, gateware, pack
+from .build import gateware
+from .contents import fill_products, pack
 from .families import FAMILIES
 from .flash import bitstream
 from .report import MARKED, read_report

@@ -20,7 +20,8 @@ import rtl_gen
 from bfthw import files
 from bfthw.chain import bft
 from boards import synth, tools
-from boards.build import _endings, build, check_fit, open_outputs, others_that_fit
+from boards.build import _endings, build, check_fit, others_that_fit
+from boards.contents import open_outputs
 from boards.families import FAMILIES, ecp5, ice40
 from boards.table import BOARDS, HX8K
 
