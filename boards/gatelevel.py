@@ -33,6 +33,8 @@ LARGE = 8_000_000  # bytes of a netlist from which a cycle takes longer, so TIME
 UNKNOWN = " || CLOCK_ENABLE === 1'bz", "if (T === 1'bz) T_pd = 1'b0; else ", "assign B = 1'bz;"
 PIN = re.compile(r"^  (?:input|output) (\w+__io;)$", re.MULTILINE)
 CYCLES = 3_000_000  # in which the line brings the vectors of a check, at most: a minute or so
+LONG = 1_000_000  # cycles, in which a program that took twice as long to compile makes up for it: three times as fast
+OPTIMISED = "-O1 -fno-tree-fre -fno-tree-dominator-opts"  # those two take as long as all the others
 WRAPPER = """\
 module {module}(input clk, input rst, input rx, output tx);
   wire clock_pin = clk, rx_pin = rx, tx_pin;
@@ -43,14 +45,14 @@ endmodule
 
 
 @contextmanager
-def simulation(design, board, netlist, *, clock_hz, tools="yowasp"):
+def simulation(design, board, netlist, *, clock_hz, tools="yowasp", vectors=0):
     """A running boards.simulated.Simulation of a board's mapped netlist, as long as the context lasts.
 
     design: rtl_gen.Design. board: key or Board. netlist: Verilog of the board's top, whose ports are the board's pins;
-    its own reset after configuration is what starts it. Where it has a PLL, the clock's pin gets what that is to make,
-    and its model checks its dividers: see families/pll.v. Raises ValueError for a netlist without the pins,
-    RuntimeError where Verilator fails: for a cell, or a parameter of one, without model, and a PLL that makes another
-    clock.
+    its own reset after configuration is what starts it. vectors: that will come through its line, about; for many the
+    program is optimised. Where it has a PLL, the clock's pin gets what that is to make, and its model checks its
+    dividers: see families/pll.v. Raises ValueError for a netlist without the pins, RuntimeError where Verilator fails:
+    for a cell, or a parameter of one, without model, and a PLL that makes another clock.
     """
     board, name = find_board(board), design.manifest.name
     models = two_state(cell_models(board.device.family, tools, pll=(board.clock_hz, clock_hz)))
@@ -61,9 +63,9 @@ def simulation(design, board, netlist, *, clock_hz, tools="yowasp"):
     for words in UNKNOWN:
         models = models.replace(words, "")
     files = {"cells.v": models, "netlist.v": text, "pins.v": wrapper(text, name, board, module)}
-    # the compiler's time counts more than the model's: a few hundred thousand cycles; and its memory, in one C++ file
-    several = simulators.SEVERAL if len(text) > LARGE else ()
-    program = compile_board(name, files, ("--top-module", module, "-Wno-fatal", *several), level="-O0")
+    several = simulators.SEVERAL if len(text) > LARGE else ()  # for the compiler's memory
+    level = "-O0" if vectors * line_cycles(design, clock_hz, board.baud) < LONG else OPTIMISED
+    program = compile_board(name, files, ("--top-module", module, "-Wno-fatal", *several), level=level)
     cycles = cycles_a_bit(clock_hz, board.baud)
     with running(program, design, cycles, 2 * int(RESET_SECONDS * clock_hz)) as simulated:
         yield simulated
@@ -89,9 +91,14 @@ def vectors(design, clock_hz, baud, netlist, most=10):
     """How many vectors of a design a board's line brings in CYCLES, `most` at most; 0 where none comes in as many, of a
     large netlist one all the same.
     """
-    m = design.manifest
-    whole = CYCLES // (m.input.elements * m.input.lane_bytes * BITS * cycles_a_bit(clock_hz, baud))
+    whole = CYCLES // line_cycles(design, clock_hz, baud)
     return min(most, whole, max(1, int(whole / slowness(netlist))))
+
+
+def line_cycles(design, clock_hz, baud):
+    """In which a board's line brings a vector of a design."""
+    m = design.manifest
+    return m.input.elements * m.input.lane_bytes * BITS * cycles_a_bit(clock_hz, baud)
 
 
 def slowness(netlist):
@@ -109,7 +116,7 @@ def compare(design, board, netlist, *, clock_hz, inputs=None, count=10, tools="y
     board, network, begin = find_board(board), design.plan.network, time.monotonic()
     x = random_vectors(network, count, 0) if inputs is None else to_integers(inputs, network.inputs, network.input)
     problems, y, silence = [], None, TIMEOUT * slowness(netlist)
-    with simulation(design, board, netlist, clock_hz=clock_hz, tools=tools) as simulated:
+    with simulation(design, board, netlist, clock_hz=clock_hz, tools=tools, vectors=len(x)) as simulated:
         try:
             with Board(simulated.port, design, baud=board.baud, timeout=silence, patience=silence) as host:
                 wanted = Info.of(design, clock_hz=clock_hz, baud=board.baud)
