@@ -74,14 +74,12 @@ def start(command, *, env=None, **options):
 @contextmanager
 def _stopped_by(stop):
     """stop() ends a child at the end of the context, or of that of `beside` in whose thread it was started."""
-    ours = getattr(_own, "stops", None)
+    ours = getattr(_own, "stops", _Stops())
     try:
-        if ours is not None:
-            ours.add(stop)
+        ours.add(stop)
         yield
     finally:
-        if ours is not None:
-            ours.discard(stop)
+        ours.discard(stop)
         stop()
 
 

@@ -155,23 +155,22 @@ class _Flow:
             place = partial(place_engines, self.device, self.design.plan, name, self.work, kind=self.kind)
             self.step("floorplan", place, self.family.part(board.make_platform()))
         os.replace(self.work / f"{name}.json", self.work / f"{name}.marked.json")
-        rom = self.work, self.work, name, self.device.family
-        filled = self.step("netlist with contents of ROMs (Yosys)", fill_netlist, *rom, self.contents, self.kind)
-        # the netlist is simulated while nextpnr runs; a large one afterwards, for their memory
-        simulation = partial(child.beside, partial(self.simulate, top))
-        small = (self.work / f"{name}.netlist.v").stat().st_size <= gatelevel.LARGE
+        where = self.work, self.work, name, self.device.family
+        filled = self.step("netlist with contents of ROMs (Yosys)", fill_netlist, *where, self.contents, self.kind)
+        simulated = partial(self.simulate, top)
         with ExitStack() as stack:
-            simulated = stack.enter_context(simulation()) if self.check and small else None
+            # while nextpnr runs; a large netlist afterwards, for their memory
+            if self.check and (self.work / f"{name}.netlist.v").stat().st_size <= gatelevel.LARGE:
+                simulated = stack.enter_context(child.beside(simulated)).result
             runs, found, best = self.route(placers, seeds, made, top.clock_hz / 1e6)
             text = self.family.placed
             os.replace(self.work / f"{best}.{text}", self.work / f"{name}.marked.{text}")
-            self.step("contents of ROMs", fill_placed, *rom, *filled)
+            self.step("contents of ROMs", fill_placed, *where, *filled)
             self.keep(f"{name}.marked.{text}", f"{name}.marked.json", f"{name}.{text}")
             self.step(f"bitstream ({self.family.packer})", pack, board, name, self.work, self.kind)
             netlist = "netlist not simulated: not asked for"
             if self.check:
-                simulated = simulated or stack.enter_context(simulation())
-                netlist = self.step("netlist against golden model (Verilator)", simulated.result)
+                netlist = self.step("netlist against golden model (Verilator)", simulated)
         self.keep(f"{name}.{board.suffix}", f"{name}.netlist.v")
         self.products |= {"yosys.log": f"{name}.yosys.log", f"{best}.log": f"{name}.nextpnr.log"}
         report = self.report(top, made, runs[best], found, best, seeds, netlist)

@@ -8,11 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from bfthw import cache, child, packages
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from bfthw.files import fcntl
 
 KINDS = ("yowasp", "system")
 
