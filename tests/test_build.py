@@ -261,7 +261,11 @@ def test_cells_are_counted():
     assert synth.count("ice40", cells) == {"LUT": 5, "FF": 5, "DSP": 4, "RAM": 1}
     assert synth.count("ecp5", {"LUT4": 5, "CCU2C": 2, "TRELLIS_DPR16X4": 1})["LUT"] == 15
     assert synth.count("gowin", {"MULT9X9": 3, "DFFRE": 2, "SDPX9B": 1}) == {"LUT": 0, "FF": 2, "DSP": 2, "RAM": 1}
-    assert FAMILIES["ice40"].synthesis(HX8K, "t") == ["synth_ice40 -dffe_min_ce_use 8 -top t"]
+    # no products for a device without blocks
+    first, *_, last = script = FAMILIES["ice40"].synthesis(HX8K, "t")
+    map_all = "synth_ice40 -dffe_min_ce_use 8 -top t"
+    assert (first, last) == (f"{map_all} -run begin:map_ram", f"{map_all} -run map_ram:")
+    assert not any("mul2dsp" in line for line in script)
 
 
 @pytest.mark.parametrize("change, board, message", [

@@ -2,6 +2,7 @@
 
 import re
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 from amaranth.hdl import Instance
@@ -30,6 +31,16 @@ chtype -set $mul t:$__soft_mul"""
 # The eight cells of a tile share an enable: one that fewer flip-flops have goes into their tables. Else nextpnr looks
 # for minutes for places where all of a nearly full device lie: the 28x28 digits took 280 seconds, and take 70.
 MAP = "synth_ice40 -dffe_min_ce_use 8 -top {top}"
+# what `map_ram` of synth_ice40 does, but for the time that it takes over contents
+MAP_RAM = f"""\
+memory_libmap -lib +/ice40/brams.txt -lib +/ice40/spram.txt -no-auto-huge
+design -push
+read_verilog <<END
+{Path(__file__).with_name("ice40_ram.v").read_text(encoding="ascii")}
+END
+design -stash ram
+design -pop
+techmap -map %ram"""
 
 # In a placed bitstream's text block RAMs have no names: a block is known by its whole content.
 _ASC = re.compile(r"^(\.ram_data \d+ \d+\n)((?:[0-9a-f]{64}\n){16})", re.MULTILINE)
@@ -64,8 +75,8 @@ class Ice40(Family):
     pll = Range(input=(10, 133), pfd=(10, 133), vco=(533, 1066), output=(16, 275))
 
     def synthesis(self, device, top):
-        script = f"{WITH_DSP}\n{MAP} -run coarse:" if device.dsp else MAP
-        return script.format(top=top).splitlines()
+        before = f"{WITH_DSP}\n{MAP} -run coarse:map_ram" if device.dsp else f"{MAP} -run begin:map_ram"
+        return [*before.format(top=top).splitlines(), *MAP_RAM.splitlines(), f"{MAP} -run map_ram:".format(top=top)]
 
     def place(self, platform, name, seed, options):
         device = platform._nextpnr_device_options[platform.device]
