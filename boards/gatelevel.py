@@ -34,7 +34,6 @@ UNKNOWN = " || CLOCK_ENABLE === 1'bz", "if (T === 1'bz) T_pd = 1'b0; else ", "as
 PIN = re.compile(r"^  (?:input|output) (\w+__io;)$", re.MULTILINE)
 CYCLES = 3_000_000  # in which the line brings the vectors of a check, at most: a minute or so
 LONG = 1_000_000  # cycles, in which a program that took twice as long to compile makes up for it: three times as fast
-OPTIMISED = "-O1 -fno-tree-fre -fno-tree-dominator-opts"  # those two take as long as all the others
 WRAPPER = """\
 module {module}(input clk, input rst, input rx, output tx);
   wire clock_pin = clk, rx_pin = rx, tx_pin;
@@ -64,7 +63,7 @@ def simulation(design, board, netlist, *, clock_hz, tools="yowasp", vectors=0):
         models = models.replace(words, "")
     files = {"cells.v": models, "netlist.v": text, "pins.v": wrapper(text, name, board, module)}
     several = simulators.SEVERAL if len(text) > LARGE else ()  # for the compiler's memory
-    level = "-O0" if vectors * line_cycles(design, clock_hz, board.baud) < LONG else OPTIMISED
+    level = simulators.NONE if vectors * line_cycles(design, clock_hz, board.baud) < LONG else simulators.SOME
     program = compile_board(name, files, ("--top-module", module, "-Wno-fatal", *several), level=level)
     cycles = cycles_a_bit(clock_hz, board.baud)
     with running(program, design, cycles, 2 * int(RESET_SECONDS * clock_hz)) as simulated:

@@ -154,11 +154,8 @@ class _Bench:
     problems: list = field(default_factory=list)
 
     def run(self, scenarios):
-        build = self._build()
-        begin = time.monotonic()
         with cache.scratch() as job:
-            result = self._play(build, job, scenarios)
-            seconds = time.monotonic() - begin
+            result, seconds = self._play(job, scenarios)
             wave_file = None
             if self.waves:
                 dump = next(job.glob("dump.*"))
@@ -181,14 +178,15 @@ class _Bench:
             problems=tuple(self.problems), checks=tuple(checks), waves=wave_file,
         )
 
-    def _build(self):
+    def _build(self, cycles):
         m = self.manifest
         primitives = () if self.netlist else tech.models(m.target)
         texts = {path.name: path.read_text(encoding="utf-8") for path in primitives}
         if flash := self.memories.get(f"{m.name}.flash{SUFFIX}"):
             texts |= {tech.FLASH.name: tech.FLASH.read_text(encoding="utf-8")}
             texts["beside.v"] = self._beside_flash(flash.count("\n"))
-        return simulators.build(self.sources, self._top, self.simulator, self.waves, self.netlist, texts, self.begin)
+        how = {"netlist": self.netlist, "models": texts, "cycles": cycles, "begin": self.begin}
+        return simulators.build(self.sources, self._top, self.simulator, self.waves, **how)
 
     @property
     def _top(self):
@@ -203,9 +201,11 @@ class _Bench:
         text = Path(__file__).with_name("flash.v").read_text(encoding="utf-8")
         return re.sub(r"@(\w+)@", lambda found: str((own | {"BYTES": count, "FIRST": FLASH})[found[1]]), text)
 
-    def _play(self, build, job, scenarios, watched=()):
-        """Run the scenarios in the simulator; the arrays that it recorded."""
+    def _play(self, job, scenarios, watched=()):
+        """Run the scenarios in the simulator; the arrays that it recorded, and the seconds without compiling."""
         total, done = write_job(job, self.manifest, scenarios, watched), 0
+        build = self._build(total)
+        begin = time.monotonic()
         for name, text in self.memories.items():
             (job / name).write_text(text, encoding="utf-8")
         if self.begin:
@@ -219,7 +219,7 @@ class _Bench:
                 self.progress(min(1.0, done / total))
 
         simulators.start(self._top, build, job, self.simulator, self.waves, tick)
-        return read_results(job, len(scenarios))
+        return read_results(job, len(scenarios)), time.monotonic() - begin
 
     def _check(self, scenario, n, result):
         """Compare a scenario's outputs; returns them as integers, as far as they came."""
@@ -268,7 +268,7 @@ class _Bench:
         stems = [f"core.{stem}" if self._top != m.name else stem for stem in stems]
         watched = [(stem, (n + 7) // 8) for stem, n in zip(stems, bits)]
         with cache.scratch() as job:
-            result = cocotb._play(cocotb._build(), job, [scenario], watched)
+            result, _ = cocotb._play(job, [scenario], watched)
         frames = scenario.vectors.reshape(len(scenario.vectors), *network.shape.dims)
         taps = {name: tap.reshape(len(tap), -1) for name, tap in zip(network.names, network.taps(frames))}
         for n, (engine, used, form) in enumerate(zip(m.engines, bits, formats)):

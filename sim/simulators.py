@@ -27,6 +27,11 @@ HEADERS = "CFG_CXXFLAGS_PCH_I=-include"  # that flag
 # compiled with all of it. Several C++ files too: of a netlist of 37 MB one would have 60 MB, and ask for 10 GB.
 LARGE = 1 << 20
 
+# Of optimisation by g++, for fewer cycles than these. Without any, a core is compiled in two thirds of the time and runs
+# at a quarter of the speed; all of it makes up for its time after millions of cycles. cocotb takes most of a cycle.
+NONE, SOME, ALL = "-O0", "-O1 -fno-tree-fre -fno-tree-dominator-opts", "-O2"  # those two take as long as all the others
+CYCLES = {NONE: 300_000, SOME: 10_000_000}
+
 PORTS = "aclk", "aresetn", "s_axis_*", "m_axis_*", "frame_*"  # what the bench sees, beside links between engines
 LEVELS = 2  # of instances in small waves: the core, its parts, and so the links between stages
 
@@ -80,14 +85,15 @@ def check_simulator(simulator, waves=False):
     system.check(simulator)
 
 
-def build(verilog, top, simulator="verilator", waves=False, netlist=False, models=None, begin=None):
+def build(verilog, top, simulator="verilator", waves=False, netlist=False, models=None, cycles=0, begin=None):
     """Folder of the cache with a simulation of Verilog, compiled unless it is there.
 
     verilog, models: dicts, file name → text. RuntimeError with the end of the log where it cannot be built.
     Every warning of Verilator that waivers.vlt does not name is an error. Not so in `models`, Verilog of primitives,
     nor for a `netlist`: its cells' models are others', and of its thousands of nets only the ports stay visible, or
     compiling them takes minutes. waves: True for those of the core and its parts' links, "all" for what is in the
-    parts as well, memories of up to 32 words among it. begin(title) is told what begins, where something is compiled.
+    parts as well, memories of up to 32 words among it. cycles: about as many will be played. begin(title) is told what
+    begins, where something is compiled.
     """
     models = {f"models/{name}": text for name, text in (models or {}).items()}
     numbered = enumerate(verilog.items())
@@ -112,14 +118,18 @@ def build(verilog, top, simulator="verilator", waves=False, netlist=False, model
         if simulator == "compiled":
             arguments = ["--top-module", top, *arguments]
             files |= {DRIVER.name: DRIVER.read_text(encoding="utf-8")}
-            return compiled(files, "Vcore", "driver", arguments, begin, "-O1" if large else "-O2").parent
+            return compiled(files, "Vcore", "driver", arguments, begin, _level(cycles, SOME if large else ALL)).parent
         make = partial(_build_for_cocotb, files, top, simulator, waves, arguments, begin)
         return cache.made((files, top, simulator, waves, arguments, made_with(simulator)), make)
     except (SystemExit, Exception) as error:  # the runner raises whatever it met
         raise RuntimeError(f"{simulator} could not build {next(iter(verilog))}: {told(error)}") from None
 
 
-def compiled(files, prefix, program, arguments, begin=None, level="-O2"):
+def _level(cycles, most):
+    return next((level for level, limit in CYCLES.items() if cycles < limit or level == most), most)
+
+
+def compiled(files, prefix, program, arguments, begin=None, level=ALL):
     """Path of a program in the cache that Verilator and g++ made of files (name → text), made unless it is there.
 
     prefix: of the model's class. arguments: Verilator's. begin(title) is told what begins. RuntimeError with the end
@@ -238,6 +248,7 @@ def _runner(simulator, place=None, tick=None, begin=None, levels=0):
                     command = [_without_spaces(word, libraries.parent, place) for word in command]
                 env = self.env
                 if command[0] == "make":
+                    command.append(f"OPT_FAST={NONE}")
                     env = env | _bring_runtime(command, cwd, place, env, begin)
                 _begin(begin, Path(command[0]).name)
                 _run(command, cwd, stdout, env, tick)

@@ -30,6 +30,14 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["XDG_CACHE_HOME"] = str(made)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m is seen to
+def pytest_collection_modifyitems(items):
+    named = set(Path(__file__).with_name("slow.txt").read_text(encoding="utf-8").splitlines())
+    for item in items:
+        if item.nodeid in named:
+            item.add_marker("slow")
+
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
