@@ -27,8 +27,8 @@ HEADERS = "CFG_CXXFLAGS_PCH_I=-include"  # that flag
 # compiled with all of it. Several C++ files too: of a netlist of 37 MB one would have 60 MB, and ask for 10 GB.
 LARGE = 1 << 20
 
-# Of optimisation by g++, for fewer cycles than these. Without any, a core is compiled in two thirds of the time and runs
-# at a quarter of the speed; all of it makes up for its time after millions of cycles. cocotb takes most of a cycle.
+# Of optimisation by g++, for fewer cycles than these. Without any, a core is compiled in half the time and runs at a
+# quarter of the speed; all of it makes up for its time after millions of cycles. With cocotb, that takes most of a cycle.
 NONE, SOME, ALL = "-O0", "-O1 -fno-tree-fre -fno-tree-dominator-opts", "-O2"  # those two take as long as all the others
 CYCLES = {NONE: 300_000, SOME: 10_000_000}
 

@@ -50,7 +50,8 @@ def slow(seconds, named):
 def durations(path):
     """Test → seconds, of a JUnit XML."""
     found = ElementTree.parse(path).iter("testcase")
-    return {f"{case.get('classname').replace('.', '/')}.py::{case.get('name')}": float(case.get("time")) for case in found}
+    names = ((f"{case.get('classname').replace('.', '/')}.py", case.get("name"), case.get("time")) for case in found)
+    return {f"{file}::{name}": float(time) for file, name, time in names}
 
 
 if __name__ == "__main__":
