@@ -28,7 +28,7 @@ HEADERS = "CFG_CXXFLAGS_PCH_I=-include"  # that flag
 LARGE = 1 << 20
 
 # Of optimisation by g++, for fewer cycles than these. Without any, a core is compiled in half the time and runs at a
-# quarter of the speed; all of it makes up for its time after millions of cycles. With cocotb, that takes most of a cycle.
+# quarter of the speed; all of it makes up for its time after millions of cycles. cocotb itself takes most of a cycle.
 NONE, SOME, ALL = "-O0", "-O1 -fno-tree-fre -fno-tree-dominator-opts", "-O2"  # those two take as long as all the others
 CYCLES = {NONE: 300_000, SOME: 10_000_000}
 
