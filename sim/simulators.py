@@ -27,8 +27,8 @@ HEADERS = "CFG_CXXFLAGS_PCH_I=-include"  # that flag
 # compiled with all of it. Several C++ files too: of a netlist of 37 MB one would have 60 MB, and ask for 10 GB.
 LARGE = 1 << 20
 
-# Of optimisation by g++, for fewer cycles than these. Without any, a core is compiled in half the time and runs at a
-# quarter of the speed; all of it makes up for its time after millions of cycles. cocotb itself takes most of a cycle.
+# Of optimisation by g++, for fewer cycles than these. Without any, a small core is compiled in half the time and runs at
+# a quarter of the speed; all of it makes up for its time after millions of cycles. cocotb itself takes most of a cycle.
 NONE, SOME, ALL = "-O0", "-O1 -fno-tree-fre -fno-tree-dominator-opts", "-O2"  # those two take as long as all the others
 CYCLES = {NONE: 300_000, SOME: 10_000_000}
 
@@ -118,15 +118,12 @@ def build(verilog, top, simulator="verilator", waves=False, netlist=False, model
         if simulator == "compiled":
             arguments = ["--top-module", top, *arguments]
             files |= {DRIVER.name: DRIVER.read_text(encoding="utf-8")}
-            return compiled(files, "Vcore", "driver", arguments, begin, _level(cycles, SOME if large else ALL)).parent
+            level = SOME if large else next((level for level, limit in CYCLES.items() if cycles < limit), ALL)
+            return compiled(files, "Vcore", "driver", arguments, begin, level).parent
         make = partial(_build_for_cocotb, files, top, simulator, waves, arguments, begin)
         return cache.made((files, top, simulator, waves, arguments, made_with(simulator)), make)
     except (SystemExit, Exception) as error:  # the runner raises whatever it met
         raise RuntimeError(f"{simulator} could not build {next(iter(verilog))}: {told(error)}") from None
-
-
-def _level(cycles, most):
-    return next((level for level, limit in CYCLES.items() if cycles < limit or level == most), most)
 
 
 def compiled(files, prefix, program, arguments, begin=None, level=ALL):

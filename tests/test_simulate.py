@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,24 @@ def test_a_large_model_is_compiled_in_parts(core, monkeypatch):
     monkeypatch.setattr(simulators, "LARGE", 1000)
     monkeypatch.setattr(simulators, "SEVERAL", ("--output-split", "100"))
     assert simulate(core, vectors=12, simulator="compiled").ok
+
+
+def test_the_more_cycles_the_better_compiled(core, monkeypatch):
+    """A large core some in any case: little is saved there by none."""
+    levels = []
+
+    def compiled(*arguments):
+        levels.append(arguments[-1])
+        raise RuntimeError("as far as here")
+
+    monkeypatch.setattr(simulators, "compiled", compiled)
+    for cycles, large in ((6, 1 << 20), (300_000, 1 << 20), (10_000_000, 1 << 20), (6, 1000), (10_000_000, 1000)):
+        monkeypatch.setattr(simulators, "LARGE", large)
+        monkeypatch.setattr(sys.modules["sim.simulate"], "write_job", lambda *_, cycles=cycles: cycles)
+        with pytest.raises(RuntimeError, match="as far as here"):
+            simulate(core, vectors=6, simulator="compiled")
+    some = levels[3]
+    assert levels == ["-O0", some, "-O2", some, some] and some.startswith("-O1")
 
 
 @needs_icarus
