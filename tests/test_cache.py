@@ -185,12 +185,12 @@ def test_any_folder(tmp_path, monkeypatch, children):
     odd = make(tmp_path / """it's "a" b$c;ü""")
     for name in ("cache", "tmp"):
         make(odd / name)
+    design = small_core(odd / "-core")  # Yosys is not compiled once more
     monkeypatch.setenv("XDG_CACHE_HOME", str(odd / "cache"))
     monkeypatch.setattr(tempfile, "tempdir", str(odd / "tmp"))
     home, env = odd / "environment", simulators.verilator_home()
     shutil.copytree(env, home)
     monkeypatch.setattr(simulators, "verilator_home", lambda: home)
-    design = small_core(odd / "-core")
     assert simulate(design, vectors=1, simulator="compiled").ok
     # the simulation, and of every simulation Verilator's own part and what all files include
     assert "verilator_bin" in children and len(list((odd / "cache" / "bfthw").iterdir())) == 3

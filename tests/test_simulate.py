@@ -137,9 +137,9 @@ def test_a_compiled_model_is_used_again_until_the_verilog_changes(core, children
 
 
 def test_a_large_model_is_compiled_in_parts(core, monkeypatch):
-    """Here one of some kilobytes, in parts of a hundred nodes."""
+    """Here one of some kilobytes, in parts of some hundred nodes."""
     monkeypatch.setattr(simulators, "LARGE", 1000)
-    monkeypatch.setattr(simulators, "SEVERAL", ("--output-split", "100"))
+    monkeypatch.setattr(simulators, "SEVERAL", ("--output-split", "400"))
     assert simulate(core, vectors=12, simulator="compiled").ok
 
 
