@@ -16,7 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 from xml.etree import ElementTree
 
-CASE, ALONE = 0.8, 2.0
+CASE, ALONE = 0.6, 1.5
 HERE = Path(__file__).resolve().parent
 PAGES = tuple(f"tests/test_documents.py::test_page_runs[{page}" for page in ("README", "docs/first-", "docs/your-"))
 
