@@ -18,13 +18,13 @@ from xml.etree import ElementTree
 
 CASE, ALONE = 0.6, 1.5
 HERE = Path(__file__).resolve().parent
+planted = runpy.run_path(str(HERE / "planted/run.py"))
 PAGES = tuple(f"tests/test_documents.py::test_page_runs[{page}" for page in ("README", "docs/first-", "docs/your-"))
 
 
 def guards():
     """What planted bugs name: tests, cases of them and whole files."""
-    run = runpy.run_path(str(HERE / "planted/run.py"))
-    return {test for patch in HERE.glob("planted/*.patch") for test in run["tests_of"](patch)}
+    return {test for patch in HERE.glob("planted/*.patch") for test in planted["tests_of"](patch)}
 
 
 def kept(test, named):

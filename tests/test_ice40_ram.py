@@ -3,8 +3,8 @@
 import json
 
 import numpy as np
+from tech_bench import synthesise
 
-from boards import tools
 from boards.families.ice40 import MAP_RAM
 
 # to read, to write, edge of the clock to read at
@@ -32,15 +32,12 @@ def blocks():
             wires.append(f"wire width {width} {'output' if 'RD_DATA' in port else 'input'} {place} \\{name}_{port}")
             cells.append(f"connect \\PORT_{port} \\{name}_{port}")
         cells.append("end")
-    return "\n".join(["module \\top", *wires, *cells, "end", ""])
+    return "\n".join(["attribute \\top 1", "module \\top", *wires, *cells, "end", ""])
 
 
 def mapped(directory, lines):
     """Name of a cell → its type, parameters, and the top's bits at its ports."""
-    (directory / "top.il").write_text(blocks())
-    script = ["read_rtlil top.il", *lines, "opt_clean", "write_json top.json"]
-    (directory / "top.ys").write_text("\n".join(script) + "\n")
-    tools.run("yosys", ["-q", "-l", "yosys.log", "-s", "top.ys"], directory=directory, log="yosys.log")
+    synthesise(directory, blocks(), [*lines, "opt_clean"], "top")
     top = json.loads((directory / "top.json").read_text())["modules"]["top"]
     bits = {bit: (name, n) for name, port in top["ports"].items() for n, bit in enumerate(port["bits"])}
     rams = {name: cell for name, cell in top["cells"].items() if name.startswith("ram")}

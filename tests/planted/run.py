@@ -4,6 +4,8 @@ NAME.patch is a diff behind lines that say what the bug is and, after `test:`, w
 """
 
 import argparse
+import ast
+import functools
 import os
 import shutil
 import subprocess
@@ -26,6 +28,18 @@ def tests_of(patch):
     if not named:
         raise ValueError(f"{patch.name}: the lines before the diff must say `test: tests/test_x.py::test_y`")
     return named
+
+
+def absent(named):
+    """Those of test ids, or of files of tests, that name none of this tree."""
+    return [test for test in named if test.split("::")[-1].partition("[")[0] not in _functions(test.partition("::")[0])]
+
+
+@functools.cache
+def _functions(file):
+    """A file's functions, and its own name."""
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    return {file} | {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
 def apply(patch, tree, *options):
