@@ -49,7 +49,7 @@ def mapped(directory, lines):
         name: (
             cell["type"],
             {key: value for key, value in cell["parameters"].items() if key.startswith(("INIT", "READ", "WRITE"))},
-            {key: [bits.get(bit, isinstance(bit, str) and bit) for bit in at] for key, at in cell["connections"].items()},
+            {pin: [bits.get(b, isinstance(b, str) and b) for b in at] for pin, at in cell["connections"].items()},
         )
         for name, cell in rams.items()
     }
