@@ -107,8 +107,8 @@ NETWORKS = (
         roms="tables", make=_person(**BFT), minimum=700, aim=900, seeds=3, part="ecp5-25f",
     ),
     Whole(
-        key="person-bft-up5k", title="MobileNetV1-0.25 + BFT without residuals, tile by tile on an iCE40UP5K",
-        make=_person(fusion="bft", residual=None), minimum=100, aim=130, seeds=3, **TILED,
+        key="person-bft-up5k", title="MobileNetV1-0.25 + BFT, tile by tile on an iCE40UP5K",
+        make=_person(**BFT), minimum=100, aim=130, seeds=3, **TILED,
     ),
     Whole(
         key="resnet8", title="ResNet8, 32×32, 10 classes (image classification)", interval=36864, roms="tables",
@@ -143,8 +143,8 @@ NETWORKS = (
         make=lambda: models.dscnn(fusion="dense"), beside=CFU, **TILED,
     ),
     Whole(
-        key="keywords-bft-up5k", title="DS-CNN + BFT without residuals, tile by tile on an iCE40UP5K",
-        make=lambda: models.dscnn(fusion="bft", residual=None), **TILED,
+        key="keywords-bft-up5k", title="DS-CNN + BFT, 49×10, 12 classes, tile by tile on an iCE40UP5K",
+        make=lambda: models.dscnn(**BFT), **TILED,
     ),
     Whole(
         key="keywords-dense", title="DS-CNN, 49×10, 12 classes (keyword spotting)", interval=8000,

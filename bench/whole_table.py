@@ -116,7 +116,7 @@ Written by `python -m bench.whole`, which `make bench` runs too; figures are kep
 [bench/whole.json](../bench/whole.json) as they come. Each network is whole on one {part},
 where its name does not say another, [layers in turn](turns.md) where it says so:
 pixels (or points) in, numbers of the classes out, weights and line buffers on the chip, 8-bit weights, 9 bits between layers
-(8 on the iCE40UP5K, whose weights come from a SPI flash once after configuration), biases and (with BFT, unless it says so)
+(8 on the iCE40UP5K, whose weights come from a SPI flash once after configuration), biases and (with BFT)
 residuals in. What is larger than that part, by estimate, was simulated alone. **Weights are
 random**: a core's size and speed hardly depend on them, and no accuracy is claimed.
 Place and route is of the core alone, no board, no shell, pins anywhere, without a floorplan unless one is named
@@ -161,7 +161,8 @@ def small(found):
     return (
         f"{found['up5k']['interval']:,} cycles an image and {needed}, "
         f"by estimate. It does not fit: there are {', '.join(f'{has[n]:,} {n}' for n in needs if needs[n] > has[n])}. "
-        "[Tile by tile](turns.md#tile-by-tile) it fits: the row above."
+        f"[Tile by tile](turns.md#tile-by-tile) it fits, in {found['keywords-bft-up5k']['plan']['interval']:,} cycles; "
+        f"{whole.SMALL_CYCLES:,} were hoped for."
     )
 
 

@@ -34,11 +34,14 @@ class Row:
         self.rng, self.x, self.nodes = np.random.default_rng(seed), x, []
 
     def layer(self, shape, window=None, residual=False, w=QFormat(6, 4), out=8, **rest):
-        """A chain of patterns, behind a window; what is added is the layer's own input. out: bits of what it gives."""
+        """A chain of patterns, behind a window; what is added is the layer's own input. residual: whether any is, or
+        the format of its weights. out: bits of what it gives.
+        """
         x, factors = self.x, []
         for m, pattern in enumerate(shape := patterns(shape)):
             last = m == len(shape) - 1
-            own = dict(rest, **(dict(skip="one", skip_input=x) if residual else {})) if last else {}
+            own = dict(skip="one" if residual is True else residual, skip_input=x) if residual else {}
+            own = rest | own if last else {}
             seed = int(self.rng.integers(1 << 30))
             factors.append(factor_of(pattern, seed, x=self.x, w=w, drop=5, out=out, **own))
             self.x = factors[-1].output

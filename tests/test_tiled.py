@@ -61,6 +61,32 @@ def test_many_random_layers(start):
         check(tiled(random_layers(seed)), seed)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_residuals(seed):
+    """Chains and pointwise layers that add what they took, with weights or without, of numbers with and without a sign,
+    aligned differently.
+    """
+    rng = np.random.default_rng(seed)
+    row = Row([*rng.integers(3, 8, 2).tolist(), 4], seed, QFormat(7, 3, bool(seed % 2)))
+    for _ in range(3):
+        bias, relu = 8 if rng.integers(2) else None, bool(rng.integers(2))
+        shape = [(1, 4, 4, 1)] if rng.integers(2) else chain.bft(4, 2)
+        weights, residual = QFormat(8, int(rng.integers(4, 7))), True if rng.integers(2) else QFormat(8, 6)
+        row.layer(shape, residual=residual, bias=bias, relu=relu, w=weights, exponents=3)
+        row.layer([(1, 1, 9, 4)], Window(3, 1, 1), relu=bool(rng.integers(2)), w=W)
+    check(tiled(row.network), seed)
+
+
+def test_residuals_block_by_block(tmp_path):
+    """Of each tile its own, stored while the next outputs' are read, after frames of wrong length and a reset."""
+    row = Row((24, 24, 4), 3).layer([(1, 16, 36, 1)], Window(3, 1, 1), w=W, relu=True)
+    design = write_plan(tiled(row.layer(chain.bft(16, 4), w=W, residual=W, bias=8).network), tmp_path, name="tiles")
+    last = design.plan.engines[0].code.layers[-1]
+    assert last.blocks > 1 and last.load.groups > 1 and last.passes[-1].turns == 5
+    result = simulate(design, vectors=3, simulator="compiled")
+    assert result.ok, result.problems
+
+
 def test_tiles_of_channels_and_of_groups(tmp_path):
     """Maps that do not fit the working memory: some channels of the whole map, some rows of all channels, some
     positions of vectors; of the first frame on, with stalls, wrong frames and a reset.
@@ -160,7 +186,7 @@ def one(shape, patterns, window=None, **rest):
 @pytest.mark.parametrize(
     "network, target, message",
     [
-        (one((4, 4, 2), [(1, 2, 2, 1)], residual=True), "plain", "stage l0:0: .* something that is added"),
+        (one((4, 4, 2), [(1, 1, 9, 2)], Window(3, 1, 1), residual=True), "plain", "l0 adds something; .* no window's"),
         (Row((4, 4, 2)).pool(Max, Window(2)).network, "plain", "stage n0: .* a Max"),
         (Row((4, 4, 2), x=QFormat(9, 4)).layer([(1, 2, 2, 1)]).network, "plain", "numbers of more than 8 bits"),
         (one((4, 4, 2), [(1, 2, 2, 1)], w=QFormat(9, 6)), "plain", "weights of more than 8 bits"),

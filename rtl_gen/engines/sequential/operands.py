@@ -1,6 +1,6 @@
 """The numbers of all lanes, out of two banks of words that are turned."""
 
-from amaranth.hdl import Array, Mux, Signal
+from amaranth.hdl import Array, Cat, Mux, Signal
 
 from ...signals import delay
 from ...tech import READ
@@ -12,21 +12,22 @@ def operands(m, tech, code, *, lanes, width, depth, step, read, address, writes,
     are not `late`; and whether a turn does, READ cycles after it.
 
     code: has the Words of reads and turns, and the `steps` of these. depth: words of a bank, lanes * width bits each.
-    step: a turn; read, address: number of its read, and the row that its offsets are from. writes: (enable, row, word)
-    of each bank.
+    step: a turn; read, address: number of its read, and the row that its offsets are from. writes: of each bank
+    (enable, row, part) of the parts of its words, which are equally wide.
     """
     own = unpacked(code.words, tech.rom(m, "reads", code.words.words, code.words.width, read))
     base, step = delay(m, address, READ, "operand"), delay(m, step, READ, "step", reset=True)
     turns = tech.rom(m, "turns", code.turns.words, code.turns.width, own.turn)
     early, half = unpacked(code.turns, delay(m, turns, late, "turn_early")), (lanes - 1).bit_length() // 2
     kept = []
-    for bank, (enable, row, data) in enumerate(writes):
+    for bank, parts in enumerate(writes):
         at = Signal(max(1, (depth - 1).bit_length()), name=f"address_{bank}", reset_less=True)
         m.d.sync += at.eq(base + getattr(own, f"offset_{bank}"))
-        (word,) = tech.ram(
-            m, f"bank_{bank}", depth=depth, width=lanes * width, enable=[enable], w_address=row, w_data=data,
-            r_address=at, late=late,
-        )
+        word, how = [], {"depth": depth, "width": lanes * width // len(parts), "r_address": at, "late": late}
+        for n, (enable, row, data) in enumerate(parts):
+            name = f"bank_{bank}" + f"_part{n}" * (len(parts) > 1)
+            word += tech.ram(m, name, enable=[enable], w_address=row, w_data=data, **how)
+        word = Cat(word)
         found, amount = [word[n * width :][:width] for n in range(lanes)], getattr(early, f"turn_{bank}")
         for name, part, unit in (("far", amount[half:], 1 << half), ("near", amount[:half], 1)):
             part = part if unit > 1 or not half else delay(m, part, 1, f"amount_{bank}")

@@ -60,9 +60,8 @@ class SequentialUnit(wiring.Component):
         entry, writes = self.entry, []
         for n in range(2):
             here = self.write & (bank == n) | entry.enable & (entry.bank == n)
-            writes.append(
-                (here, Mux(self.write, written, entry.address), Mux(self.write, self.result, entry.data))
-            )
+            data = Mux(self.write, self.result, entry.data)
+            writes.append([(here, Mux(self.write, written, entry.address), data)])
         sizes = {"lanes": s.lanes, "width": s.width, "depth": self.code.depth}
         xs, whole = operands(m, self.tech, self.code, **sizes, step=step, read=read, address=address, writes=writes)
         # of the pass, READ cycles after its turns

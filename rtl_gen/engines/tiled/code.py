@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 
@@ -32,7 +33,12 @@ class Code(OfReads):
     weights
         numbers, pass by pass; pairs: (N, 2), as they are stored.
     rows
-        of each output of each pass: (what is added to its sum, its left shift).
+        of each output of each pass: (what is added to its sum, half of what is rounded off too; its left shift).
+    joins
+        of each pass that joins what was loaded: the left shift of that, up to where all are rounded.
+    row_beats
+        a row behind the other, `rows_of_beat` in each; where something is joined, one, and its weight at the upper end;
+        and of each pass the number of its first row, if all beats had so many.
     store
         beats as they are before the first frame: rows and instructions behind the room of all maps.
     flash
@@ -45,6 +51,7 @@ class Code(OfReads):
     def __post_init__(self):
         for what, has, most, of in (
             ("weights", len(self.weights), 2 * STORE, "weights"),
+            ("rows", sum(self.row_bits), BEAT_BITS - WIDTH * bool(self.joins), "bits of a word"),
             ("maps, rows and instructions", len(self.store), STORE, f"words of {BEAT} numbers"),
         ):
             if has > most:
@@ -77,8 +84,10 @@ class Code(OfReads):
         for one in self.passes:
             f, outputs = one.factor, one.factor.pattern.outputs
             shift, sums = np.broadcast_to(f.dot_shift, outputs), np.broadcast_to(one.weights.sum(1), outputs)
-            added = np.zeros(outputs, np.int64) if f.bias is None else f.bias
-            found.append(np.stack([added + (not f.input.signed) * (OFFSET * sums << shift), shift], 1))
+            added = (not f.input.signed) * (OFFSET * sums << shift) + (1 << f.shift >> 1 if f.shift > 0 else 0)
+            if one.joined is not None:
+                added += (not f.skip_input.signed) * (OFFSET * one.joined << f.skip_shift)
+            found.append(np.stack([added if f.bias is None else added + f.bias, shift], 1))
         return np.concatenate(found)
 
     @cached_property
@@ -92,10 +101,29 @@ class Code(OfReads):
         """Of a sum, up to where all are rounded."""
         return int(self.rows[:, 1].max()) + max(self.arithmetic.lifts)
 
+    @cached_property
+    def joins(self) -> tuple[int, ...]:
+        lifts = zip(self.passes, self.arithmetic.lifts)
+        return tuple(one.factor.skip_shift + lift for one, lift in lifts if one.joined is not None)
+
     @property
     def rows_of_beat(self) -> int:
         """A power of two."""
-        return 1 << (BEAT_BITS // sum(self.row_bits)).bit_length() - 1
+        return 1 << max(1, BEAT_BITS // sum(self.row_bits)).bit_length() - 1
+
+    @cached_property
+    def row_beats(self) -> tuple[list[int], list[int]]:
+        (bits, _), each, beats, firsts = self.row_bits, self.rows_of_beat, [], []
+        words = iter([int(added) % (1 << bits) | int(shift) << bits for added, shift in self.rows])
+        for one in self.passes:
+            firsts.append(len(beats) * each)
+            own = list(islice(words, one.factor.pattern.outputs))
+            if one.joined is not None:
+                beats += [word | int(w) % (1 << WIDTH) << BEAT_BITS - WIDTH for word, w in zip(own, one.joined)]
+                continue
+            for at in range(0, len(own), each):
+                beats.append(sum(word << n * (BEAT_BITS // each) for n, word in enumerate(own[at : at + each])))
+        return beats, firsts
 
     @cached_property
     def maps(self) -> tuple[int, ...]:
@@ -113,20 +141,21 @@ class Code(OfReads):
 
     @property
     def first_instruction(self) -> int:
-        return self.first_row + -(-len(self.rows) // self.rows_of_beat)
+        return self.first_row + len(self.row_beats[0])
 
     @property
     def beats(self) -> int:
         """Of an instruction."""
         return -(-self.instructions.width // BEAT_BITS)
 
+    @property
+    def row_slots(self) -> int:
+        """Rows, if all beats had as many as they have room for."""
+        return len(self.row_beats[0]) * self.rows_of_beat
+
     @cached_property
     def store(self) -> list[int]:
-        (bits, _), each = self.row_bits, self.rows_of_beat
-        words = [int(added) % (1 << bits) | int(shift) << bits for added, shift in self.rows]
-        found = [0] * self.first_row
-        for at in range(0, len(words), each):
-            found.append(sum(word << n * (BEAT_BITS // each) for n, word in enumerate(words[at : at + each])))
+        found = [0] * self.first_row + self.row_beats[0]
         for word in self.instructions.words:
             found += [word >> n * BEAT_BITS & (1 << BEAT_BITS) - 1 for n in range(self.beats)]
         return found
@@ -138,10 +167,10 @@ class Code(OfReads):
 
     @cached_property
     def instructions(self) -> Words:
-        rows, at = [self._walk(self.layers[0].shape, 0, takes=1)], {"table": 0, "weight": 0, "row": 0}
-        lifts = iter(self.arithmetic.lifts)
+        rows, at = [self._walk(self.layers[0].shape, 0, takes=1)], {"table": 0, "weight": 0}
+        own = zip(self.arithmetic.lifts, self.row_beats[1])
         for layer, source, target in zip(self.layers, self.maps, self.maps[1:]):
-            rows += self._layer(layer, source, target, at, lifts)
+            rows += self._layer(layer, source, target, at, own)
         rows.append(self._walk(self.layers[-1].after, self.maps[len(self.layers)], gives=1))
         names = dict.fromkeys(name for row in rows for name in row)
         return Words(tuple({name: row.get(name, 0) for name in names} for row in rows))
@@ -155,7 +184,7 @@ class Code(OfReads):
             "tail": _tail(shape), **kind,
         }
 
-    def _layer(self, layer, source, target, at, lifts):
+    def _layer(self, layer, source, target, at, rest):
         load, beats, outputs = layer.load, layer.shape.channels * HALVES, layer.after.channels
         # of a group, in a block
         own = load.words if layer.chunk else outputs
@@ -164,13 +193,16 @@ class Code(OfReads):
             "target": (source + load.first * beats) % STORE,
         }
         for number, one in enumerate(layer.passes):
-            a, b, d, c = one.sizes
+            (a, b, d, _), (lift, first_row), f = one.sizes, next(rest), one.factor
             row = {
                 "computes": 1, "groups": one.groups - 1, "a": a - 1, "b": b - 1, "d": d - 1, "bank": one.bank,
-                "fetches": one.fetches is not None, "again": one.again, "unsigned": not one.factor.input.signed,
-                "lift": next(lifts), "end": self.arithmetic.ends.index(End.of(one.factor)),
+                "fetches": one.fetches is not None, "again": one.again, "unsigned": not f.input.signed,
+                "lift": lift, "end": self.arithmetic.ends.index(End.of(f)), "row": first_row,
                 "blocks": layer.blocks - 1, "every": layer.chunk, "tail": _tail(layer.after), **_steps(one), **at,
             }
+            if one.joined is not None:
+                shift = f.skip_shift + lift - min(self.joins)
+                row |= {"joins": 1, "joined": shift, "joined_unsigned": not f.skip_input.signed}
             if one is layer.passes[-1]:
                 row |= {
                     "last": 1, "back": number, "stores": 1, "target": target, "over": (outputs - own) * HALVES,
@@ -183,7 +215,6 @@ class Code(OfReads):
             yield row
             at["table"] += len(one.fetches or ())
             at["weight"] += one.weights.size
-            at["row"] += one.factor.pattern.outputs
 
     @cached_property
     def groups(self) -> Words:
@@ -202,9 +233,13 @@ def _tail(shape):
 
 
 def _steps(one):
-    """The turns of an output, of which some may be idle, and what is added to an operand's row behind each."""
+    """The turns of an output, which of them have a term, at the end, 7: all; and what is added to an operand's row
+    behind each.
+    """
     a, _, _, c = one.sizes
     steps = onward(one, c)
     steps["step_g"] = one.row - one.steps[0] * (a - 1) + steps["step_b"]
-    own = {"turns": 0, "idle": 0} if one.fetches is not None else {"turns": one.turns - 1, "idle": one.turns - c}
+    own = {"turns": 0, "terms": 7}
+    if one.fetches is None:
+        own = {"turns": one.turns - 1, "terms": 7 if c == one.turns else c - 1}
     return own | {name: step % ROWS for name, step in steps.items()}

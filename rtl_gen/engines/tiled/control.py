@@ -28,7 +28,7 @@ def control(m, code, booted, stored):
     most = max(row["blocks"] for row in words.rows)
     block = Signal(range(max(2, 1 + most)), name="block")
     s.block_ends = block == now.blocks
-    sizes = {"in": STORE, "out": STORE, "weight": 2 * STORE, "row": len(code.rows), "table": len(code.groups.rows)}
+    sizes = {"in": STORE, "out": STORE, "weight": 2 * STORE, "row": code.row_slots, "table": len(code.groups.rows)}
     s.off = {name: Signal(range(max(2, size)), name=f"off_{name}") for name, size in sizes.items()}
     with m.If(delay(m, s.fetching, STORED, "fetched", reset=True)):
         m.d.sync += word.eq(stored << (beats - 1) * BEAT_BITS | word >> BEAT_BITS)
@@ -53,7 +53,9 @@ def control(m, code, booted, stored):
                 m.next = "RUN"
         with m.State("RUN"):
             with m.If(s.done):
-                m.d.sync += [s.runs.eq(0), wait.eq(Mux(now.computes, DRAIN - 1, STORED)), left.eq(beats - 1)]
+                m.d.sync += s.runs.eq(0)
+            with m.If(~s.runs):
+                m.d.sync += [wait.eq(Mux(now.computes, DRAIN - 2, STORED - 1)), left.eq(beats - 1)]
                 m.next = "DRAIN"
         with m.State("DRAIN"):
             with m.If(wait == 0):
@@ -85,7 +87,7 @@ def loops(m, tech, code, run, walk):
     turns, left = (Signal(max(len(entry.turns), len(now.turns)), name=name) for name in ("turns", "turns_left"))
     start, s.read = (Signal(range(max(2, len(code.words.rows))), name=name) for name in ("read_start", "read"))
     s.address, last_turn = Signal(range(ROWS), name="operand"), Signal(name="turns_end")
-    s.active = (now.idle == 0) | (left[:2] <= 3 - now.idle)  # idle turns come first
+    s.active = left[:3] <= now.terms  # idle turns come first
     b_end, _ = down(m, begins, b_step, now.b, now.b, "b")
     a_end, _ = down(m, begins, a_step, now.a, now.a, "a")
     fresh = begins | s.group_ends

@@ -17,7 +17,7 @@ from ..engine import InTurn, figure
 from ..sequential.program import factor_of
 from .boot import PINS
 from .code import BEAT_BITS, STORE, STORE_BITS, WIDTH, Code
-from .program import LANES, ROWS, layers_of
+from .program import HALVES, LANES, ROWS, layers_of
 from .results import UNITS
 from .timing import GIVEN, TO_RESULT, Timing
 from .unit import TiledUnit
@@ -47,9 +47,8 @@ class Tiled(InTurn):
             return f"numbers of more than {WIDTH} bits"
         if not isinstance(work, IntFactor):
             return None if isinstance(work.node, Sum) else f"a {type(work.node).__name__}"
-        if work.skip_input is not None:
-            return "something that is added"
-        return f"weights of more than {WIDTH} bits" if work.weights.operand > WIDTH else super().lacks(stage)
+        most = max(q.operand for q in (work.weights, work.skip_weights) if q is not None)
+        return f"weights of more than {WIDTH} bits" if most > WIDTH else super().lacks(stage)
 
     def __post_init__(self):
         super().__post_init__()
@@ -73,7 +72,7 @@ class Tiled(InTurn):
     interval = figure(int, lambda self: self.timing.interval)
     depth: ClassVar[int] = GIVEN
     output_flight: ClassVar[int] = GIVEN
-    multipliers: ClassVar[int] = LANES
+    multipliers = figure(int, lambda self: LANES + UNITS * bool(self.code.joins))
     buffer_bits: ClassVar[int] = STORE * BEAT_BITS + 2 * ROWS * LANES * WIDTH
     words = figure(int, lambda self: len(self.code.weights))
     parts: ClassVar[int] = 20 * LANES
@@ -91,7 +90,7 @@ class Tiled(InTurn):
         code, tech, a = self.code, tally.tech, self.code.arithmetic
         for bits in (BEAT_BITS, 2 * WIDTH):
             tally.take(tech.store_cost(STORE, bits))
-        tally.take(tech.ram_cost(ROWS, LANES * WIDTH, 1), 2)
+        tally.take(tech.ram_cost(ROWS, BEAT_BITS, 1), 2 * HALVES)
         for table in (code.groups, code.words, code.turns):
             tally.take(tech.rom_cost(len(table.words), table.width))
         # the port of the store; instructions, places and what is added to them; loops; boot
@@ -115,7 +114,16 @@ class Tiled(InTurn):
         one.adder(a.acc_width, a.total_width)
         one.add(len(a.ends) * (a.total_width - width + 1) / 2 + 2 * width + 4, a.total_width + 2 * width + 4)
         tally.take(one.sum, UNITS)
-        tally.add(word + a.acc_width * 2, 2 * word + a.acc_width + sum(code.row_bits) + TO_RESULT)
+        tally.add(word + a.acc_width, 2 * word + 2 * a.acc_width + 2 * sum(code.row_bits) + TO_RESULT)
+        if code.joins:
+            spread = max(code.joins) - min(code.joins)
+            tally.take(tech.products_cost(UNITS, WIDTH, WIDTH))
+            tally.adder(STORE_BITS, STORE_BITS)
+            tally.add(word + STORE_BITS + WIDTH, word + 2 * WIDTH)
+            one = tally.empty()
+            one.add((2 * WIDTH + spread) * spread.bit_length())
+            one.adder(a.acc_width, a.acc_width)
+            tally.take(one.sum, UNITS)
         count_cost(tally, UNITS)
 
     def shown(self, stage: Stage) -> tuple[Pattern, int, int]:

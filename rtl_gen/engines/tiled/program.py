@@ -46,7 +46,7 @@ class Pass:
     factor: whose they are. sizes: (a, b, d, c). steps: rows from an operand to the next one along each of those. row:
     from a group to the next. fetches: of each group of each block, rows counted in words of `channels`, None where
     operands are read as they stand, in `bank`. weights: (outputs, c), those of a block after those of the one before;
-    `again`: the same for each output.
+    `again`: the same for each output. joined: (outputs,), weights of what was loaded, which is added; None: nothing is.
     """
 
     factor: IntFactor
@@ -59,6 +59,7 @@ class Pass:
     fetches: tuple[Fetch, ...] | None = None
     channels: int = 1
     again: bool = False
+    joined: np.ndarray | None = None
 
     @property
     def outputs(self) -> int:
@@ -74,8 +75,10 @@ class Pass:
 
     @property
     def turns(self) -> int:
-        """Of an output, where operands are read as they stand."""
-        return max(ROUND, self.sizes[3])
+        """Of an output, where operands are read as they stand. The store is asked for its row, for what is added, and
+        takes what becomes of it, each in cycles of its own.
+        """
+        return max(ROUND if self.joined is None else 1 + 2 * HALVES, self.sizes[3])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,8 +101,8 @@ def groups_of(shape: Shape) -> int:
 
 def layers_of(stages: tuple[Stage, ...]) -> tuple[tuple[Layer, ...], Reads]:
     """The Layers of a network's stages, and the Reads of all, of which the first two are those of a word of either bank
-    as it stands. Where nothing is added, each stage takes what the one before it gives. ValueError for a layer without
-    room.
+    as it stands. Each stage takes what the one before it gives; a layer may add what it took. ValueError for a layer
+    without room, and for others.
     """
     reads = Reads()
     for bank in range(2):
@@ -107,7 +110,9 @@ def layers_of(stages: tuple[Stage, ...]) -> tuple[tuple[Layer, ...], Reads]:
     layers = []
     for owner, own in groupby(stages, key=lambda stage: stage.owner):
         own = [*own]
-        windowed = own[0].window is not None and sees(own[0].window)
+        windowed, adds = own[0].window is not None and sees(own[0].window), own[-1].takes[1:]
+        if adds and (windowed or adds != own[0].takes[:1]):
+            raise ValueError(f"layer {owner} adds something; tiled layers add the vector that they took, no window's")
         if windowed and len(own) > 1:
             raise ValueError(f"layer {owner} has several factors behind a window; tiled layers have one")
         layers.append(_windowed(own[0], reads) if windowed else _chain(own))
@@ -129,10 +134,12 @@ def _chain(stages):
     passes = []
     for n, (factor, inputs) in enumerate(zip(factors, sizes)):
         a, b, c, d = factor.pattern
+        adds = factor.skip_input is not None
         passes.append(
             Pass(
                 factor=factor, groups=together, sizes=(a, b, d, c), steps=(c * d, 0, 1, d), row=inputs, bank=n % 2,
                 weights=weights_of(factor),
+                joined=(np.ones(factor.pattern.outputs, int) if factor.skip is None else factor.skip) if adds else None,
             )
         )
     load = Load(first=0, groups=together, words=sizes[0], further=together, alone=True)

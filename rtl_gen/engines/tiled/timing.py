@@ -9,8 +9,9 @@ from .code import Code
 from .program import HALVES, ROUND
 
 TO_OPERANDS = 7
-TO_ROW = 8  # from an output's last turn to the request of its row, which is there when its sums are
-TO_HOLD = TO_OPERANDS + MULTIPLY  # to the cycle in which its last products are added, its sums kept
+TO_HOLD = TO_OPERANDS + MULTIPLY + 1  # from an output's last turn to the cycle in which its sums are whole
+TO_JOINED = TO_HOLD + 1 - MULTIPLY  # to that in which what is added to its first sums goes into multipliers
+TO_ROW = TO_JOINED - 3 - STORED  # to the request of its row, those of what is added behind it
 TO_LIMITED = TO_HOLD + 5  # to its first numbers, rounded and limited
 TO_RESULT = TO_LIMITED + ROUND  # to the cycle in which all of it is there
 SETUP = 5  # cycles from an instruction to that before its first turn

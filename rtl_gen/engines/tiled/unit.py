@@ -64,9 +64,11 @@ class TiledUnit(wiring.Component):
             keeps=Signal(name="bank_write"), row=Signal(range(ROWS), name="bank_row"),
             word=Signal(LANES * WIDTH, name="bank_word"),
         )
+        row = Mux(run.now.loads, walk.row, result.row)
+        halves = [Mux(run.now.loads, stored, result.word[at : at + BEAT_BITS]) for at in (0, BEAT_BITS)]
         writes = [
-            (enable | result.keeps & (run.now.bank != n), Mux(enable, row, result.row), Mux(enable, word, result.word))
-            for n, (enable, row, word) in enumerate(walk.loads)
+            [(load | result.keeps & (run.now.bank != n), row, half) for load, half in zip(loads, halves)]
+            for n, loads in enumerate(walk.loads)
         ]
         xs, whole = operands(
             m, tech, code, lanes=LANES, width=WIDTH, depth=ROWS, step=turn.step, read=turn.read, address=turn.address,
@@ -74,14 +76,15 @@ class TiledUnit(wiring.Component):
         )
         whole = whole & delay(m, turn.active, READ, "active")
         own = results(
-            m, tech, code, run, turn, xs=xs, weight=self._weights(m, boot, run, turn, whole), adds=whole, stored=stored
+            m, tech, code, run, turn, xs=xs, weight=self._weights(m, boot, run, turn, whole), adds=whole, stored=stored,
+            start=walk.start,
         )
         m.d.comb += [getattr(result, name).eq(getattr(own, name)) for name in ("keeps", "row", "word")]
         m.d.comb += self.saturated.eq(own.clips)
         everything = (1 << BEAT) - 1
         for enable, address, *written in (
             (run.fetching, run.fetch_at), (walk.reads, walk.at), (walk.writes, walk.at, walk.data, walk.mask),
-            (own.row_reads, own.row_at), (own.stores, own.place, own.data, everything),
+            (own.reads, own.read_at), (own.stores, own.place, own.data, everything),
             (boot.stores, boot.address, boot.word.replicate(BEAT // 2), boot.mask),
         ):
             with m.If(enable):

@@ -6,8 +6,8 @@ from amaranth.hdl import Array, Cat, Mux, Signal
 
 from ...signals import delay
 from ..sequential.control import down
-from .code import BEAT_BITS, STORE_BITS, WIDTH
-from .program import BEAT, LANES, ROWS
+from .code import STORE_BITS, WIDTH
+from .program import BEAT, HALVES, LANES, ROWS
 from .timing import GIVEN, STORED
 
 
@@ -15,9 +15,10 @@ def walks(m, run, i, o, total, stored):
     """Instructions that compute nothing. run: of `control`. i, o: Links; total: numbers of a frame of `i`. stored: what
     comes of the store.
 
-    Returns requests of the store, `reads` and `writes` at `at`, with `data` and `mask`; `loads`, (enable, row, word) of
-    each bank; and two loops, whose steps are to be driven: `last_word` and `last_group`, `word_step` and `group_step`,
-    of which these instructions do `word_moves` and `group_moves`.
+    Returns requests of the store, `reads` and `writes` at `at`, with `data` and `mask`; `start`, the first place of a
+    map or of a tile; `loads`, of each bank whether each half of a word has come, and `row`, that word's; and two loops,
+    whose steps are to be driven: `last_word` and `last_group`, `word_step` and `group_step`, of which these
+    instructions do `word_moves` and `group_moves`.
     """
     now, begins = run.now, run.begins
     s = SimpleNamespace(at=Signal(STORE_BITS, name="walk_address"))
@@ -30,13 +31,14 @@ def walks(m, run, i, o, total, stored):
     lane, lane_ends = Signal(range(LANES), name="walk_lane"), Signal(name="walk_lane_ends")
     # all lanes of a word, but those behind the tail of the last group
     lane_next, whole = Mux(lane_ends, 0, lane + 1), ~s.last_group & ~(lane_ends & next_last)
+    s.start = Signal.like(s.at, name="walk_start")
     m.d.comb += [
-        along.eq(base + now.stride), s.word_moves.eq(step & (half | ~now.loads)),
+        s.start.eq(now.target + run.off["in"]), along.eq(base + now.stride),
+        s.word_moves.eq(step & (half | ~now.loads)),
         s.group_moves.eq(step & s.last_word & Mux(now.loads, half, lane_ends)),
     ]
     with m.If(begins):
-        first = now.target + run.off["in"]
-        m.d.sync += [base.eq(first), s.at.eq(first), lane.eq(0), half.eq(0)]
+        m.d.sync += [base.eq(s.start), s.at.eq(s.start), lane.eq(0), half.eq(0)]
         m.d.sync += lane_ends.eq((now.groups == 0) & (now.tail == 0))
     with m.Elif(step):
         with m.If(now.loads):
@@ -63,26 +65,26 @@ def walks(m, run, i, o, total, stored):
     ]
     s.reads, s.writes = loads | gives, i.valid
     s.data, s.mask = number.replicate(BEAT), Cat(byte == n for n in range(BEAT))
-    s.loads = _loads(m, run, stored, delay(m, Cat(loads, half, s.group_moves & loads), STORED, "loaded", reset=True))
+    s.loads, s.row = _loads(m, run, delay(m, Cat(loads, half, s.group_moves & loads), STORED, "loaded", reset=True))
     which, given = delay(m, byte, STORED, "given_byte"), Signal(WIDTH, name="given")
     m.d.sync += given.eq(Array(stored[n * WIDTH :][:WIDTH] for n in range(BEAT))[which])
     m.d.comb += [o.valid.eq(delay(m, gives, GIVEN, "gives", reset=True)), o.payload[0].eq(given)]
     return s
 
 
-def _loads(m, run, stored, loaded):
-    """(enable, row, word) of both banks. loaded: whether a beat has come, its word's second, and its group's last."""
+def _loads(m, run, loaded):
+    """(of both banks whether each half of a word has come, its row). loaded: whether a beat has come, its word's
+    second, and its group's last.
+    """
     now, (comes, upper, ends) = run.now, loaded
-    low = Signal(BEAT_BITS, name="loaded_low", reset_less=True)
     row, first = (Signal(range(ROWS), name=f"load_{name}") for name in ("row", "first"))
     bank = Signal(name="load_bank")
     with m.If(run.begins):
         m.d.sync += [row.eq(0), first.eq(0), bank.eq(0)]
     with m.If(comes):
-        m.d.sync += low.eq(stored)
         with m.If(upper):
             m.d.sync += row.eq(row + 1)
         with m.If(ends & ~now.alone):  # two groups side by side have the same rows
             following = Mux(bank, row + 1, first)
             m.d.sync += [bank.eq(~bank), row.eq(following), first.eq(following)]
-    return [(comes & upper & (bank == n), row, Cat(low, stored)) for n in range(2)]
+    return [[comes & (upper == half) & (bank == n) for half in range(HALVES)] for n in range(2)], row
