@@ -61,7 +61,7 @@ def test_many_random_layers(start):
         check(tiled(random_layers(seed)), seed)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_residuals(seed):
     """Chains and pointwise layers that add what they took, with weights or without, of numbers with and without a sign,
     aligned differently.
@@ -77,22 +77,13 @@ def test_residuals(seed):
     check(tiled(row.network), seed)
 
 
-def test_residuals_block_by_block(tmp_path):
-    """Of each tile its own, stored while the next outputs' are read, after frames of wrong length and a reset."""
-    row = Row((24, 24, 4), 3).layer([(1, 16, 36, 1)], Window(3, 1, 1), w=W, relu=True)
-    design = write_plan(tiled(row.layer(chain.bft(16, 4), w=W, residual=W, bias=8).network), tmp_path, name="tiles")
-    last = design.plan.engines[0].code.layers[-1]
-    assert last.blocks > 1 and last.load.groups > 1 and last.passes[-1].turns == 5
-    result = simulate(design, vectors=3, simulator="compiled")
-    assert result.ok, result.problems
-
-
 def test_tiles_of_channels_and_of_groups(tmp_path):
     """Maps that do not fit the working memory: some channels of the whole map, some rows of all channels, some
-    positions of vectors; of the first frame on, with stalls, wrong frames and a reset.
+    positions of vectors, to each of which its own is added; of the first frame on, with stalls, wrong frames and a
+    reset.
     """
     row = Row((41, 46, 4), 3).layer([(1, 6, 36, 1)], Window(3, 2, 1), w=W, relu=True, bias=8)
-    row.layer([(1, 1, 9, 6)], Window(3, 1, 1), w=W, exponents=2).layer([(1, 30, 6, 1), (1, 3, 30, 1)], w=W)
+    row.layer([(1, 1, 9, 6)], Window(3, 1, 1), w=W, exponents=2).layer([(1, 30, 6, 1), (1, 6, 30, 1)], w=W, residual=W)
     design = write_plan(tiled(row.network), tmp_path, name="tiles")
     layers = design.plan.engines[0].code.layers
     assert [(layer.chunk, layer.blocks > 1, layer.load.alone) for layer in layers] == [
