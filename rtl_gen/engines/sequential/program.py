@@ -128,6 +128,13 @@ def weights_of(factor: IntFactor) -> np.ndarray:
     return factor.values.transpose(0, 1, 3, 2).reshape(-1, factor.pattern.c)
 
 
+def joined_of(factor: IntFactor) -> np.ndarray | None:
+    """(outputs,), weights of what is added; None where nothing is."""
+    if factor.skip_input is None:
+        return None
+    return np.ones(factor.pattern.outputs, int) if factor.skip is None else factor.skip
+
+
 def terms(pattern: Pattern, block: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Tap and channel, each (a, d, c), of each term of a vector that a window of so many taps makes of blocks."""
     a, _, c, d = pattern
@@ -147,11 +154,11 @@ def onward(one, turns: int) -> dict[str, int]:
 
 def _plain(factor):
     a, b, c, d = factor.pattern
-    weights, joined = weights_of(factor), factor.skip_input is not None
-    if joined:
-        skip = np.ones(len(weights), int) if factor.skip is None else factor.skip
-        weights = np.concatenate([weights, skip[:, None]], 1)
-    return Pass(factor=factor, sizes=(a, b, d, c), steps=(c * d, 0, 1, d), weights=weights, joined=joined)
+    weights, joined = weights_of(factor), joined_of(factor)
+    joins = joined is not None
+    if joins:
+        weights = np.concatenate([weights, joined[:, None]], 1)
+    return Pass(factor=factor, sizes=(a, b, d, c), steps=(c * d, 0, 1, d), weights=weights, joined=joins)
 
 
 def _windowed(stage, plain, lanes, reads):

@@ -17,7 +17,7 @@ from bfthw.window import Shape
 
 from ...stages import Stage
 from ..sequential.gather import NOTHING, Fetch, Reads, grouped, reads_of, taps
-from ..sequential.program import factor_of, sees, terms, weights_of
+from ..sequential.program import factor_of, joined_of, sees, terms, weights_of
 
 LANES, BEAT = 12, 6
 HALVES = LANES // BEAT  # beats of a word
@@ -134,12 +134,10 @@ def _chain(stages):
     passes = []
     for n, (factor, inputs) in enumerate(zip(factors, sizes)):
         a, b, c, d = factor.pattern
-        adds = factor.skip_input is not None
         passes.append(
             Pass(
                 factor=factor, groups=together, sizes=(a, b, d, c), steps=(c * d, 0, 1, d), row=inputs, bank=n % 2,
-                weights=weights_of(factor),
-                joined=(np.ones(factor.pattern.outputs, int) if factor.skip is None else factor.skip) if adds else None,
+                weights=weights_of(factor), joined=joined_of(factor),
             )
         )
     load = Load(first=0, groups=together, words=sizes[0], further=together, alone=True)
