@@ -20,7 +20,7 @@ from amaranth.back import rtlil
 
 import boards.netlist
 import sim
-from bfthw import Settings, chain, files, load_integers, models, save_integers
+from bfthw import Settings, chain, files, load, load_integers, models, save_integers
 from bfthw.quantize import choose_formats, quantise
 from bfthw.structures import fixed_butterfly
 from boards.table import UP5K
@@ -35,18 +35,20 @@ PART = "ecp5-85f"
 ROOM = PARTS[PART].device.available
 SETTINGS = Settings(weight_bits=8, activation_bits=9, input_bits=8, row_exponents=4, equalise=False)
 CALIBRATION, IMAGES, MINUTES = 50, 6, 60
+FASHION = Path(__file__).resolve().parent.parent / "examples/fashion"
 SMALL_CYCLES = 100_000  # an image, at most, on a UP5K
 
 
 @dataclass(frozen=True, kw_only=True)
 class Whole:
-    """A network and its plan on a part. make: a Network with random weights. interval: cycles an image, at most; None
-    for as few as the part allows.
+    """A network and its plan on a part. make: a Network, with random weights but for where `images` are: those that it
+    was trained for. interval: cycles an image, at most; None for as few as the part allows.
 
     roms: as in Plan. part: of flow.PARTS; room: what it may take of it, where that is not all. minimum, aim: images a
     second that are required and hoped for. beside: what stands beside it in others' tables. seeds: of place and route,
     0 for none. netlist: images through the mapped netlist. floorplan: whether it is built with one. signed: inputs from
     -1 to 1, not from 0. bits: of numbers between layers. engine: that spans the network, None where plans are chosen.
+    images: gives pixels of 8 bits to choose formats by.
     """
 
     key: str
@@ -65,6 +67,7 @@ class Whole:
     part: str = PART
     bits: int = SETTINGS.activation_bits
     engine: str | None = None
+    images: object = None
 
     @property
     def available(self):
@@ -147,6 +150,11 @@ NETWORKS = (
         make=lambda: models.dscnn(**BFT), **TILED,
     ),
     Whole(
+        key="clothes-up5k", title="Fashion-MNIST of examples/fashion, 28×28, trained, tile by tile on an iCE40UP5K",
+        make=lambda: load(FASHION / "fashion.safetensors").network,
+        images=lambda: np.load(FASHION / "samples.npz")["images"][:100], **TILED,
+    ),
+    Whole(
         key="keywords-dense", title="DS-CNN, 49×10, 12 classes (keyword spotting)", interval=8000,
         make=lambda: models.dscnn(fusion="dense"), minimum=5000, aim=9000, beside="MLPerf Tiny: ZedBoard 3,088",
     ),
@@ -162,7 +170,8 @@ def integers(entry):
     kept = CACHE / "whole" / f"{entry.key}.npz"
     if not kept.exists():
         network = entry.make()
-        x = np.random.default_rng(0).integers(0, 256, (CALIBRATION, *network.shape)) / 256
+        pixels = entry.images or (lambda: np.random.default_rng(0).integers(0, 256, (CALIBRATION, *network.shape)))
+        x = pixels().reshape(-1, *network.shape) / 256
         x = 2 * x - 1 if entry.signed else x
         kept.parent.mkdir(parents=True, exist_ok=True)
         settings = SETTINGS.model_copy(update={"activation_bits": entry.bits})

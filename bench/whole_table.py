@@ -118,7 +118,7 @@ where its name does not say another, [layers in turn](turns.md) where it says so
 pixels (or points) in, numbers of the classes out, weights and line buffers on the chip, 8-bit weights, 9 bits between layers
 (8 on the iCE40UP5K, whose weights come from a SPI flash once after configuration), biases and (with BFT)
 residuals in. What is larger than that part, by estimate, was simulated alone. **Weights are
-random**: a core's size and speed hardly depend on them, and no accuracy is claimed.
+random** but where a network is called trained: a core's size and speed hardly depend on them, and no accuracy is claimed.
 Place and route is of the core alone, no board, no shell, pins anywhere, without a floorplan unless one is named
 below; {target} MHz were asked for, and the median of the seeds that routed counts. *Beside it* are whole systems
 measured with trained weights, those of MLPerf Tiny on boards, in its closed division, where ours would be in the open
