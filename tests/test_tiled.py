@@ -127,7 +127,9 @@ def test_loaded_from_a_flash(tmp_path):
 @pytest.mark.slow
 def test_mapped_netlist_beside_a_flash(tmp_path):
     """Single-port memories, products and tables as Yosys maps them on an UP5K, by its own models of the cells."""
-    design = write_plan(tiled(small(), "ice40"), tmp_path, name="core")
+    row = Row((5, 7, 2), 2).layer([(1, 4, 18, 1)], Window(3, 2, 1), w=W, relu=True, bias=8)
+    row.layer([(1, 2, 2, 2), (2, 2, 2, 1)], w=W, exponents=3, residual=W)
+    design = write_plan(tiled(row.network, "ice40"), tmp_path, name="core")
     result = netlist.simulate(design, vectors=8, simulator="compiled")
     assert result.ok and result.interval == design.plan.interval, result.problems
 
