@@ -41,14 +41,14 @@ SMALL_CYCLES = 100_000  # an image, at most, on a UP5K
 
 @dataclass(frozen=True, kw_only=True)
 class Whole:
-    """A network and its plan on a part. make: a Network, with random weights but for where `images` are: those that it
+    """A network and its plan on a part. make: a Network, with random weights but for where `pixels` are: those that it
     was trained for. interval: cycles an image, at most; None for as few as the part allows.
 
     roms: as in Plan. part: of flow.PARTS; room: what it may take of it, where that is not all. minimum, aim: images a
     second that are required and hoped for. beside: what stands beside it in others' tables. seeds: of place and route,
     0 for none. netlist: images through the mapped netlist. floorplan: whether it is built with one. signed: inputs from
     -1 to 1, not from 0. bits: of numbers between layers. engine: that spans the network, None where plans are chosen.
-    images: gives pixels of 8 bits to choose formats by.
+    pixels: gives those of some images, of 8 bits, to choose formats by.
     """
 
     key: str
@@ -67,7 +67,7 @@ class Whole:
     part: str = PART
     bits: int = SETTINGS.activation_bits
     engine: str | None = None
-    images: object = None
+    pixels: object = None
 
     @property
     def available(self):
@@ -152,7 +152,7 @@ NETWORKS = (
     Whole(
         key="clothes-up5k", title="Fashion-MNIST of examples/fashion, 28×28, trained, tile by tile on an iCE40UP5K",
         make=lambda: load(FASHION / "fashion.safetensors").network,
-        images=lambda: np.load(FASHION / "samples.npz")["images"][:100], **TILED,
+        pixels=lambda: np.load(FASHION / "samples.npz")["images"][:100], **TILED,
     ),
     Whole(
         key="keywords-dense", title="DS-CNN, 49×10, 12 classes (keyword spotting)", interval=8000,
@@ -170,7 +170,7 @@ def integers(entry):
     kept = CACHE / "whole" / f"{entry.key}.npz"
     if not kept.exists():
         network = entry.make()
-        pixels = entry.images or (lambda: np.random.default_rng(0).integers(0, 256, (CALIBRATION, *network.shape)))
+        pixels = entry.pixels or (lambda: np.random.default_rng(0).integers(0, 256, (CALIBRATION, *network.shape)))
         x = pixels().reshape(-1, *network.shape) / 256
         x = 2 * x - 1 if entry.signed else x
         kept.parent.mkdir(parents=True, exist_ok=True)
